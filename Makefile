@@ -1,0 +1,23 @@
+PYTHON ?= python3
+VENV ?= .venv
+RUN = $(VENV)/bin/python
+
+.PHONY: setup demo test lint schema
+
+setup: $(VENV)/installed
+
+$(VENV)/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --requirement requirements.txt
+	touch $@
+
+demo: setup
+	$(RUN) -m experiment.main paper/sipp/digits/cascade/resnet20.yaml
+
+test: setup
+	$(RUN) -m ruff check
+	$(RUN) -m pytest
+
+schema: setup  # after a change of the configuration's schema
+	$(RUN) -m experiment.config --schema > paper/config.schema.json

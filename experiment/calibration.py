@@ -1,0 +1,53 @@
+"""Searching the budget of weights at which the whole net has the size that was asked for."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+Attempt = TypeVar("Attempt")
+MAX_EVALUATIONS = 20
+TOLERANCE = 0.001  # of the target; well inside the 0.5% that is promised
+
+
+def calibrate(attempt: Callable[[int], Attempt], size: Callable[[Attempt], int], budget: int, largest: int,
+              target: int) -> tuple[Attempt, int]:
+    """The attempt whose size comes closest to the target, and how many budgets were tried.
+
+    A budget in [0, largest] leads to a net that may be smaller than the budget promises, because parameters
+    died, or larger or smaller by chance. The size is searched as a function of the budget: by regula falsi
+    between a budget that gave too little and one that gave too much, halving where that is slow. The returned
+    attempt is the very one that was measured.
+    """
+    tried: dict[int, int] = {}
+    best: Attempt | None = None
+    too_little: tuple[int, int] | None = None  # budget and size
+    too_much: tuple[int, int] | None = None
+    budget = min(max(budget, 0), largest)
+    while budget not in tried and len(tried) < MAX_EVALUATIONS:
+        current = attempt(budget)
+        achieved = tried[budget] = size(current)
+        if best is None or abs(achieved - target) < abs(size(best) - target):
+            best = current
+        if abs(achieved - target) <= TOLERANCE * target:
+            break
+        if achieved < target:
+            too_little = max(too_little or (budget, achieved), (budget, achieved))
+        else:
+            too_much = min(too_much or (budget, achieved), (budget, achieved))
+        budget = _next_budget(too_little, too_much, largest, target, len(tried))
+    return best, len(tried)
+
+
+def _next_budget(too_little: tuple[int, int] | None, too_much: tuple[int, int] | None, largest: int, target: int,
+                 evaluations: int) -> int:
+    """Where to look next, given the closest known budgets on both sides and their sizes."""
+    if too_much is None:
+        budget, achieved = too_little
+        return min(largest, budget + 2 ** (evaluations - 1) * (target - achieved))
+    if too_little is None:
+        budget, achieved = too_much
+        return max(0, budget - 2 ** (evaluations - 1) * (achieved - target))
+    (low, less), (high, more) = sorted((too_little, too_much))
+    if high - low <= 1:
+        return low  # known already: the search ends
+    share = (target - less) / (more - less) if evaluations % 3 and more != less else 0.5
+    return min(max(low + round(share * (high - low)), low + 1), high - 1)

@@ -1,0 +1,348 @@
+"""The schema of an experiment: what a YAML file may say, its defaults, and how mistakes are reported.
+
+`python -m experiment.config --schema` prints the JSON schema with which editors complete the files.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import pydantic
+from pydantic import Field
+
+from experiment import yaml_files
+from experiment.errors import UserError
+from experiment.registry import DATASETS, METHODS, NETWORKS, Registry, nearest
+from experiment.yaml_files import Document, KeyPath
+
+KeepRatio = Annotated[float, Field(gt=0, le=1)]
+FILE_KEYS = ("include",)  # what a file may say besides the schema
+
+
+class Section(pydantic.BaseModel):
+    """A mapping of the file. Unknown keys and values of a wrong type are errors."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Part(pydantic.BaseModel):
+    """A method, network or data set by name; the other keys are its own options."""
+
+    model_config = pydantic.ConfigDict(extra="allow", strict=True, frozen=True)
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys that are the part's own."""
+        return dict(self.__pydantic_extra__)
+
+
+class Dataset(Part):
+    """A data set, and how much of its training images is set aside for validation and for S."""
+
+    validation_fraction: float = Field(0.1, gt=0, lt=1)
+
+
+class SGD(Section):
+    name: Literal["SGD"] = "SGD"
+    lr: float = Field(0.1, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(1e-4, ge=0)
+    nesterov: bool = False
+
+    @pydantic.model_validator(mode="after")
+    def _nesterov_needs_momentum(self):
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+class Adam(Section):
+    name: Literal["Adam", "AdamW"]
+    lr: float = Field(1e-3, ge=0)
+    betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field([0.9, 0.999], min_length=2, max_length=2)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+
+
+class LrDrops(Section):
+    """The learning rate is multiplied by `factor` after each of these numbers of epochs."""
+
+    epochs: list[Annotated[int, Field(ge=0)]] = []
+    factor: float = Field(0.1, gt=0)
+
+
+class Training(Section):
+    """One training of a net."""
+
+    epochs: int = Field(30, ge=0)
+    batch_size: int = Field(128, ge=1)
+    optimizer: Annotated[SGD | Adam, Field(discriminator="name")] = SGD()
+    warmup_epochs: int = Field(0, ge=0)
+    lr_drops: LrDrops = LrDrops()
+
+    @pydantic.field_validator("optimizer", mode="before")
+    @classmethod
+    def _is_sgd_unless_named(cls, optimizer: Any) -> Any:
+        return {"name": "SGD", **optimizer} if isinstance(optimizer, dict) else optimizer
+
+    @pydantic.model_validator(mode="after")
+    def _warmup_ends(self):
+        if 0 < self.epochs <= self.warmup_epochs:
+            raise ValueError(f"warmup_epochs ({self.warmup_epochs}) must be less than epochs ({self.epochs}): "
+                             f"the learning rate would never be reached")
+        return self
+
+
+class Spaced(Section):
+    """`count` keep ratios from `first` to `last`, both included."""
+
+    spacing: Literal["geometric", "linear", "cubic", "harmonic"]
+    first: KeepRatio
+    last: KeepRatio
+    count: int = Field(ge=1)
+
+    @pydantic.model_validator(mode="after")
+    def _is_a_range(self):
+        if self.count == 1 and self.first != self.last:
+            raise ValueError("with count 1, first and last must be equal")
+        return self
+
+
+class Manual(Section):
+    """Keep ratios one by one."""
+
+    spacing: Literal["manual"]
+    values: list[KeepRatio] = Field(min_length=1)
+
+
+KeepRatios = Annotated[Spaced | Manual, Field(discriminator="spacing")]
+
+
+class Pruning(Section):
+    """What is pruned, how far, and by which methods."""
+
+    schedule: Literal["oneshot", "cascade", "train"] = "cascade"
+    methods: list[Part] = [Part(name="SiPP")]
+    keep_ratios: list[KeepRatios] = [Spaced(spacing="geometric", first=0.8, last=0.1, count=5)]
+    retrain_count: int | None = Field(None, ge=0)
+    delta: float = Field(1e-16, gt=0, lt=1)
+    sample_size: int | None = Field(None, ge=1)
+
+    @pydantic.field_validator("methods", mode="before")
+    @classmethod
+    def _names_are_methods(cls, methods: Any) -> Any:
+        if not isinstance(methods, list):
+            return methods
+        return [{"name": method} if isinstance(method, str) else method for method in methods]
+
+    @pydantic.field_validator("keep_ratios", mode="after")
+    @classmethod
+    def _falls(cls, specs: list) -> list:
+        ends = [end for spec in specs for end in
+                (spec.values if spec.spacing == "manual" else (spec.first, spec.last))]
+        for before, after in zip(ends, ends[1:]):
+            if after > before:
+                raise ValueError(f"keep ratios must fall: {after} comes after {before}")
+        return specs
+
+
+class Config(Section):
+    """A whole experiment."""
+
+    network: Part
+    dataset: Dataset = Dataset(name="digits")
+    training: Training = Training()
+    retraining: Training = Training()
+    pruning: Pruning = Pruning()
+    num_nets: int = Field(1, ge=1)
+    num_repetitions: int = Field(1, ge=1)
+    seed: int = Field(0, ge=0)
+    checkpoints: Literal["last", "all"] = "last"
+
+    def run_id(self) -> str:
+        """A hash of all that affects the numbers, the same wherever the same experiment is run."""
+        values = self.model_dump()
+        del values["checkpoints"]
+        for key in getattr(DATASETS.get(self.dataset.name), "not_affecting_numbers", ()):
+            values["dataset"].pop(key, None)
+        text = json.dumps(values, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """Read, merge and check an experiment's YAML file.
+
+    `overrides` are `key.path=value` texts with YAML values. Raises UserError, one line for each mistake.
+    """
+    document = yaml_files.load(Path(path))
+    return resolve(yaml_files.merge_documents(document, yaml_files.overrides(list(overrides))), str(path))
+
+
+def resolve(document: Document, source: str) -> Config:
+    """The checked configuration of a document, every default and every option of its parts filled in."""
+    values = dict(document.values)
+    if isinstance(values.get("training", {}), dict) and isinstance(values.get("retraining", {}), dict):
+        values["retraining"] = yaml_files.merge(values.get("training", {}), values.get("retraining", {}))
+    for path in [path for path in document.origins if path[0] == "training"]:
+        document.origins.setdefault(("retraining", *path[1:]), document.origins[path])
+    try:
+        config = Config(**values)
+    except pydantic.ValidationError as error:
+        raise UserError(_report(error, Config, (), document, source)) from None
+    complaints: list[str] = []
+    methods = [_complete(METHODS, method, ("pruning", "methods", index), document, source, complaints)
+               for index, method in enumerate(config.pruning.methods)]
+    network = _complete(NETWORKS, config.network, ("network",), document, source, complaints)
+    dataset = _complete(DATASETS, config.dataset, ("dataset",), document, source, complaints)
+    complaints += _duplicates(methods, document, source)
+    if complaints:
+        raise UserError("\n".join(complaints))
+    return config.model_copy(update={
+        "network": network, "dataset": dataset,
+        "pruning": config.pruning.model_copy(update={"methods": methods})})
+
+
+def _complete(registry: Registry, part: Part, path: KeyPath, document: Document, source: str,
+              complaints: list[str]) -> Part:
+    """The part with its options checked and completed; mistakes are added to `complaints`."""
+    try:
+        return type(part)(**(part.model_dump() | registry.complete(part.name, part.options)))
+    except UserError as error:
+        complaints.append(f"{_place((*path, 'name'), document, source)}: {error}")
+    except pydantic.ValidationError as error:
+        complaints.append(_report(error, registry.options_model(part.name), path, document, source))
+    return part
+
+
+def _duplicates(methods: list[Part], document: Document, source: str) -> list[str]:
+    return [f"{_place(('pruning', 'methods', index), document, source)}: {method.name} with the same options "
+            f"is listed twice" for index, method in enumerate(methods) if method in methods[:index]]
+
+
+def _place(path: KeyPath, document: Document, source: str) -> str:
+    """`file:line: key.path`"""
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).lstrip(".")
+    return f"{document.origin(path) or source}: {text}"
+
+
+def _report(error: pydantic.ValidationError, model: type, prefix: KeyPath, document: Document,
+            source: str) -> str:
+    """One line for each mistake that pydantic found."""
+    lines = {}
+    for item in error.errors():
+        path = prefix + _written_path(item["loc"], document.values, prefix)
+        lines.setdefault(f"{_place(path, document, source)}: {_complaint(item, model)}")
+    # What is wrong in training is wrong in retraining too, which inherits it: say it once.
+    return "\n".join(line for line in lines if line.replace(": retraining", ": training") not in lines
+                     or ": retraining" not in line)
+
+
+def _written_path(location: tuple, values: Any, prefix: KeyPath) -> KeyPath:
+    """pydantic's location without the union tags that it adds and no file has."""
+    for key in prefix:
+        values = _step(values, key)
+    path = []
+    for position, key in enumerate(location):
+        tag = isinstance(values, dict) and key not in values and key in (values.get("name"), values.get("spacing"))
+        if tag and position < len(location):
+            continue
+        path.append(key)
+        values = _step(values, key)
+    return tuple(path)
+
+
+def _step(values: Any, key: str | int) -> Any:
+    try:
+        return values[key]
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+def _complaint(item: dict[str, Any], model: type) -> str:
+    """What is wrong, the wrong value, and what would be right."""
+    kind, value, context = item["type"], item["input"], item.get("ctx", {})
+    if kind == "extra_forbidden":
+        allowed = list(_model_at(model, item["loc"][:-1]).model_fields)
+        if model is Config and len(item["loc"]) == 1:
+            allowed += FILE_KEYS
+        options = f"allowed: {', '.join(allowed)}" if allowed else "it has no options"
+        return f"unknown key{nearest(item['loc'][-1], allowed)} ({options})"
+    if kind == "missing":
+        return "is missing"
+    if kind in ("literal_error", "union_tag_invalid"):
+        expected = context.get("expected") or context.get("expected_tags")
+        names = [name.strip().strip("'") for name in expected.replace(" or ", ", ").split(",")]
+        given = context.get("tag", value)
+        return f"{given!r} is not allowed{nearest(given, names)} (allowed: {', '.join(names)})"
+    if kind == "union_tag_not_found":
+        return f"needs a key {context['discriminator']}"
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "model_type":
+        return f"must be a mapping, not {value!r}"
+    message = item["msg"].removeprefix("Input ").removeprefix("should ")
+    return f"{value!r} is wrong: it should {message}"
+
+
+def _model_at(model: type[pydantic.BaseModel], location: tuple) -> type[pydantic.BaseModel]:
+    """The model that describes the mapping at a location of pydantic's, union tags included."""
+    candidates = [model]
+    for key in location:
+        if key in model.model_fields:
+            candidates = _models(model.model_fields[key].annotation)
+        elif isinstance(key, str):
+            candidates = [choice for choice in candidates if any(
+                key in get_args(field.annotation) for field in choice.model_fields.values())]
+        model = candidates[0] if len(candidates) == 1 else model
+    return model
+
+
+def _models(annotation: Any) -> list[type[pydantic.BaseModel]]:
+    """All models in a type such as `list[A | B]`."""
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models(inner)]
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of an experiment file: all keys optional, since files include each other."""
+    schema = Config.model_json_schema()
+    for definition in (schema, *schema["$defs"].values()):
+        definition.pop("required", None)
+    schema["properties"]["include"] = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+                                       "description": "files merged below this one, relative to it"}
+    schema["properties"]["retraining"]["description"] = "differences from training"
+    schema["properties"]["network"] = _parts_schema(NETWORKS, {})
+    common = Dataset.model_json_schema()["properties"]
+    schema["properties"]["dataset"] = _parts_schema(DATASETS, common)
+    methods = _parts_schema(METHODS, {})
+    methods["anyOf"].append({"enum": METHODS.names()})
+    schema["$defs"]["Pruning"]["properties"]["methods"]["items"] = methods
+    return schema
+
+
+def _parts_schema(registry: Registry, common: dict[str, Any]) -> dict[str, Any]:
+    """Any of the registered names with its options, or a part of one's own with any."""
+    choices = []
+    for name in registry.names():
+        options = registry.options_model(name).model_json_schema()
+        choices.append({"type": "object", "additionalProperties": False, "properties":
+                        {**common, "name": {"const": name}, **options.get("properties", {})}})
+    own = {"type": "object", "properties": {"name": {"type": "string", "pattern": ":"}}}
+    return {"anyOf": [*choices, own]}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m experiment.config", description=__doc__.splitlines()[0])
+    parser.add_argument("--schema", action="store_true", required=True, help="print the JSON schema")
+    parser.parse_args(arguments)
+    print(json.dumps(json_schema(), indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""Run pruning experiments: `python -m experiment.main CONFIG [CONFIG ...]`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(
+        prog="python -m experiment.main",
+        description="Run pruning experiments from YAML files and write accuracy-versus-sparsity curves.",
+        epilog="A run that was stopped goes on where it stopped when the same command is given again.")
+    result.add_argument("configs", nargs="+", metavar="CONFIG", help="YAML file of an experiment")
+    result.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", dest="overrides",
+                        help="set a key of the configuration to a YAML value; repeatable")
+    result.add_argument("--results", default="results", metavar="DIR", help="where results go (default: results)")
+    result.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"],
+                        help="default: auto, the fastest there is")
+    result.add_argument("--dry-run", action="store_true", help="print what would be run and how much it would cost")
+    return result
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code: 0, 1 if a part of an experiment failed, 2 for bad input, 130 if interrupted."""
+    options = parser().parse_args(arguments)
+    from experiment.errors import UserError  # after the arguments: what follows imports torch
+
+    try:
+        return launch(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        return 130
+
+
+def launch(options: argparse.Namespace) -> int:
+    """Check all configurations, then plan or run them one after the other."""
+    from experiment.config import load_config
+    from experiment.devices import choose_device
+    from experiment.plan import describe
+    from experiment.run import run
+
+    configs = [(path, load_config(path, options.overrides)) for path in options.configs]
+    if options.dry_run:
+        print("\n".join(describe(config, path) for path, config in configs))
+        return 0
+    device, failures = choose_device(options.device), []
+    for path, config in configs:
+        outcome = run(config, results_directory(path, config.run_id(), options.results), device)
+        failures += outcome.failures
+        for failure in outcome.failures:
+            print(f"failed: {failure}", file=sys.stderr)
+        print(f"plot: {outcome.plot}")
+    return 1 if failures else 0
+
+
+def results_directory(path: str, run_id: str, results: str) -> Path:
+    """`results/<path of the file below paper/, without .yaml>/<run id>`; for other files their name alone."""
+    parts = Path(path).resolve().with_suffix("").parts
+    if "paper" in parts[:-1]:
+        last = len(parts) - 1 - parts[::-1].index("paper")
+        parts = parts[last + 1 :] if last < len(parts) - 1 else parts[-1:]
+    else:
+        parts = parts[-1:]
+    return Path(results, *parts, run_id)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,17 @@
+"""Weight thresholding: keep the largest weights."""
+
+from torch import Tensor
+
+from experiment.masks import prunable_layers
+from experiment.methods.method import ScoreMethod
+from experiment.registry import METHODS
+from experiment.statistics import Statistics
+
+
+@METHODS.register
+class WT(ScoreMethod):
+    """Keep the weights of largest magnitude over the whole network (Han et al. 2015, Renda et al. 2020)."""
+
+    def scores(self, statistics: Statistics) -> dict[str, Tensor]:
+        layers = prunable_layers(statistics.net)
+        return {name: layers[name].weight.detach().abs() for name in statistics.layers}

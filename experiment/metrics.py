@@ -1,0 +1,65 @@
+"""Size and cost of a net: parameters, FLOPs, and what each layer keeps."""
+
+from typing import Any
+
+import pandas
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from experiment.masks import Masks, parameter_name, prunable_layers
+from experiment.nets import batch_length, call, device_of, evaluating, moved, split_batch
+
+
+@torch.no_grad()
+def outputs_per_sample(net: nn.Module, batch: Any) -> dict[str, float]:
+    """How many output elements each prunable layer has for a sample; layers that never run are absent."""
+    inputs = moved(split_batch(batch)[0], device_of(net))
+    counts: dict[str, float] = {}
+
+    def count_for(name: str):
+        def count(module: nn.Module, args: tuple, output: torch.Tensor) -> None:
+            counts[name] = counts.get(name, 0) + output.numel() / batch_length(inputs)
+        return count
+
+    handles = [layer.register_forward_hook(count_for(name)) for name, layer in prunable_layers(net).items()]
+    try:
+        with evaluating(net):
+            call(net, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return counts
+
+
+@torch.no_grad()
+def layer_flops(net: nn.Module, example: Any) -> dict[str, int]:
+    """FLOPs of each prunable layer for a batch (two for each multiply-accumulate), by torch's counter."""
+    counter = FlopCounterMode(display=False)
+    with evaluating(net), counter:
+        call(net, moved(split_batch(example)[0], device_of(net)))
+    root = type(net).__name__
+    counts = counter.get_flop_counts()
+    return {name: sum(counts.get(f"{root}.{name}" if name else root, {}).values())
+            for name in prunable_layers(net)}
+
+
+def flop_keep_ratio(flops: dict[str, int], masks: Masks) -> float:
+    """The share of the prunable layers' FLOPs that is left when each kept weight costs what it cost before."""
+    total = sum(flops.values())
+    kept = sum(count * _density(masks[parameter_name(name)]) for name, count in flops.items())
+    return kept / total if total else 1.0
+
+
+def layer_table(net: nn.Module, masks: Masks) -> pandas.DataFrame:
+    """One row a prunable layer: its name, kind, weights, kept weights and keep ratio."""
+    rows = []
+    for name, layer in prunable_layers(net).items():
+        mask = masks[parameter_name(name)]
+        rows.append({"layer": name, "kind": type(layer).__name__, "weights": mask.numel(),
+                     "kept_weights": int(mask.sum()), "keep_ratio": _density(mask)})
+    return pandas.DataFrame(rows)
+
+
+def _density(mask: torch.Tensor) -> float:
+    return int(mask.sum()) / mask.numel()

@@ -1,0 +1,68 @@
+"""Figures from the rows of results.csv. Knows nothing of nets."""
+
+import hashlib
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import pandas
+
+# One colour a method, the same in every figure; a method of one's own gets one by its name.
+COLOURS = {"SiPP": "#d62728", "SiPPRand": "#ff7f0e", "SiPPHybrid": "#9467bd", "WT": "#1f77b4", "SNIP": "#2ca02c"}
+SPARE_COLOURS = ["#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf", "#393b79", "#637939", "#8c6d31", "#843c39",
+                 "#7b4173", "#3182bd", "#e6550d", "#31a354", "#756bb1", "#636363"]
+
+
+def colour_of(method: str) -> str:
+    """The colour of a method, by its name without options for a shipped one."""
+    if method in COLOURS:
+        return COLOURS[method]
+    digest = hashlib.sha256(method.encode()).digest()
+    return SPARE_COLOURS[digest[0] % len(SPARE_COLOURS)]
+
+
+def mean_and_spread(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """Mean prune ratio, and mean and standard deviation of the test accuracy, step by step over nets.
+
+    Repetitions of one net are averaged first. With one net the deviation is 0.
+    """
+    by_net = rows.groupby(["step", "net_seed"])[["prune_ratio", "test_accuracy"]].mean()
+    by_step = by_net.groupby("step")
+    table = by_step.mean()
+    table["deviation"] = by_step["test_accuracy"].std(ddof=1).fillna(0.0)
+    return table.sort_values("prune_ratio")
+
+
+def accuracy_vs_sparsity(rows: pandas.DataFrame, path: Path) -> Path:
+    """Draw test accuracy against prune ratio, one curve a method; write `path`.png and .pdf, return the first.
+
+    Where some steps are retrained only those are drawn: the steps between them show nets on their way.
+    """
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    reference = rows[rows["method"] == "reference"]
+    pruned = rows[rows["method"] != "reference"]
+    if pruned["retrained"].any():
+        pruned = pruned[pruned["retrained"].astype(bool)]
+    if len(reference):
+        accuracy = 100 * reference["test_accuracy"].mean()
+        axes.axhline(accuracy, color="black", linestyle="--", linewidth=1, label=f"unpruned ({accuracy:.1f}%)")
+    for method in pruned["method"].drop_duplicates():
+        curve = mean_and_spread(pruned[pruned["method"] == method])
+        x, mean, deviation = 100 * curve["prune_ratio"], 100 * curve["test_accuracy"], 100 * curve["deviation"]
+        axes.plot(x, mean, marker="o", markersize=3.5, linewidth=1.5, color=colour_of(method), label=method)
+        axes.fill_between(x, mean - deviation, mean + deviation, color=colour_of(method), alpha=0.2, linewidth=0)
+    nets = rows["net_seed"].nunique()
+    band = f", mean of {nets} nets with a band of one standard deviation" if nets > 1 else ""
+    axes.set_title(f"{rows['network'].iloc[0]} on {rows['dataset'].iloc[0]}{band}", fontsize=10)
+    axes.set_xlabel("prune ratio: parameters removed (%)")
+    axes.set_ylabel("test accuracy (%)")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower left", fontsize=9)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for suffix in (".pdf", ".png"):
+        figure.savefig(path.with_suffix(suffix), dpi=150)
+    plt.close(figure)
+    return path.with_suffix(".png")

@@ -1,0 +1,131 @@
+"""Pruner: scores -> selection -> masks and weights, calibrated to the size that was asked for."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas
+import torch
+from torch import nn
+
+from experiment import masks as masking
+from experiment.calibration import calibrate
+from experiment.errors import UserError
+from experiment.masks import Masks, parameter_name
+from experiment.methods.method import Method, Selection
+from experiment.metrics import layer_table
+from experiment.reachability import remove_dead
+from experiment.registry import METHODS
+from experiment.seeding import Stream
+from experiment.statistics import Statistics
+
+PROMISED = 0.005  # largest relative distance of the achieved from the requested keep ratio that needs no reason
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A pruned net and what was asked for and achieved."""
+
+    net: nn.Module
+    masks: Masks  # parameter name -> bool tensor, True = kept; every parameter is listed
+    keep_ratio_requested: float
+    keep_ratio: float  # achieved: kept parameters / parameters of the original net
+    reason: str | None  # why the two differ by more than 0.5%, if they do
+    evaluations: int  # how many budgets the calibration tried
+    seconds: float  # including statistics of the sample that other methods share
+
+    @property
+    def layers(self) -> pandas.DataFrame:
+        """One row a prunable layer: layer, kind, weights, kept_weights, keep_ratio."""
+        return layer_table(self.net, self.masks)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The outcome for one budget."""
+
+    selection: Selection
+    masks: Masks
+    size: int
+
+
+class Pruner:
+    """Prunes one net, with the sample S, by any number of methods and to any ratios.
+
+    The net is not changed: every result is a copy. `masks` are those of earlier prunings; keep ratios are
+    relative to the original net all the same.
+    """
+
+    def __init__(self, net: nn.Module, batches: Iterable[Any], *, masks: Masks | None = None,
+                 loss: Callable | None = None):
+        self.statistics = Statistics(net, batches, masks=masks, loss=loss)
+        self.original_size = sum(mask.numel() for mask in self.statistics.masks.values())
+
+    def prune(self, method: Method, keep_ratio: float, stream: Stream) -> Pruned:
+        """Prune to `keep_ratio` of the original parameters; random methods draw from `stream`."""
+        if not 0 < keep_ratio <= 1:
+            raise UserError(f"keep_ratio must lie above 0 and at most at 1, not {keep_ratio}")
+        statistics, target = self.statistics, math.floor(keep_ratio * self.original_size)
+        start, known = time.perf_counter(), dict(statistics.seconds)
+        statistics.accessed.clear()
+        select = method.prepare(statistics, stream)
+        most = int(statistics.candidates.sum())
+        fixed = masking.size(statistics.masks) - most
+        best, evaluations = calibrate(lambda budget: self._attempt(select(budget)), lambda attempt: attempt.size,
+                                      target - fixed, most, target)
+        achieved = best.size / self.original_size
+        reason = None
+        if abs(achieved - keep_ratio) > PROMISED * keep_ratio:
+            reason = self._reason(target, fixed, fixed + most, best.size)
+        net = self._pruned_net(best)
+        shared = sum(seconds for name, seconds in known.items() if name in statistics.accessed)
+        return Pruned(net, best.masks, keep_ratio, achieved, reason, evaluations,
+                      time.perf_counter() - start + shared)
+
+    def _attempt(self, selection: Selection) -> Attempt:
+        statistics = self.statistics
+        kept = {parameter_name(name): mask for name, mask in statistics.flat.split(selection.kept).items()}
+        masks = remove_dead(statistics.net, statistics.masks | kept, statistics.batches[0])
+        return Attempt(selection, masks, masking.size(masks))
+
+    @torch.no_grad()
+    def _pruned_net(self, attempt: Attempt) -> nn.Module:
+        net = copy.deepcopy(self.statistics.net)
+        if attempt.selection.factors is not None:
+            layers = masking.prunable_layers(net)
+            for name, factors in self.statistics.flat.split(attempt.selection.factors).items():
+                layers[name].weight.mul_(factors)
+        masking.enforcer(net, attempt.masks)(net)
+        return net
+
+    def _reason(self, target: int, fixed: int, current: int, achieved: int) -> str:
+        if current < target:
+            return f"the net had only {current} parameters left, {target} were asked for"
+        if target < fixed:
+            return f"{fixed} of the parameters are not prunable, {target} were asked for"
+        return f"no budget of weights leaves {target} parameters alive; {achieved} came closest"
+
+
+def prune(net: nn.Module, batches: Iterable[Any], *, method: str | dict | Method = "SiPP", keep_ratio: float,
+          loss: Callable | None = None, seed: int = 0, masks: Masks | None = None) -> Pruned:
+    """Prune a copy of any net.
+
+    Args:
+        net: any module; it is left as it is.
+        batches: the sample S, as `(inputs, targets)` or inputs alone; inputs may be a dict or tuple.
+        method: the name of a method, a dict with `name` and options, or a Method.
+        keep_ratio: share of the original net's parameters to keep, in (0, 1].
+        loss: `loss(outputs, targets)`, for the methods that need gradients.
+        seed: of the random methods' draws.
+        masks: those of an earlier pruning of this net, for pruning it further.
+
+    Raises:
+        UserError: for unknown methods or options and impossible ratios.
+    """
+    if not isinstance(method, Method):
+        options = {"name": method} if isinstance(method, str) else dict(method)
+        method = METHODS.create(options.pop("name"), options)
+    return Pruner(net, batches, masks=masks, loss=loss).prune(method, keep_ratio, Stream(seed).child("prune"))

@@ -1,0 +1,214 @@
+"""The story of one run: train -> (prune -> retrain)* -> evaluate, for every net, repetition and method.
+
+A run is a chain of small named steps. Each is a function of its inputs, draws from random streams of its own,
+and stores its result, so that a run that was stopped goes on where it stopped, with the same numbers.
+"""
+
+import re
+import time
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from experiment.config import Config, Part
+from experiment.data.splits import load_data
+from experiment.errors import UserError, one_line
+from experiment.logger import Logger
+from experiment.masks import enforcer, keep_all
+from experiment.metrics import flop_keep_ratio, layer_flops
+from experiment.networks.build import build_network
+from experiment.pruner import Pruner
+from experiment.registry import METHODS
+from experiment.schedules import Step, steps
+from experiment.seeding import Stream
+from experiment.sensitivity.sample_size import sample_size
+from experiment.store import State, StepResult, Store
+from experiment.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One line of an experiment: a method on one net, one repetition."""
+
+    net_seed: int
+    repetition: int
+    index: int  # of the method in the configuration
+    method: Part
+
+    @property
+    def label(self) -> str:
+        return METHODS.label(self.method.name, self.method.options)
+
+    @property
+    def key(self) -> str:
+        """Where its steps are stored."""
+        file_name = re.sub(r"[^\w.=-]+", "_", self.label)
+        return f"net{self.net_seed}/repetition{self.repetition}/{self.index}-{file_name}"
+
+
+@dataclass
+class Outcome:
+    """Where a run's main plot is, and what failed in it."""
+
+    plot: Path
+    failures: list[str] = field(default_factory=list)
+
+
+def run(config: Config, directory: Path, device: str = "cpu") -> Outcome:
+    """Run an experiment, or what of it is not yet in `directory`. A cell that fails does not stop the others."""
+    logger = Logger(directory, config, device)
+    logger.say(f"results in {directory}, on {device}")
+    experiment = Experiment(config, logger, torch.device(device))
+    failures = []
+    for net_seed in range(config.num_nets):
+        try:
+            trained = experiment.train(net_seed)
+        except UserError:
+            raise
+        except Exception as error:
+            failures.append(_failure(logger, f"net {net_seed}", error))
+            continue
+        for cell in cells(config, net_seed):
+            try:
+                experiment.run_cell(cell, trained)
+            except Exception as error:
+                failures.append(_failure(logger, f"net {net_seed}  {cell.label}  repetition {cell.repetition}", error))
+    return Outcome(logger.figures(), failures)
+
+
+def cells(config: Config, net_seed: int) -> list[Cell]:
+    """All cells of one net."""
+    if config.pruning.schedule == "train":
+        return []
+    return [Cell(net_seed, repetition, index, method) for repetition in range(config.num_repetitions)
+            for index, method in enumerate(config.pruning.methods)]
+
+
+def _failure(logger: Logger, where: str, error: Exception) -> str:
+    text = f"{where}: failed: {error if isinstance(error, UserError) else one_line(error)}"
+    logger.error(text, traceback.format_exc())
+    return text
+
+
+class Experiment:
+    """The steps of one run, with what they share: data, trainer, store and logger."""
+
+    def __init__(self, config: Config, logger: Logger, device: torch.device):
+        self.config = config
+        self.logger = logger
+        self.device = device
+        self.stream = Stream(config.seed)
+        self.store = Store(logger.directory / "steps")
+        self.data = load_data(config.dataset, self.stream, device)
+        self.trainer = Trainer(self.data, logger.progress)
+        self.flops = layer_flops(self.new_net(0), self._example())
+        self._unpruned: tuple[tuple[int, int], Pruner] | None = None
+
+    def train(self, net_seed: int) -> StepResult:
+        """The trained, unpruned net of a seed."""
+        trained = self.store.step(f"net{net_seed}/train", self._train, net_seed)
+        evaluation = self.store.step(f"net{net_seed}/evaluate", self._evaluate, trained)
+        where = {"method": "reference", "net_seed": net_seed, "repetition": 0, "step": 0}
+        self.logger.epochs(trained.record["epochs"], **where)
+        self.logger.result({
+            **where, "keep_ratio_requested": 1.0, "keep_ratio": 1.0, "prune_ratio": 0.0, "flop_keep_ratio": 1.0,
+            "retrained": False, "accuracy_before_retraining": evaluation.record["test_accuracy"],
+            "prune_seconds": 0.0, "retrain_seconds": trained.record["seconds"], "note": None, **evaluation.record})
+        return trained
+
+    def run_cell(self, cell: Cell, trained: StepResult) -> None:
+        """Prune, retrain where the schedule says so, and evaluate, step by step."""
+        current, current_key = trained, None
+        for step in steps(self.config):
+            key = f"{cell.key}/{step.index:03d}"
+            source = current if step.from_previous else trained
+            pruned = self.store.step(f"{key}-prune", self._prune, cell, step, source, source is trained)
+            before = evaluation = self.store.step(f"{key}-evaluate-pruned", self._evaluate, pruned)
+            result, result_key, superseded = pruned, f"{key}-prune", [current_key]
+            if step.retrained:
+                result = self.store.step(f"{key}-retrain", self._retrain, cell, step, pruned)
+                evaluation = self.store.step(f"{key}-evaluate", self._evaluate, result)
+                self.logger.epochs(result.record["epochs"], method=cell.label, net_seed=cell.net_seed,
+                                   repetition=cell.repetition, step=step.index)
+                superseded.append(result_key)
+                result_key = f"{key}-retrain"
+            self.logger.result(_row(cell, step, pruned.record, before.record, evaluation.record, result.record))
+            if self.config.checkpoints == "last":
+                for old in filter(None, superseded):
+                    self.store.discard_state(old)
+            current, current_key = result, result_key
+
+    def new_net(self, net_seed: int) -> nn.Module:
+        """The initialised net of a seed."""
+        with self.stream.child("net", net_seed, "initialise").as_global():
+            net = build_network(self.config.network.name, input_shape=self.data.input_shape,
+                                num_classes=self.data.num_classes, **self.config.network.options)
+        return net.to(self.device)
+
+    def _train(self, net_seed: int) -> StepResult:
+        net, start = self.new_net(net_seed), time.perf_counter()
+        records = self.trainer.fit(net, self.config.training, self.stream.child("net", net_seed, "train"),
+                                   label=f"net {net_seed}: training")
+        return StepResult({"epochs": records, "seconds": time.perf_counter() - start}, State.of(net, keep_all(net)))
+
+    def _prune(self, cell: Cell, step: Step, source: StepResult, unpruned: bool) -> StepResult:
+        pruner = self._unpruned_pruner(cell, source) if unpruned else self._pruner(cell, source)
+        method = METHODS.build(cell.method.name, cell.method.options)
+        pruned = pruner.prune(method, step.keep_ratio, self._stream(cell, "prune", step.index))
+        record = {"keep_ratio": pruned.keep_ratio, "flop_keep_ratio": flop_keep_ratio(self.flops, pruned.masks),
+                  "seconds": pruned.seconds, "note": pruned.reason, "evaluations": pruned.evaluations}
+        return StepResult(record, State.of(pruned.net, pruned.masks))
+
+    def _retrain(self, cell: Cell, step: Step, pruned: StepResult) -> StepResult:
+        net = self.new_net(cell.net_seed)
+        masks, start = pruned.state.restore(net, self.device), time.perf_counter()
+        label = f"net {cell.net_seed}, {cell.label}, step {step.index}: retraining at {step.keep_ratio:.1%}"
+        records = self.trainer.fit(net, self.config.retraining, self._stream(cell, "retrain", step.index),
+                                   label=label, after_step=enforcer(net, masks))
+        return StepResult({"epochs": records, "seconds": time.perf_counter() - start}, State.of(net, masks))
+
+    def _evaluate(self, result: StepResult) -> StepResult:
+        net = self.new_net(0)
+        result.state.restore(net, self.device)
+        validation = self.trainer.evaluate(net, self.data.validation)
+        test = self.trainer.evaluate(net, self.data.test)
+        return StepResult({"validation_accuracy": validation.accuracy, "test_accuracy": test.accuracy,
+                           "test_top5": test.top5, "test_loss": test.loss})
+
+    def _unpruned_pruner(self, cell: Cell, trained: StepResult) -> Pruner:
+        """The pruner of the unpruned net, kept while cells need it, so that methods share its statistics."""
+        key = (cell.net_seed, cell.repetition)
+        if self._unpruned is None or self._unpruned[0] != key:
+            self._unpruned = (key, self._pruner(cell, trained))
+        return self._unpruned[1]
+
+    def _pruner(self, cell: Cell, source: StepResult) -> Pruner:
+        net = self.new_net(cell.net_seed)
+        masks = source.state.restore(net, self.device)
+        pruning = self.config.pruning
+        count = pruning.sample_size or sample_size(net, self._example(), pruning.delta)
+        sample = self.data.sample(count, self.stream.child("net", cell.net_seed, "sample", cell.repetition))
+        return Pruner(net, sample, masks=masks, loss=cross_entropy)
+
+    def _example(self) -> Any:
+        """One batch of one image, for what depends on shapes alone."""
+        return next(self.data.test.batches(1))
+
+    def _stream(self, cell: Cell, *names: object) -> Stream:
+        """A cell's stream; retraining draws the same for every method, so that methods alone differ."""
+        return self.stream.child("net", cell.net_seed, "repetition", cell.repetition, *names)
+
+
+def _row(cell: Cell, step: Step, pruned: dict, before: dict, evaluation: dict, result: dict) -> dict[str, Any]:
+    """A row of results.csv."""
+    return {"method": cell.label, "net_seed": cell.net_seed, "repetition": cell.repetition, "step": step.index,
+            "keep_ratio_requested": step.keep_ratio, "keep_ratio": pruned["keep_ratio"],
+            "prune_ratio": 1 - pruned["keep_ratio"], "flop_keep_ratio": pruned["flop_keep_ratio"],
+            "retrained": step.retrained, "accuracy_before_retraining": before["test_accuracy"],
+            "prune_seconds": pruned["seconds"], "retrain_seconds": result["seconds"] if step.retrained else 0.0,
+            "note": pruned["note"], **evaluation}

@@ -1,0 +1,42 @@
+"""Every random stream by name: independent of each other and of the order in which they are used."""
+
+import contextlib
+import hashlib
+from dataclasses import dataclass
+
+import numpy
+import torch
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A place in the tree of random streams, e.g. `Stream(0).child("net", 1, "shuffle", 17)`."""
+
+    seed: int
+    path: tuple[str, ...] = ()
+
+    def child(self, *names: object) -> "Stream":
+        return Stream(self.seed, self.path + tuple(str(name) for name in names))
+
+    def integer(self) -> int:
+        """A 63-bit seed, the same on every machine and in every process."""
+        text = "/".join((str(self.seed), *self.path))
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+    def torch(self) -> torch.Generator:
+        """A fresh CPU generator at the start of this stream."""
+        return torch.Generator().manual_seed(self.integer())
+
+    def numpy(self) -> numpy.random.Generator:
+        """A fresh numpy generator at the start of this stream."""
+        return numpy.random.default_rng(self.integer())
+
+    @contextlib.contextmanager
+    def as_global(self):
+        """Run a block with torch's global generators on this stream, then put them back as they were.
+
+        For what takes no generator: weight initialisation and dropout.
+        """
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(self.integer())
+            yield

@@ -1,0 +1,65 @@
+"""What a method may ask about a net and its sample S; each answer is computed once for all methods."""
+
+import time
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor, nn
+
+from experiment.errors import UserError
+from experiment.flat import FlatWeights
+from experiment.masks import Masks, keep_all, prunable_layers
+from experiment.metrics import outputs_per_sample
+from experiment.sensitivity.empirical import Reduction, measure
+
+
+class Statistics:
+    """A net, the masks it was pruned with so far, the batches of S, and what has been computed from them.
+
+    `loss(outputs, targets)` is only needed by methods that use gradients. `seconds` says how long each
+    statistic took and `accessed` which were asked for, so that a method's time can include what it shares
+    with others.
+    """
+
+    def __init__(self, net: nn.Module, batches: Iterable[Any], *, masks: Masks | None = None,
+                 loss: Callable | None = None):
+        self.net = net
+        self.batches = list(batches)
+        if not self.batches:
+            raise UserError("batches is empty: pruning needs at least one batch of samples")
+        self.masks = masks or keep_all(net)
+        self.loss = loss
+        self.seconds: dict[str, float] = {}
+        self.accessed: set[str] = set()
+        self._computed: dict[str, Any] = {}
+
+    @cached_property
+    def layers(self) -> list[str]:
+        """Names of the prunable layers that run; what never runs is not pruned."""
+        counts = outputs_per_sample(self.net, self.batches[0])
+        if not counts:
+            raise UserError("the net runs no linear or convolutional layer: there is nothing to prune")
+        return [name for name in prunable_layers(self.net) if name in counts]
+
+    @cached_property
+    def flat(self) -> FlatWeights:
+        return FlatWeights.of(self.net, self.layers)
+
+    @cached_property
+    def candidates(self) -> Tensor:
+        """The prunable weights that are still there, as a mask over the flat vector."""
+        return self.flat.masks(self.masks)
+
+    def sensitivities(self, reduction: Reduction) -> dict[str, Tensor]:
+        return self.once(f"sensitivities {reduction}",
+                         lambda: measure(self.net, self.batches, (reduction,))[reduction])
+
+    def once(self, name: str, compute: Callable[[], Any]) -> Any:
+        """The value of that name, computed and timed when first asked for."""
+        self.accessed.add(name)
+        if name not in self._computed:
+            start = time.perf_counter()
+            self._computed[name] = compute()
+            self.seconds[name] = time.perf_counter() - start
+        return self._computed[name]
