@@ -5,6 +5,7 @@
 
 import argparse
 import hashlib
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -126,8 +127,8 @@ class Pruning(Section):
     """What is pruned, how far, and by which methods."""
 
     schedule: Literal["oneshot", "cascade", "train"] = "cascade"
-    methods: list[Part] = [Part(name="SiPP")]
-    keep_ratios: list[KeepRatios] = [Spaced(spacing="geometric", first=0.8, last=0.1, count=5)]
+    methods: list[Part] = Field([Part(name="SiPP")], min_length=1)
+    keep_ratios: list[KeepRatios] = Field([Spaced(spacing="geometric", first=0.8, last=0.1, count=5)], min_length=1)
     retrain_count: int | None = Field(None, ge=0)
     delta: float = Field(1e-16, gt=0, lt=1)
     sample_size: int | None = Field(None, ge=1)
@@ -139,12 +140,19 @@ class Pruning(Section):
             return methods
         return [{"name": method} if isinstance(method, str) else method for method in methods]
 
+    @pydantic.field_validator("keep_ratios", mode="before")
+    @classmethod
+    def _numbers_are_manual(cls, specs: Any) -> Any:
+        if not isinstance(specs, list):
+            return specs
+        return [{"spacing": "manual", "values": [spec]} if isinstance(spec, int | float) else spec for spec in specs]
+
     @pydantic.field_validator("keep_ratios", mode="after")
     @classmethod
     def _falls(cls, specs: list) -> list:
         ends = [end for spec in specs for end in
                 (spec.values if spec.spacing == "manual" else (spec.first, spec.last))]
-        for before, after in zip(ends, ends[1:]):
+        for before, after in itertools.pairwise(ends):
             if after > before:
                 raise ValueError(f"keep ratios must fall: {after} comes after {before}")
         return specs
@@ -192,7 +200,7 @@ def resolve(document: Document, source: str) -> Config:
     try:
         config = Config(**values)
     except pydantic.ValidationError as error:
-        raise UserError(_report(error, Config, (), document, source)) from None
+        raise UserError(_report(error, Config, (), document, source, FILE_KEYS)) from None
     complaints: list[str] = []
     methods = [_complete(METHODS, method, ("pruning", "methods", index), document, source, complaints)
                for index, method in enumerate(config.pruning.methods)]
@@ -214,7 +222,8 @@ def _complete(registry: Registry, part: Part, path: KeyPath, document: Document,
     except UserError as error:
         complaints.append(f"{_place((*path, 'name'), document, source)}: {error}")
     except pydantic.ValidationError as error:
-        complaints.append(_report(error, registry.options_model(part.name), path, document, source))
+        common = tuple(type(part).model_fields)
+        complaints.append(_report(error, registry.options_model(part.name), path, document, source, common))
     return part
 
 
@@ -229,48 +238,24 @@ def _place(path: KeyPath, document: Document, source: str) -> str:
     return f"{document.origin(path) or source}: {text}"
 
 
-def _report(error: pydantic.ValidationError, model: type, prefix: KeyPath, document: Document,
-            source: str) -> str:
-    """One line for each mistake that pydantic found."""
+def _report(error: pydantic.ValidationError, model: type, prefix: KeyPath, document: Document, source: str,
+            also: tuple[str, ...]) -> str:
+    """One line for each mistake that pydantic found; `also` are keys allowed besides the model's."""
     lines = {}
     for item in error.errors():
-        path = prefix + _written_path(item["loc"], document.values, prefix)
-        lines.setdefault(f"{_place(path, document, source)}: {_complaint(item, model)}")
+        path = prefix + _walk(model, item["loc"])[0]
+        lines.setdefault(f"{_place(path, document, source)}: {_complaint(item, model, also)}")
     # What is wrong in training is wrong in retraining too, which inherits it: say it once.
     return "\n".join(line for line in lines if line.replace(": retraining", ": training") not in lines
                      or ": retraining" not in line)
 
 
-def _written_path(location: tuple, values: Any, prefix: KeyPath) -> KeyPath:
-    """pydantic's location without the union tags that it adds and no file has."""
-    for key in prefix:
-        values = _step(values, key)
-    path = []
-    for position, key in enumerate(location):
-        tag = isinstance(values, dict) and key not in values and key in (values.get("name"), values.get("spacing"))
-        if tag and position < len(location):
-            continue
-        path.append(key)
-        values = _step(values, key)
-    return tuple(path)
-
-
-def _step(values: Any, key: str | int) -> Any:
-    try:
-        return values[key]
-    except (KeyError, IndexError, TypeError):
-        return None
-
-
-def _complaint(item: dict[str, Any], model: type) -> str:
+def _complaint(item: dict[str, Any], model: type, also: tuple[str, ...]) -> str:
     """What is wrong, the wrong value, and what would be right."""
     kind, value, context = item["type"], item["input"], item.get("ctx", {})
     if kind == "extra_forbidden":
-        allowed = list(_model_at(model, item["loc"][:-1]).model_fields)
-        if model is Config and len(item["loc"]) == 1:
-            allowed += FILE_KEYS
-        options = f"allowed: {', '.join(allowed)}" if allowed else "it has no options"
-        return f"unknown key{nearest(item['loc'][-1], allowed)} ({options})"
+        allowed = [*_walk(model, item["loc"][:-1])[1].model_fields, *(also if len(item["loc"]) == 1 else ())]
+        return f"unknown key{nearest(item['loc'][-1], allowed)} (allowed: {', '.join(allowed)})"
     if kind == "missing":
         return "is missing"
     if kind in ("literal_error", "union_tag_invalid"):
@@ -282,23 +267,26 @@ def _complaint(item: dict[str, Any], model: type) -> str:
         return f"needs a key {context['discriminator']}"
     if kind == "value_error":
         return str(context["error"])
-    if kind == "model_type":
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
         return f"must be a mapping, not {value!r}"
-    message = item["msg"].removeprefix("Input ").removeprefix("should ")
-    return f"{value!r} is wrong: it should {message}"
+    if kind == "too_short":
+        return f"must have at least {context['min_length']} items, not {context['actual_length']}"
+    return f"{value!r} is wrong: it {item['msg'].removeprefix('Input ')}".replace("it should", "it must")
 
 
-def _model_at(model: type[pydantic.BaseModel], location: tuple) -> type[pydantic.BaseModel]:
-    """The model that describes the mapping at a location of pydantic's, union tags included."""
-    candidates = [model]
+def _walk(model: type[pydantic.BaseModel], location: tuple) -> tuple[KeyPath, type[pydantic.BaseModel]]:
+    """The key path that a location of pydantic's stands for, without the union tags, and the model found there."""
+    path, candidates = [], [model]
     for key in location:
-        if key in model.model_fields:
-            candidates = _models(model.model_fields[key].annotation)
-        elif isinstance(key, str):
+        if isinstance(key, str) and len(candidates) > 1:  # the tag that tells which model of a union was meant
             candidates = [choice for choice in candidates if any(
                 key in get_args(field.annotation) for field in choice.model_fields.values())]
-        model = candidates[0] if len(candidates) == 1 else model
-    return model
+            continue
+        path.append(key)
+        if isinstance(key, str):
+            field = candidates[0].model_fields.get(key) if candidates else None
+            candidates = _models(field.annotation) if field else []
+    return tuple(path), candidates[0] if len(candidates) == 1 else model
 
 
 def _models(annotation: Any) -> list[type[pydantic.BaseModel]]:
@@ -321,7 +309,9 @@ def json_schema() -> dict[str, Any]:
     schema["properties"]["dataset"] = _parts_schema(DATASETS, common)
     methods = _parts_schema(METHODS, {})
     methods["anyOf"].append({"enum": METHODS.names()})
-    schema["$defs"]["Pruning"]["properties"]["methods"]["items"] = methods
+    pruning = schema["$defs"]["Pruning"]["properties"]
+    pruning["methods"]["items"] = methods
+    pruning["keep_ratios"]["items"] = {"anyOf": [pruning["keep_ratios"]["items"], {"type": "number"}]}
     return schema
 
 

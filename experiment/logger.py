@@ -5,6 +5,7 @@ import json
 import platform
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -64,15 +65,18 @@ class Progress:
     """A progress bar with loss, accuracy and remaining time."""
 
     def __init__(self, total: int, label: str):
-        interval = 0.2 if sys.stderr.isatty() else 5.0
-        self._bar = tqdm.tqdm(total=total, desc=label, leave=False, mininterval=interval, unit="step",
+        self._interval = 0.2 if sys.stderr.isatty() else 5.0
+        self._bar = tqdm.tqdm(total=total, desc=label, leave=False, mininterval=self._interval, unit="step",
                               dynamic_ncols=True)
+        self._drawn = time.monotonic()
 
-    def update(self, figures) -> None:
-        """One step further; `figures()` is only called when the bar is drawn, since it may wait for a GPU."""
-        if self._bar.update():
-            loss, accuracy = figures()
-            self._bar.set_postfix_str(f"loss {loss:.3f}, accuracy {100 * accuracy:.1f}%", refresh=False)
+    def update(self, sums: Any) -> None:
+        """One step further. `sums` (of losses, correct answers, images) may lie on a GPU: read only when drawn."""
+        if time.monotonic() - self._drawn >= self._interval:
+            self._drawn = time.monotonic()
+            loss, correct, count = sums.tolist()
+            self._bar.set_postfix_str(f"loss {loss / count:.3f}, accuracy {correct / count:.1%}", refresh=False)
+        self._bar.update()
 
     def close(self) -> None:
         self._bar.close()

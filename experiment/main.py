@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import traceback
 from pathlib import Path
 
 
@@ -39,6 +40,7 @@ def launch(options: argparse.Namespace) -> int:
     """Check all configurations, then plan or run them one after the other."""
     from experiment.config import load_config
     from experiment.devices import choose_device
+    from experiment.errors import UserError
     from experiment.plan import describe
     from experiment.run import run
 
@@ -46,14 +48,24 @@ def launch(options: argparse.Namespace) -> int:
     if options.dry_run:
         print("\n".join(describe(config, path) for path, config in configs))
         return 0
-    device, failures = choose_device(options.device), []
+    device, codes = choose_device(options.device), [0]
     for path, config in configs:
-        outcome = run(config, results_directory(path, config.run_id(), options.results), device)
-        failures += outcome.failures
+        try:
+            outcome = run(config, results_directory(path, config.run_id(), options.results), device)
+        except UserError as error:
+            print(f"error: {path}: {error}", file=sys.stderr)
+            codes.append(2)
+            continue
+        except Exception:
+            traceback.print_exc()
+            print(f"failed: {path}", file=sys.stderr)
+            codes.append(1)
+            continue
         for failure in outcome.failures:
-            print(f"failed: {failure}", file=sys.stderr)
+            print(f"failed: {path}: {failure}", file=sys.stderr)
+        codes.append(1 if outcome.failures else 0)
         print(f"plot: {outcome.plot}")
-    return 1 if failures else 0
+    return max(codes)
 
 
 def results_directory(path: str, run_id: str, results: str) -> Path:

@@ -7,8 +7,9 @@ its YAML arguments: checked here against the signature, so that adding something
 import difflib
 import importlib
 import inspect
+import itertools
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pydantic
@@ -16,11 +17,15 @@ import pydantic
 from experiment.errors import UserError
 
 
-def nearest(wrong: object, names) -> str:
+def nearest(wrong: object, names: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the valid name closest to a wrong one, or nothing."""
-    matches = difflib.get_close_matches(str(wrong).lower(), {name.lower(): name for name in names}, 1, 0.5)
-    close = [name for name in names if matches and name.lower() == matches[0]]
-    return f"; did you mean '{close[0]}'?" if close else ""
+    def closeness(name: str) -> tuple[float, int]:
+        pair = str(wrong).lower(), name.lower()
+        same_start = itertools.takewhile(lambda letters: letters[0] == letters[1], zip(*pair))
+        return difflib.SequenceMatcher(None, *pair).ratio(), len(list(same_start))
+
+    best = max(names, key=closeness, default=None)
+    return f"; did you mean '{best}'?" if best is not None and closeness(best)[0] >= 0.6 else ""
 
 
 class Registry:
@@ -57,7 +62,7 @@ class Registry:
             return self._imported(name)
         if name not in self.names():
             raise UserError(f"unknown {self.kind} '{name}'{nearest(name, self.names())} "
-                            f"There are: {', '.join(self.names())}; or write package.module:Name")
+                            f"(there are: {', '.join(self.names())}; or write package.module:Name)")
         return self._parts[name]
 
     def _imported(self, path: str) -> Callable:

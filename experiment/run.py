@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from experiment.config import Config, Part
-from experiment.data.splits import load_data
+from experiment.data.splits import Data, load_data
 from experiment.errors import UserError, one_line
 from experiment.logger import Logger
 from experiment.masks import enforcer, keep_all
@@ -61,9 +61,10 @@ class Outcome:
 
 def run(config: Config, directory: Path, device: str = "cpu") -> Outcome:
     """Run an experiment, or what of it is not yet in `directory`. A cell that fails does not stop the others."""
+    data = load_data(config.dataset, Stream(config.seed), torch.device(device))
     logger = Logger(directory, config, device)
     logger.say(f"results in {directory}, on {device}")
-    experiment = Experiment(config, logger, torch.device(device))
+    experiment = Experiment(config, data, logger, torch.device(device))
     failures = []
     for net_seed in range(config.num_nets):
         try:
@@ -98,13 +99,13 @@ def _failure(logger: Logger, where: str, error: Exception) -> str:
 class Experiment:
     """The steps of one run, with what they share: data, trainer, store and logger."""
 
-    def __init__(self, config: Config, logger: Logger, device: torch.device):
+    def __init__(self, config: Config, data: Data, logger: Logger, device: torch.device):
         self.config = config
         self.logger = logger
         self.device = device
         self.stream = Stream(config.seed)
         self.store = Store(logger.directory / "steps")
-        self.data = load_data(config.dataset, self.stream, device)
+        self.data = data
         self.trainer = Trainer(self.data, logger.progress)
         self.flops = layer_flops(self.new_net(0), self._example())
         self._unpruned: tuple[tuple[int, int], Pruner] | None = None

@@ -1,5 +1,6 @@
 """Trainer: fits a net to data and evaluates it; knows nothing of pruning."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,13 +30,14 @@ class Evaluation:
 
 
 class DivergedError(RuntimeError):
-    """Training reached a loss that is not a number."""
+    """Training reached a loss that is not finite."""
 
 
 class Trainer:
     """Trains and evaluates nets on one set of data.
 
-    `progress(total, label)` opens a progress display with `update(loss, accuracy)` and `close()`.
+    `progress(total, label)` opens a progress display: its `update(sums)` takes a tensor of the summed loss, the
+    number of correct answers and the number of images of the epoch so far, and it is ended by `close()`.
     """
 
     def __init__(self, data: Data, progress: Callable):
@@ -50,8 +52,9 @@ class Trainer:
         step of the optimiser, for instance to keep masked weights at zero. Raises DivergedError.
         """
         batches = self.data.train.num_batches(settings.batch_size)
+        first_step = start_epoch * batches
         optimizer = make_optimizer(net, settings)
-        scheduler = LambdaLR(optimizer, lambda step: learning_rate_factor(settings, start_epoch * batches + step, batches))
+        scheduler = LambdaLR(optimizer, lambda step: learning_rate_factor(settings, first_step + step, batches))
         records = []
         bar = self.progress((settings.epochs - start_epoch) * batches, label)
         try:
@@ -61,13 +64,13 @@ class Trainer:
                     loss, accuracy = self._epoch(net, optimizer, scheduler, settings.batch_size,
                                                  stream.child("epoch", epoch), after_step, bar)
                     validation = self.evaluate(net, self.data.validation)
+                    if not math.isfinite(loss):
+                        raise DivergedError(f"the training loss is not finite after epoch {epoch + 1}; "
+                                            f"a smaller training.optimizer.lr or a longer warm-up may help")
                     records.append({"epoch": epoch + 1, "learning_rate": rate, "train_loss": loss,
                                     "train_accuracy": accuracy, "validation_loss": validation.loss,
                                     "validation_accuracy": validation.accuracy,
                                     "seconds": time.perf_counter() - start})
-                    if loss != loss:
-                        raise DivergedError(f"the training loss is not a number after epoch {epoch + 1}; "
-                                            f"a smaller training.optimizer.lr or a longer warm-up may help")
         finally:
             bar.close()
         return records
@@ -76,8 +79,7 @@ class Trainer:
                stream: Stream, after_step: Callable | None, bar) -> tuple[float, float]:
         """One pass over the training images; mean loss and accuracy on the varied images as they came."""
         net.train()
-        loss_sum = torch.zeros((), device=self.data.train.labels.device)
-        correct, count = torch.zeros_like(loss_sum), 0
+        sums = torch.zeros(3, device=self.data.train.labels.device)  # of losses, of correct answers, of images
         for inputs, targets in self.data.train.training_batches(batch_size, stream.torch()):
             outputs = net(inputs)
             loss = cross_entropy(outputs, targets)
@@ -87,11 +89,10 @@ class Trainer:
             scheduler.step()
             if after_step is not None:
                 after_step(net)
-            loss_sum += loss.detach() * len(targets)
-            correct += (outputs.detach().argmax(1) == targets).sum()
-            count += len(targets)
-            bar.update(lambda: (float(loss_sum) / count, float(correct) / count))
-        return float(loss_sum) / count, float(correct) / count
+            correct = (outputs.detach().argmax(1) == targets).sum()
+            sums += torch.stack([loss.detach() * len(targets), correct, torch.full_like(correct, len(targets))])
+            bar.update(sums)
+        return _means(sums)
 
     @torch.no_grad()
     def evaluate(self, net: nn.Module, split: TensorSplit) -> Evaluation:
@@ -120,6 +121,11 @@ def learning_rate_factor(settings: Training, step: int, batches: int) -> float:
     drops = sum(1 for epoch in settings.lr_drops.epochs if step >= epoch * batches)
     warmup = settings.warmup_epochs * batches
     return settings.lr_drops.factor ** drops * (min(1.0, (step + 1) / warmup) if warmup else 1.0)
+
+
+def _means(sums: Tensor) -> tuple[float, float]:
+    loss, correct, count = sums.tolist()
+    return loss / count, correct / count
 
 
 def _check_outputs(outputs: Tensor, num_classes: int) -> None:

@@ -70,7 +70,7 @@ def parse_value(text: str) -> Any:
 
 def _construct(loader, node, path: KeyPath, source: str, origins: dict[KeyPath, str]) -> Any:
     """Plain values of a node, noting the line of everything below it."""
-    if isinstance(node, yaml.MappingNode):
+    if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
         loader.flatten_mapping(node)
         result = {}
         for key_node, value_node in node.value:
@@ -83,7 +83,7 @@ def _construct(loader, node, path: KeyPath, source: str, origins: dict[KeyPath, 
             origins[(*path, key)] = where
             result[key] = _construct(loader, value_node, (*path, key), source, origins)
         return result
-    if isinstance(node, yaml.SequenceNode):
+    if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
         items = []
         for index, item in enumerate(node.value):
             origins[(*path, index)] = f"{source}:{item.start_mark.line + 1}"
@@ -106,7 +106,19 @@ def merge(below: Any, above: Any) -> Any:
 
 
 def merge_documents(below: Document, above: Document) -> Document:
-    return Document(merge(below.values, above.values), below.origins | above.origins)
+    """Merge values and origins; of a value that is replaced as a whole, the origins of its items go too."""
+    def replaced(path: KeyPath) -> bool:
+        return any(not isinstance(_value_at(above.values, path[:length]), dict)
+                   for length in range(1, len(path) + 1) if path[:length] in above.origins)
+
+    kept = {path: origin for path, origin in below.origins.items() if not replaced(path)}
+    return Document(merge(below.values, above.values), kept | above.origins)
+
+
+def _value_at(values: Any, path: KeyPath) -> Any:
+    for key in path:
+        values = values[key]
+    return values
 
 
 def load(path: Path, including: tuple[Path, ...] = ()) -> Document:
@@ -141,6 +153,8 @@ def overrides(assignments: list[str]) -> Document:
         keys = tuple(key.strip().split("."))
         if not equals or not all(keys):
             raise UserError(f"--set {assignment}: must have the form key.path=value")
+        if keys[0] == "include":
+            raise UserError(f"--set {assignment}: include works in files only")
         tree: Any = parse_value(text)
         for part in reversed(keys):
             tree = {part: tree}

@@ -1,6 +1,7 @@
 """Images in memory: a split of a data set, its batches, and how training images are varied."""
 
 import abc
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -96,7 +97,7 @@ class TensorSplit:
         bounds = list(range(0, len(self), batch_size)) + [len(self)]
         if len(bounds) > 2 and bounds[-1] - bounds[-2] == 1:
             del bounds[-2]
-        for start, end in zip(bounds, bounds[1:]):
+        for start, end in itertools.pairwise(bounds):
             chosen = order[start:end]
             images = self.augmentation(self.images[chosen], self.size, generator)
             yield self._normalised(images), self.labels[chosen]

@@ -1,0 +1,55 @@
+"""What many tests need: small nets, and a small experiment that takes about a second."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+torch.set_num_threads(2)
+
+ROOT = Path(__file__).parent.parent
+
+SMALL = """
+network: {name: lenet5}
+dataset: {name: digits}
+training: {epochs: 2, batch_size: 64, optimizer: {name: SGD, lr: 0.05}}
+pruning:
+  methods: [SiPP, WT]
+  keep_ratios: [0.5, 0.2]
+"""
+
+
+@pytest.fixture
+def small_config(tmp_path) -> Path:
+    """A YAML file of an experiment that runs in about a second."""
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    return path
+
+
+class SmallNet(nn.Module):
+    """Two convolutions with BatchNorm, one of them grouped, and a linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(8)
+        self.conv2 = nn.Conv2d(8, 8, 3, stride=2, groups=2)
+        self.bn2 = nn.BatchNorm2d(8)
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, x):
+        x = torch.relu(self.bn1(self.conv1(x)))
+        return self.fc(torch.relu(self.bn2(self.conv2(x))).mean((2, 3)))
+
+
+@pytest.fixture
+def small_net() -> nn.Module:
+    torch.manual_seed(0)
+    return SmallNet()
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))

@@ -1,0 +1,171 @@
+"""Exact budgets, dead parameters, calibration, and the public API."""
+
+import copy
+
+import pandas
+import pytest
+import torch
+from torch import nn
+
+import experiment
+from experiment.calibration import MAX_EVALUATIONS, calibrate
+from experiment.masks import keep_all, largest, size
+from experiment.reachability import remove_dead
+from experiment.registry import METHODS
+
+
+def test_largest_is_exact_and_breaks_ties_by_index():
+    scores = torch.tensor([1.0, 3.0, 1.0, 0.0, 1.0])
+    everything = torch.ones(5, dtype=torch.bool)
+    assert largest(scores, 3, everything).tolist() == [True, True, True, False, False]
+    assert largest(scores, 0, everything).sum() == 0
+    assert largest(scores, 9, everything).all()
+    assert largest(scores, 2, scores < 3).tolist() == [True, False, True, False, False]
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+def test_the_size_is_what_was_asked_for(method, images):
+    net = experiment.build_network("resnet20", input_shape=(3, 8, 8), num_classes=10)
+    total = sum(parameter.numel() for parameter in net.parameters())
+    for keep_ratio in (0.9, 0.2, 0.02):
+        pruned = experiment.prune(net, [images], method=method, keep_ratio=keep_ratio)
+        kept = sum(int(mask.sum()) for mask in pruned.masks.values())
+        assert pruned.keep_ratio == kept / total
+        assert pruned.keep_ratio == pytest.approx(keep_ratio, rel=0.005) or pruned.reason
+
+
+def test_the_budget_of_weights_is_exact(small_net, images):
+    """0.5 x 404 = 202 parameters; 36 are not prunable (BatchNorm 4 x 8 less nothing, biases 8 and 4)."""
+    parameters = sum(parameter.numel() for parameter in small_net.parameters())
+    fixed = 16 + 16 + 8 + 4
+    pruned = experiment.prune(small_net, [images], method="WT", keep_ratio=0.5)
+    weights = sum(int(mask.sum()) for name, mask in pruned.masks.items() if mask.dim() > 1)
+    assert pruned.reason is None and weights == parameters // 2 - fixed
+    magnitudes = torch.cat([small_net.get_parameter(name).abs().flatten() for name in pruned.masks
+                            if pruned.masks[name].dim() > 1])
+    masks = torch.cat([mask.flatten() for mask in pruned.masks.values() if mask.dim() > 1])
+    assert magnitudes[masks].min() >= magnitudes[~masks].max()
+
+
+def test_the_argument_is_untouched_and_the_result_is_masked(small_net, images):
+    before = copy.deepcopy(small_net.state_dict())
+    small_net.train()
+    pruned = experiment.prune(small_net, [(images, torch.zeros(6))], method="SiPP", keep_ratio=0.4)
+    assert small_net.training and all(module.training for module in small_net.modules())
+    assert all(torch.equal(value, before[name]) for name, value in small_net.state_dict().items())
+    for name, parameter in pruned.net.named_parameters():
+        assert (parameter[~pruned.masks[name]] == 0).all()
+        assert torch.equal(parameter[pruned.masks[name]], before[name][pruned.masks[name]])
+    assert isinstance(pruned.layers, pandas.DataFrame)
+    assert pruned.layers["layer"].tolist() == ["conv1", "conv2", "fc"]
+    assert pruned.layers["kept_weights"].sum() == sum(int(m.sum()) for m in pruned.masks.values() if m.dim() > 1)
+
+
+def test_further_pruning_is_relative_to_the_original_and_nested(small_net, images):
+    first = experiment.prune(small_net, [images], method="SiPP", keep_ratio=0.6)
+    second = experiment.prune(first.net, [images], method="WT", keep_ratio=0.3, masks=first.masks)
+    assert second.keep_ratio == pytest.approx(0.3, rel=0.01)
+    assert all(not (second.masks[name] & ~first.masks[name]).any() for name in first.masks)
+
+
+def test_what_cannot_be_reached_is_said(small_net, images):
+    pruned = experiment.prune(small_net, [images], method="WT", keep_ratio=0.05)
+    assert "are not prunable" in pruned.reason
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [
+    ({"method": "Wt"}, "did you mean 'WT'"),
+    ({"method": {"name": "WT", "x": 1}}, "x: Extra inputs"),
+    ({"keep_ratio": 0.0}, "keep_ratio must lie above 0"),
+    ({"batches": []}, "batches is empty"),
+])
+def test_bad_arguments(small_net, images, arguments, expected):
+    arguments = {"batches": [images], "method": "WT", "keep_ratio": 0.5} | arguments
+    with pytest.raises(experiment.UserError, match=expected):
+        experiment.prune(small_net, **arguments)
+
+
+def chain() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.ReLU(), nn.Conv2d(2, 3, 1), nn.ReLU(),
+                         nn.Flatten(), nn.Linear(3, 2))
+
+
+def test_weights_into_a_filter_that_nothing_reads_are_dead_with_its_bias_and_batchnorm():
+    net = chain()
+    masks = keep_all(net)
+    masks["3.weight"][:, 1] = False  # nobody reads filter 1 of the first layer
+    alive = remove_dead(net, masks, torch.zeros(1, 1, 1, 1))
+    for name in ("0.weight", "0.bias", "1.weight", "1.bias"):
+        assert alive[name].flatten().tolist() == [True, False], name
+    assert size(alive) == size(masks) - 4
+
+
+def test_a_filter_without_inputs_that_passes_a_bias_on_is_not_dead():
+    net = chain()
+    masks = keep_all(net)
+    masks["3.weight"][1] = False  # filter 1 of the second convolution has only its bias left
+    assert size(remove_dead(net, masks, torch.zeros(1, 1, 1, 1))) == size(masks)
+
+
+def test_death_goes_back_through_several_layers_and_never_depends_on_data():
+    net = chain()
+    with torch.no_grad():
+        net[0].bias.fill_(-100.0)  # silent on every input, yet not dead
+    masks = keep_all(net)
+    assert size(remove_dead(net, masks, torch.zeros(1, 1, 1, 1))) == size(masks)
+    masks["6.weight"][:, 0] = False  # the output does not read filter 0 of the second convolution ...
+    masks["3.weight"][1:, 0] = False  # ... which alone read filter 0 of the first
+    alive = remove_dead(net, masks, torch.zeros(1, 1, 1, 1))
+    assert alive["3.weight"].flatten(1).tolist() == [[False, False], [False, True], [False, True]]
+    assert alive["0.weight"].flatten().tolist() == [False, True] and alive["3.bias"].tolist() == [False, True, True]
+
+
+def test_few_samples_do_not_kill_units():
+    """LeNet-300-100 asked to keep 99.9% with 8 samples must keep it, however many units are silent on them."""
+    torch.manual_seed(0)
+    net = experiment.build_network("lenet300_100", input_shape=(1, 28, 28), num_classes=10)
+    pruned = experiment.prune(net, [torch.rand(8, 1, 28, 28)], method="SiPP", keep_ratio=0.999)
+    assert pruned.keep_ratio == pytest.approx(0.999, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["resnet110", "densenet22", "vgg16_bn"])
+def test_nothing_of_a_whole_net_is_dead_however_deep(name):
+    net = experiment.build_network(name, input_shape=(3, 32, 32), num_classes=10)
+    masks = keep_all(net)
+    assert size(remove_dead(net, masks, torch.zeros(1, 3, 32, 32))) == size(masks)
+
+
+class Attention(nn.Module):
+    """A transformer block with a functional softmax, and a gate that is flat for large inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.qkv, self.out = nn.LayerNorm(8), nn.Linear(8, 24), nn.Linear(8, 8)
+
+    def forward(self, x):
+        query, key, value = self.qkv(self.norm(x)).chunk(3, -1)
+        attended = torch.softmax(query @ key.mT / 3, -1) @ value
+        return torch.nn.functional.relu6(self.out(attended) + x) * torch.sigmoid(100 * x)
+
+
+def test_attention_is_alive():
+    net = Attention()
+    masks = keep_all(net)
+    assert size(remove_dead(net, masks, torch.zeros(2, 5, 8))) == size(masks)
+
+
+@pytest.mark.parametrize("size_of", [
+    lambda budget: budget,  # nothing dies
+    lambda budget: max(0, budget - 300),  # a constant number dies
+    lambda budget: int(budget**2 / 10_000),  # more dies the less is kept
+    lambda budget: 0 if budget < 5_000 else budget - 100,  # everything dies at once
+])
+def test_calibration_finds_the_size(size_of):
+    for target in (9_500, 6_000, 5_200):
+        best, evaluations = calibrate(size_of, lambda attempt: attempt, target, 10_000, target)
+        assert evaluations <= MAX_EVALUATIONS and abs(best - target) <= 0.005 * target
+
+
+def test_calibration_gives_the_closest_where_the_target_cannot_be_met():
+    best, evaluations = calibrate(lambda budget: 0 if budget < 500 else 900, lambda size: size, 400, 1_000, 400)
+    assert best == 0 and evaluations <= MAX_EVALUATIONS

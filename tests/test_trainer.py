@@ -1,0 +1,78 @@
+"""Learning rates, seeds of training, and the layers of the package."""
+
+import ast
+
+import pytest
+import torch
+from conftest import ROOT
+
+from experiment.config import Dataset, Training
+from experiment.data.splits import load_data
+from experiment.networks.build import build_network
+from experiment.seeding import Stream
+from experiment.trainer import Trainer, learning_rate_factor
+
+
+class Silent:
+    def __init__(self, total, label):
+        pass
+
+    def update(self, sums):
+        pass
+
+    def close(self):
+        pass
+
+
+def test_learning_rate_warms_up_and_drops():
+    settings = Training(epochs=10, warmup_epochs=2, lr_drops={"epochs": [4, 6], "factor": 0.1})
+    factors = [learning_rate_factor(settings, step, batches=5) for step in (0, 4, 9, 10, 19, 20, 29, 30, 49)]
+    assert factors == pytest.approx([0.1, 0.5, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_twenty_steps_give_the_golden_loss():
+    """A number that refactoring may not move, and that any change of seeds, data or updates would."""
+    data = load_data(Dataset(name="digits", crop_padding=1), Stream(0))
+    with Stream(0).as_global():
+        net = build_network("lenet300_100", input_shape=data.input_shape, num_classes=10)
+    settings = Training(epochs=1, batch_size=64, optimizer={"name": "SGD", "lr": 0.05})
+    records = Trainer(data, Silent).fit(net, settings, Stream(0))
+    assert records[0]["train_loss"] == pytest.approx(0.0, abs=2e-4)
+
+
+def test_streams_are_independent_by_name_and_reproducible():
+    draws = [Stream(0).child(*path).torch().initial_seed() for path in (("a",), ("a", 1), ("b",), ("a",))]
+    assert draws[0] == draws[3] and len(set(draws)) == 3
+    before = torch.random.get_rng_state()
+    with Stream(0).as_global():
+        torch.rand(3)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+LAYERS = [  # each may import what stands in the same or a later line
+    {"main"}, {"plan", "run"}, {"trainer", "pruner", "logger", "schedules"}, {"plots", "store", "data.splits"},
+    {"methods", "networks", "data"}, {"statistics"}, {"sensitivity", "allocation", "calibration", "reachability"},
+    {"flat", "metrics", "config"}, {"masks", "seeding", "registry", "nets", "yaml_files", "devices"}, {"errors"},
+]
+
+
+def layer_of(module: str) -> int:
+    parts = module.split(".")[1:]
+    for length in (2, 1):
+        for index, layer in enumerate(LAYERS):
+            if ".".join(parts[:length]) in layer:
+                return index
+    raise AssertionError(f"{module} stands in no layer")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiment").rglob("*.py")),
+                         ids=lambda path: str(path.relative_to(ROOT)))
+def test_dependencies_point_down(path):
+    if path.name == "__init__.py":
+        return
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("experiment."):
+            assert layer_of(node.module) >= layer_of(module), f"{module} imports {node.module}"
+            if node.module == "torch" or node.module.startswith("torch."):
+                assert module != "experiment.plots"
