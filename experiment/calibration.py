@@ -5,7 +5,8 @@ from typing import TypeVar
 
 Attempt = TypeVar("Attempt")
 MAX_EVALUATIONS = 20
-TOLERANCE = 0.001  # of the target; well inside the 0.5% that is promised
+FALSI_EVALUATIONS = 5
+TOLERANCE = 0.002  # of the target; well inside the 0.5% that is promised
 
 
 def calibrate(attempt: Callable[[int], Attempt], size: Callable[[Attempt], int], budget: int, largest: int,
@@ -13,9 +14,9 @@ def calibrate(attempt: Callable[[int], Attempt], size: Callable[[Attempt], int],
     """The attempt whose size comes closest to the target, and how many budgets were tried.
 
     A budget in [0, largest] leads to a net that may be smaller than the budget promises, because parameters
-    died, or larger or smaller by chance. The size is searched as a function of the budget: by regula falsi
-    between a budget that gave too little and one that gave too much, halving where that is slow. The returned
-    attempt is the very one that was measured.
+    died, or larger or smaller by chance. The size is searched as a function of the budget, between a budget that
+    gave too little and one that gave too much: first by regula falsi, then, where the function has jumps, by halving.
+    The returned attempt is the very one that was measured.
     """
     tried: dict[int, int] = {}
     best: Attempt | None = None
@@ -49,5 +50,5 @@ def _next_budget(too_little: tuple[int, int] | None, too_much: tuple[int, int] |
     (low, less), (high, more) = sorted((too_little, too_much))
     if high - low <= 1:
         return low  # known already: the search ends
-    share = (target - less) / (more - less) if evaluations % 3 and more != less else 0.5
+    share = (target - less) / (more - less) if evaluations <= FALSI_EVALUATIONS and more != less else 0.5
     return min(max(low + round(share * (high - low)), low + 1), high - 1)

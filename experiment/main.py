@@ -3,6 +3,7 @@
 import argparse
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -12,22 +13,31 @@ def parser() -> argparse.ArgumentParser:
         description="Run pruning experiments from YAML files and write accuracy-versus-sparsity curves.",
         epilog="A run that was stopped goes on where it stopped when the same command is given again.")
     result.add_argument("configs", nargs="+", metavar="CONFIG", help="YAML file of an experiment")
-    result.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", dest="overrides",
-                        help="set a key of the configuration to a YAML value; repeatable")
-    result.add_argument("--results", default="results", metavar="DIR", help="where results go (default: results)")
-    result.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"],
-                        help="default: auto, the fastest there is")
+    add_common_arguments(result)
     result.add_argument("--dry-run", action="store_true", help="print what would be run and how much it would cost")
     return result
 
 
+def add_common_arguments(target: argparse.ArgumentParser) -> None:
+    """The arguments of every command that works on an experiment."""
+    target.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", dest="overrides",
+                        help="set a key of the configuration to a YAML value; repeatable")
+    target.add_argument("--results", default="results", metavar="DIR", help="where results go (default: results)")
+    target.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"],
+                        help="default: auto, the fastest there is")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Exit code: 0, 1 if a part of an experiment failed, 2 for bad input, 130 if interrupted."""
-    options = parser().parse_args(arguments)
-    from experiment.errors import UserError  # after the arguments: what follows imports torch
+    return guarded(launch, parser().parse_args(arguments))
+
+
+def guarded(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+    """Run a command; turn bad input and interruptions into one line and their exit codes."""
+    from experiment.errors import UserError  # what a command imports, torch too, comes after the arguments
 
     try:
-        return launch(options)
+        return command(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

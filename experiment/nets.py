@@ -1,7 +1,7 @@
 """Small helpers for using any net: calling it, its inputs and outputs, its modes."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -42,6 +42,17 @@ def batch_length(inputs: Any) -> int:
     return len(tensors(inputs)[0])
 
 
+def first_sample(inputs: Any) -> Any:
+    """The inputs of a batch cut to its first sample."""
+    if isinstance(inputs, Tensor):
+        return inputs[:1]
+    if isinstance(inputs, dict):
+        return {key: first_sample(value) for key, value in inputs.items()}
+    if isinstance(inputs, list | tuple):
+        return type(inputs)(first_sample(value) for value in inputs)
+    return inputs
+
+
 def device_of(net: nn.Module) -> torch.device:
     """The device of a net's first parameter."""
     parameter = next(net.parameters(), None)
@@ -57,6 +68,24 @@ def moved(value: Any, device: torch.device) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(moved(inner, device) for inner in value)
     return value
+
+
+@contextlib.contextmanager
+def watching_inputs(modules: dict[str, nn.Module],
+                    visit: Callable[[str, nn.Module, Tensor], None]) -> Iterator[None]:
+    """Within the block, call `visit(name, module, input)` whenever one of the modules is about to run."""
+    def hook_for(name: str):
+        def before_forward(module: nn.Module, args: tuple, kwargs: dict) -> None:
+            visit(name, module, args[0] if args else kwargs["input"])
+        return before_forward
+
+    handles = [module.register_forward_pre_hook(hook_for(name), with_kwargs=True)
+               for name, module in modules.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextlib.contextmanager

@@ -61,6 +61,40 @@ def accuracy_vs_sparsity(rows: pandas.DataFrame, path: Path) -> Path:
     axes.set_ylabel("test accuracy (%)")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower left", fontsize=9)
+    return _save(figure, path)
+
+
+def certificate_vs_measurement(rows: pandas.DataFrame, path: Path) -> Path:
+    """Draw, for each layer, the certified against the measured relative error of its units (95th percentiles).
+
+    One panel a method, one colour a keep ratio; above the diagonal the certificate is the larger. Write `path`.png
+    and .pdf, return the first.
+    """
+    methods = rows["method"].drop_duplicates().tolist()
+    figure, panels = plt.subplots(1, len(methods), figsize=(1 + 4 * len(methods), 4.2), layout="constrained",
+                                  sharex=True, sharey=True, squeeze=False)
+    ratios = sorted(rows["keep_ratio_requested"].unique(), reverse=True)
+    places = [index / max(1, len(ratios) - 1) for index in range(len(ratios))]
+    colours = dict(zip(ratios, plt.get_cmap("viridis")(places)))
+    shown = rows[(rows["measured_p95"] > 0) & (rows["certified_p95"] > 0)]
+    for axes, method in zip(panels[0], methods):
+        for ratio, points in shown[shown["method"] == method].groupby("keep_ratio_requested", sort=False):
+            axes.scatter(points["measured_p95"], points["certified_p95"], s=14, color=colours[ratio],
+                         label=f"{ratio:.3g} kept", alpha=0.8)
+        if len(shown):
+            ends = [shown[["measured_p95", "certified_p95"]].min().min(), shown["certified_p95"].max()]
+            axes.plot(ends, ends, color="black", linestyle="--", linewidth=1)
+        axes.set(xscale="log", yscale="log", title=method, xlabel="measured relative error")
+        axes.grid(alpha=0.3)
+    panels[0][0].set_ylabel("certified relative error")
+    panels[0][-1].legend(fontsize=8)
+    figure.suptitle(f"{rows['network'].iloc[0]} on {rows['dataset'].iloc[0]}: 95th percentiles by layer, "
+                    f"|S| = {rows['sample_size'].iloc[0]}", fontsize=10)
+    return _save(figure, path)
+
+
+def _save(figure: plt.Figure, path: Path) -> Path:
+    """Write `path`.pdf and .png; return the latter."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for suffix in (".pdf", ".png"):
         figure.savefig(path.with_suffix(suffix), dpi=150)

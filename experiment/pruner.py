@@ -36,6 +36,7 @@ class Pruned:
     reason: str | None  # why the two differ by more than 0.5%, if they do
     evaluations: int  # how many budgets the calibration tried
     seconds: float  # including statistics of the sample that other methods share
+    selection: Selection  # what the method decided, before dead parameters were dropped
 
     @property
     def layers(self) -> pandas.DataFrame:
@@ -60,8 +61,8 @@ class Pruner:
     """
 
     def __init__(self, net: nn.Module, batches: Iterable[Any], *, masks: Masks | None = None,
-                 loss: Callable | None = None):
-        self.statistics = Statistics(net, batches, masks=masks, loss=loss)
+                 loss: Callable | None = None, delta: float = 1e-16):
+        self.statistics = Statistics(net, batches, masks=masks, loss=loss, delta=delta)
         self.original_size = sum(mask.numel() for mask in self.statistics.masks.values())
 
     def prune(self, method: Method, keep_ratio: float, stream: Stream) -> Pruned:
@@ -79,11 +80,11 @@ class Pruner:
         achieved = best.size / self.original_size
         reason = None
         if abs(achieved - keep_ratio) > PROMISED * keep_ratio:
-            reason = self._reason(target, fixed, fixed + most, best.size)
+            reason = self._reason(target, fixed, best)
         net = self._pruned_net(best)
         shared = sum(seconds for name, seconds in known.items() if name in statistics.accessed)
         return Pruned(net, best.masks, keep_ratio, achieved, reason, evaluations,
-                      time.perf_counter() - start + shared)
+                      time.perf_counter() - start + shared, best.selection)
 
     def _attempt(self, selection: Selection) -> Attempt:
         statistics = self.statistics
@@ -96,21 +97,26 @@ class Pruner:
         net = copy.deepcopy(self.statistics.net)
         if attempt.selection.factors is not None:
             layers = masking.prunable_layers(net)
-            for name, factors in self.statistics.flat.split(attempt.selection.factors).items():
+            for name, factors in self.statistics.flat.split(attempt.selection.factors()).items():
                 layers[name].weight.mul_(factors)
         masking.enforcer(net, attempt.masks)(net)
         return net
 
-    def _reason(self, target: int, fixed: int, current: int, achieved: int) -> str:
-        if current < target:
-            return f"the net had only {current} parameters left, {target} were asked for"
+    def _reason(self, target: int, fixed: int, best: Attempt) -> str:
+        """Why the size is not what was asked for."""
+        most, kept = int(self.statistics.candidates.sum()), int(best.selection.kept.sum())
+        if fixed + most < target:
+            return f"the net had only {fixed + most} parameters left, {target} were asked for"
         if target < fixed:
             return f"{fixed} of the parameters are not prunable, {target} were asked for"
-        return f"no budget of weights leaves {target} parameters alive; {achieved} came closest"
+        if best.size < target and kept < most:
+            return (f"the method gives only {kept} of {most} weights any importance, and with these "
+                    f"{best.size} parameters stay alive; {target} were asked for")
+        return f"no budget of weights leaves {target} parameters alive; {best.size} came closest"
 
 
 def prune(net: nn.Module, batches: Iterable[Any], *, method: str | dict | Method = "SiPP", keep_ratio: float,
-          loss: Callable | None = None, seed: int = 0, masks: Masks | None = None) -> Pruned:
+          loss: Callable | None = None, seed: int = 0, masks: Masks | None = None, delta: float = 1e-16) -> Pruned:
     """Prune a copy of any net.
 
     Args:
@@ -121,11 +127,18 @@ def prune(net: nn.Module, batches: Iterable[Any], *, method: str | dict | Method
         loss: `loss(outputs, targets)`, for the methods that need gradients.
         seed: of the random methods' draws.
         masks: those of an earlier pruning of this net, for pruning it further.
+        delta: failure probability of the certificates, which enters the budgets of the sampling methods.
 
     Raises:
         UserError: for unknown methods or options and impossible ratios.
     """
-    if not isinstance(method, Method):
-        options = {"name": method} if isinstance(method, str) else dict(method)
-        method = METHODS.create(options.pop("name"), options)
-    return Pruner(net, batches, masks=masks, loss=loss).prune(method, keep_ratio, Stream(seed).child("prune"))
+    pruner = Pruner(net, batches, masks=masks, loss=loss, delta=delta)
+    return pruner.prune(named_method(method), keep_ratio, Stream(seed).child("prune"))
+
+
+def named_method(method: str | dict | Method) -> Method:
+    """A method from its name, or from a dict of `name` and options."""
+    if isinstance(method, Method):
+        return method
+    options = {"name": method} if isinstance(method, str) else dict(method)
+    return METHODS.create(options.pop("name"), options)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from experiment.masks import PRUNABLE, Masks
-from experiment.nets import call, device_of, evaluating, moved, split_batch, tensors
+from experiment.nets import call, device_of, evaluating, first_sample, moved, split_batch, tensors
 
 NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm)
 
@@ -26,7 +26,7 @@ def remove_dead(net: nn.Module, masks: Masks, example: Any) -> Masks:
     """
     surrogate = _surrogate(net, masks)
     with evaluating(surrogate), torch.enable_grad():
-        inputs = moved(_positive(split_batch(example)[0]), device_of(surrogate))
+        inputs = moved(_positive(first_sample(split_batch(example)[0])), device_of(surrogate))
         outputs = tensors(call(surrogate, inputs))
         generator = torch.Generator().manual_seed(0)
         total = sum((output * torch.rand(output.shape, generator=generator).to(output)).sum()

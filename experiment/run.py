@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from experiment.config import Config, Part
-from experiment.data.splits import Data, load_data
+from experiment.data.splits import Data, largest_sample, load_data
 from experiment.errors import UserError, one_line
 from experiment.logger import Logger
 from experiment.masks import enforcer, keep_all
@@ -151,6 +151,19 @@ class Experiment:
                                 num_classes=self.data.num_classes, **self.config.network.options)
         return net.to(self.device)
 
+    def sample_size(self) -> int:
+        """|S|: as configured, or else as the theory asks; at most half of the validation split."""
+        pruning = self.config.pruning
+        asked = pruning.sample_size or sample_size(self.new_net(0), self._example(), pruning.delta)
+        return min(asked, largest_sample(len(self.data.validation)))
+
+    def pruner(self, net_seed: int, repetition: int, source: StepResult, size: int | None = None) -> Pruner:
+        """A pruner of a net, with the sample S of its repetition, or the first `size` images of it."""
+        net = self.new_net(net_seed)
+        masks = source.state.restore(net, self.device)
+        sample = self.data.sample(size or self.sample_size(), self.stream.child("net", net_seed, "sample", repetition))
+        return Pruner(net, sample, masks=masks, loss=cross_entropy, delta=self.config.pruning.delta)
+
     def _train(self, net_seed: int) -> StepResult:
         net, start = self.new_net(net_seed), time.perf_counter()
         records = self.trainer.fit(net, self.config.training, self.stream.child("net", net_seed, "train"),
@@ -158,7 +171,8 @@ class Experiment:
         return StepResult({"epochs": records, "seconds": time.perf_counter() - start}, State.of(net, keep_all(net)))
 
     def _prune(self, cell: Cell, step: Step, source: StepResult, unpruned: bool) -> StepResult:
-        pruner = self._unpruned_pruner(cell, source) if unpruned else self._pruner(cell, source)
+        of_cell = self._unpruned_pruner if unpruned else self.pruner
+        pruner = of_cell(cell.net_seed, cell.repetition, source)
         method = METHODS.build(cell.method.name, cell.method.options)
         pruned = pruner.prune(method, step.keep_ratio, self._stream(cell, "prune", step.index))
         record = {"keep_ratio": pruned.keep_ratio, "flop_keep_ratio": flop_keep_ratio(self.flops, pruned.masks),
@@ -181,20 +195,12 @@ class Experiment:
         return StepResult({"validation_accuracy": validation.accuracy, "test_accuracy": test.accuracy,
                            "test_top5": test.top5, "test_loss": test.loss})
 
-    def _unpruned_pruner(self, cell: Cell, trained: StepResult) -> Pruner:
+    def _unpruned_pruner(self, net_seed: int, repetition: int, trained: StepResult) -> Pruner:
         """The pruner of the unpruned net, kept while cells need it, so that methods share its statistics."""
-        key = (cell.net_seed, cell.repetition)
+        key = (net_seed, repetition)
         if self._unpruned is None or self._unpruned[0] != key:
-            self._unpruned = (key, self._pruner(cell, trained))
+            self._unpruned = (key, self.pruner(*key, trained))
         return self._unpruned[1]
-
-    def _pruner(self, cell: Cell, source: StepResult) -> Pruner:
-        net = self.new_net(cell.net_seed)
-        masks = source.state.restore(net, self.device)
-        pruning = self.config.pruning
-        count = pruning.sample_size or sample_size(net, self._example(), pruning.delta)
-        sample = self.data.sample(count, self.stream.child("net", cell.net_seed, "sample", cell.repetition))
-        return Pruner(net, sample, masks=masks, loss=cross_entropy)
 
     def _example(self) -> Any:
         """One batch of one image, for what depends on shapes alone."""

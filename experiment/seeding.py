@@ -23,11 +23,15 @@ class Stream:
         text = "/".join((str(self.seed), *self.path))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
-    def torch(self) -> torch.Generator:
+    def generator(self) -> torch.Generator:
         """A fresh CPU generator at the start of this stream."""
         return torch.Generator().manual_seed(self.integer())
 
-    def numpy(self) -> numpy.random.Generator:
+    def permutation(self, count: int) -> torch.Tensor:
+        """The numbers below `count` in random order."""
+        return torch.randperm(count, generator=self.generator())
+
+    def numpy_generator(self) -> numpy.random.Generator:
         """A fresh numpy generator at the start of this stream."""
         return numpy.random.default_rng(self.integer())
 

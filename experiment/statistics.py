@@ -17,19 +17,20 @@ from experiment.sensitivity.empirical import Reduction, measure
 class Statistics:
     """A net, the masks it was pruned with so far, the batches of S, and what has been computed from them.
 
-    `loss(outputs, targets)` is only needed by methods that use gradients. `seconds` says how long each
-    statistic took and `accessed` which were asked for, so that a method's time can include what it shares
-    with others.
+    `delta` is the failure probability of the certificates; `loss(outputs, targets)` is only needed by methods that
+    use gradients. `seconds` says how long each statistic took and `accessed` which were asked for, so that a method's
+    time can include what it shares with others.
     """
 
     def __init__(self, net: nn.Module, batches: Iterable[Any], *, masks: Masks | None = None,
-                 loss: Callable | None = None):
+                 loss: Callable | None = None, delta: float = 1e-16):
         self.net = net
         self.batches = list(batches)
         if not self.batches:
             raise UserError("batches is empty: pruning needs at least one batch of samples")
         self.masks = masks or keep_all(net)
         self.loss = loss
+        self.delta = delta
         self.seconds: dict[str, float] = {}
         self.accessed: set[str] = set()
         self._computed: dict[str, Any] = {}
@@ -37,10 +38,16 @@ class Statistics:
     @cached_property
     def layers(self) -> list[str]:
         """Names of the prunable layers that run; what never runs is not pruned."""
-        counts = outputs_per_sample(self.net, self.batches[0])
-        if not counts:
+        return list(self.patches)
+
+    @cached_property
+    def patches(self) -> dict[str, int]:
+        """P, the number of output positions of a sample, by layer; 1 for linear layers, whose tokens are samples."""
+        outputs = outputs_per_sample(self.net, self.batches[0])
+        if not outputs:
             raise UserError("the net runs no linear or convolutional layer: there is nothing to prune")
-        return [name for name in prunable_layers(self.net) if name in counts]
+        return {name: 1 if isinstance(layer, nn.Linear) else round(outputs[name] / layer.out_channels)
+                for name, layer in prunable_layers(self.net).items() if name in outputs}
 
     @cached_property
     def flat(self) -> FlatWeights:

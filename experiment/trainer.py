@@ -80,7 +80,7 @@ class Trainer:
         """One pass over the training images; mean loss and accuracy on the varied images as they came."""
         net.train()
         sums = torch.zeros(3, device=self.data.train.labels.device)  # of losses, of correct answers, of images
-        for inputs, targets in self.data.train.training_batches(batch_size, stream.torch()):
+        for inputs, targets in self.data.train.training_batches(batch_size, stream.generator()):
             outputs = net(inputs)
             loss = cross_entropy(outputs, targets)
             optimizer.zero_grad(set_to_none=True)

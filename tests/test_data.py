@@ -50,11 +50,11 @@ def test_images_are_normalised_by_the_training_images():
 
 def test_crops_are_shifted_copies_and_flips_are_mirrored():
     image = torch.arange(1, 10, dtype=torch.uint8).reshape(1, 1, 3, 3).expand(64, 1, 3, 3)
-    varied = Augmentation(crop_padding=1)(image, (3, 3), Stream(0).torch())
+    varied = Augmentation(crop_padding=1)(image, (3, 3), Stream(0).generator())
     padded = torch.nn.functional.pad(image[0, 0], (1, 1, 1, 1))
     shifts = {tuple(padded[y : y + 3, x : x + 3].flatten().tolist()) for y in range(3) for x in range(3)}
     assert {tuple(one.flatten().tolist()) for one in varied} == shifts
-    flipped = Augmentation(horizontal_flip=True)(image, (3, 3), Stream(0).torch())
+    flipped = Augmentation(horizontal_flip=True)(image, (3, 3), Stream(0).generator())
     assert {tuple(one.flatten().tolist()) for one in flipped} == {tuple(image[0].flatten().tolist()),
                                                                   tuple(image[0].flip(2).flatten().tolist())}
 
@@ -70,9 +70,9 @@ def test_a_larger_size_frames_the_images():
 def test_an_epoch_takes_every_image_once_and_leaves_none_alone():
     data = load("digits")
     split = data.train.subset(torch.arange(65))
-    sizes = [len(targets) for _, targets in split.training_batches(32, Stream(0).torch())]
+    sizes = [len(targets) for _, targets in split.training_batches(32, Stream(0).generator())]
     assert sizes == [32, 33]
-    orders = [torch.cat([targets for _, targets in split.training_batches(32, Stream(seed).torch())])
+    orders = [torch.cat([targets for _, targets in split.training_batches(32, Stream(seed).generator())])
               for seed in (0, 0, 1)]
     assert torch.equal(orders[0], orders[1]) and not torch.equal(orders[0], orders[2])
     assert orders[2].sort().values.tolist() == split.labels.sort().values.tolist()

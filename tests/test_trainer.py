@@ -41,7 +41,7 @@ def test_twenty_steps_give_the_golden_loss():
 
 
 def test_streams_are_independent_by_name_and_reproducible():
-    draws = [Stream(0).child(*path).torch().initial_seed() for path in (("a",), ("a", 1), ("b",), ("a",))]
+    draws = [Stream(0).child(*path).generator().initial_seed() for path in (("a",), ("a", 1), ("b",), ("a",))]
     assert draws[0] == draws[3] and len(set(draws)) == 3
     before = torch.random.get_rng_state()
     with Stream(0).as_global():

@@ -73,6 +73,8 @@ class TensorSplit:
         return len(self.labels)
 
     def subset(self, indices: Tensor) -> "TensorSplit":
+        """The images with these numbers."""
+        indices = indices.to(self.labels.device)
         return replace(self, images=self.images[indices], labels=self.labels[indices])
 
     def to(self, device: torch.device) -> "TensorSplit":

@@ -26,9 +26,8 @@ class Data:
 
     def sample(self, size: int, stream: Stream) -> list[tuple[Tensor, Tensor]]:
         """S: `size` images of the validation split, at most half of it, without variations, in batches."""
-        order = torch.randperm(len(self.validation), generator=stream.torch())
-        chosen = order[: min(size, largest_sample(len(self.validation)))]
-        return list(self.validation.subset(chosen.to(self.validation.labels.device)).batches(SAMPLE_BATCH))
+        chosen = stream.permutation(len(self.validation))[: min(size, largest_sample(len(self.validation)))]
+        return list(self.validation.subset(chosen).batches(SAMPLE_BATCH))
 
 
 def largest_sample(num_validation: int) -> int:
@@ -55,7 +54,7 @@ def load_data(config: DatasetConfig, stream: Stream, device: torch.device | str 
     dataset = open_dataset(config)
     splits, shape = dataset.load(), dataset.shape()
     count = num_validation(config, len(splits.train))
-    order = torch.randperm(len(splits.train), generator=stream.child("validation split").torch())
+    order = stream.child("validation split").permutation(len(splits.train))
     validation, train = order[:count].sort().values, order[count:].sort().values
     return Data(splits.train.subset(train).to(device), splits.train.subset(validation).to(device),
                 splits.test.to(device), shape.input_shape, shape.num_classes)

@@ -4,6 +4,7 @@ import abc
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy
 from torch import Tensor
 
 from experiment.masks import largest
@@ -16,7 +17,8 @@ class Selection:
     """What a method decided about the flat vector of weights (`statistics.flat`)."""
 
     kept: Tensor  # bool
-    factors: Tensor | None = None  # what each kept weight is multiplied with; None: weights stay as they are
+    factors: Callable[[], Tensor] | None = None  # computes what each kept weight is multiplied with, if anything
+    draws: numpy.ndarray | None = None  # of each unit (allocation.units), infinite where it was not sampled
 
 
 class Method(abc.ABC):

@@ -12,11 +12,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from experiment.masks import prunable_layers
+from experiment.masks import PRUNABLE, prunable_layers
 from experiment.nets import call, device_of, evaluating, moved, split_batch
 from experiment.sensitivity.max_product import max_product_
-from experiment.sensitivity.points import conv_points, linear_points, nonnegative_parts, num_patches
+from experiment.sensitivity.points import nonnegative_parts, tiles
 
 Reduction = Literal["mean", "max"]
 EPSILON = torch.finfo(torch.float32).eps  # a unit with z at most this sees nothing
@@ -42,14 +43,13 @@ def measure(net: nn.Module, batches: Iterable[Any],
             reductions: tuple[Reduction, ...]) -> dict[Reduction, dict[str, Tensor]]:
     """Sensitivities by several reductions in one pass over the batches."""
     layers = prunable_layers(net)
-    owners = {id(layer.weight): name for name, layer in layers.items()}
-    passes = {name: LayerPass(layer, reductions) for name, layer in layers.items()}
+    passes = {id(layer.weight): WeightPass(layer, reductions) for layer in layers.values()}
 
-    def before_forward(module: nn.Module, args: tuple, kwargs: dict) -> None:
-        passes[owners[id(module.weight)]].add(args[0] if args else kwargs["input"])
+    def before_forward(layer: nn.Module, args: tuple, kwargs: dict) -> None:
+        passes[id(layer.weight)].add(layer, args[0] if args else kwargs["input"])
 
     handles = [module.register_forward_pre_hook(before_forward, with_kwargs=True) for module in net.modules()
-               if id(module._parameters.get("weight")) in owners and isinstance(module, tuple(map(type, layers.values())))]
+               if isinstance(module, PRUNABLE) and id(module._parameters.get("weight")) in passes]
     try:
         with evaluating(net), torch.no_grad():
             for batch in batches:
@@ -57,67 +57,61 @@ def measure(net: nn.Module, batches: Iterable[Any],
     finally:
         for handle in handles:
             handle.remove()
-    silent = [name for name, layer_pass in passes.items() if not layer_pass.used]
-    if silent:
-        warnings.warn(f"layers that never ran have no sensitivities and are not pruned: {', '.join(silent)}",
-                      stacklevel=3)
-    return {reduction: {name: layer_pass.result(reduction) for name, layer_pass in passes.items() if layer_pass.used}
+    used = {name: passes[id(layer.weight)] for name, layer in layers.items() if passes[id(layer.weight)].used}
+    if len(used) < len(layers):
+        warnings.warn("layers that never ran have no sensitivities and are not pruned: "
+                      + ", ".join(name for name in layers if name not in used), stacklevel=3)
+    return {reduction: {name: weight_pass.result(reduction) for name, weight_pass in used.items()}
             for reduction in reductions}
 
 
-class LayerPass:
-    """The running maximum of g / |W| for the weights of one layer, fed with the layer's inputs."""
+class WeightPass:
+    """The running maximum of g / |W| for one weight, fed with the inputs of the layer, or layers, that use it."""
 
     def __init__(self, layer: nn.Module, reductions: tuple[Reduction, ...]):
-        self.layer = layer
+        self.weight = layer.weight.detach()
         self.used = False
-        groups = getattr(layer, "groups", 1)
-        self.weight = layer.weight.detach().float().flatten(1).unflatten(0, (groups, -1))  # groups, filters, K
-        self.signed = torch.stack([self.weight.clamp(min=0), (-self.weight).clamp(min=0)], dim=1)
-        self.negative = self.weight < 0
-        # The two reductions of a linear layer agree; it keeps the maximum.
-        kept = ("max",) if isinstance(layer, nn.Linear) else reductions
-        self.running = {reduction: torch.zeros_like(self.weight) for reduction in kept}
+        # A point of a linear layer is a sample of one patch, so that its two reductions agree.
+        self.kept = {reduction: "max" if isinstance(layer, nn.Linear) else reduction for reduction in reductions}
+        self.running = {kept: torch.zeros_like(self.weight.flatten(1), dtype=torch.float32)
+                        for kept in self.kept.values()}
 
-    def add(self, inputs: Tensor) -> None:
-        """Take the points of one input of the layer (any number of samples) into account."""
+    @torch.no_grad()
+    def add(self, layer: nn.Module, inputs: Tensor) -> None:
+        """Take one input of a layer that uses the weight (any number of samples) into account."""
         self.used = True
+        groups = getattr(layer, "groups", 1)
+        weight = self.weight.float().flatten(1).unflatten(0, (groups, -1))  # groups, filters, K
+        running = {kept: value.unflatten(0, (groups, -1)) for kept, value in self.running.items()}
+        signed = torch.cat([weight.clamp(min=0), weight.clamp(max=0).neg_()], dim=1)
         with torch.autocast(inputs.device.type, enabled=False):
             for part in nonnegative_parts(inputs.detach().float()):
-                if isinstance(self.layer, nn.Linear):
-                    for points in linear_points(self.layer, part):
-                        self._update_max(points, self._reciprocals(points))
-                else:
-                    self._add_patches(part)
+                for chunk in tiles(layer, part):
+                    _add_chunk(running, chunk, weight, signed)
 
     def result(self, reduction: Reduction) -> Tensor:
         """Sensitivities in the shape of the weight."""
-        running = self.running["max" if isinstance(self.layer, nn.Linear) else reduction]
         # Rounding can carry the only weight of a unit, whose contribution is 1, just above it.
-        return (running * self.weight.abs()).clamp(max=1).reshape(self.layer.weight.shape)
+        return (self.running[self.kept[reduction]].view(self.weight.shape) * self.weight.float().abs()).clamp_(max=1)
 
-    def _add_patches(self, inputs: Tensor) -> None:
-        patches = num_patches(self.layer, inputs)
-        for chunk in conv_points(self.layer, inputs):
-            total = None
-            for points in chunk:
-                reciprocals = self._reciprocals(points)
-                if "max" in self.running:
-                    self._update_max(points, reciprocals)
-                if "mean" in self.running:
-                    summed = reciprocals.flatten(2, 3) @ points.mT  # samples, groups, 2 x filters, K
-                    total = summed if total is None else total.add_(summed)
-            if total is not None:
-                positive, negative = (total / patches).unflatten(2, (2, -1)).unbind(2)
-                mean = torch.where(self.negative, negative, positive).amax(0)
-                torch.maximum(self.running["mean"], mean, out=self.running["mean"])
 
-    def _reciprocals(self, points: Tensor) -> Tensor:
-        """1 / z of every unit for points [samples, groups, K, patches]: [samples, groups, 2, filters, patches]."""
-        z = (self.signed.flatten(1, 2) @ points).unflatten(2, (2, -1))
-        return torch.where(z > EPSILON, z.reciprocal(), 0)
+def _add_chunk(running: dict[Reduction, Tensor], chunk: Iterable[Tensor], weight: Tensor, signed: Tensor) -> None:
+    """Raise the running maxima [groups, filters, K] by some samples, whose points come as the tiles of a chunk."""
+    total, patches = 0, 0
+    for points in chunk:
+        reciprocals = _reciprocals(points, signed)
+        if "max" in running:
+            max_product_(running["max"], points, reciprocals.unflatten(2, (2, -1)), weight)
+        if "mean" in running:
+            total = total + reciprocals @ points.mT  # samples, groups, 2 x filters, K
+            patches += points.shape[-1]
+    if patches:
+        positive, negative = total.amax(0).div_(patches).chunk(2, dim=1)
+        mean = torch.where(weight < 0, negative, positive)
+        torch.maximum(running["mean"], mean, out=running["mean"])
 
-    def _update_max(self, points: Tensor, reciprocals: Tensor) -> None:
-        for sample_points, sample_reciprocals in zip(points, reciprocals):
-            for group, matrix in enumerate(sample_points):
-                max_product_(self.running["max"][group], matrix, sample_reciprocals[group], self.weight[group])
+
+def _reciprocals(points: Tensor, signed: Tensor) -> Tensor:
+    """1 / z of every unit, 0 where it sees nothing, for points [samples, groups, K, P] and the signed parts of the
+    weights [groups, 2 x filters, K]: [samples, groups, 2 x filters, P]."""
+    return functional.threshold_(signed @ points, EPSILON, torch.inf).reciprocal_()

@@ -1,22 +1,35 @@
-"""The matrix product in the (max, times) semiring, restricted to each weight's own sign."""
+"""The matrix product in the (max, times) semiring, restricted to each weight's own sign: picks the kernel."""
 
-import torch
+import functools
+import importlib
+from collections.abc import Callable
+
 from torch import Tensor
 
-TILE_FLOATS = 2**21  # of the product points x filters that the eager version builds at a time
+from experiment.sensitivity import max_product_eager
+
+Kernel = Callable[[Tensor, Tensor, Tensor, Tensor], None]
+COMPILED = {"cpu": "numba", "cuda": "triton"}  # the fast kernel of each kind of device; the eager one runs anywhere
 
 
 def max_product_(running: Tensor, points: Tensor, reciprocals: Tensor, weight: Tensor) -> None:
-    """running[i,j] = max(running[i,j], max_p points[j,p] * reciprocals[s,i,p]), s the sign of weight[i,j]; in place.
+    """running[g,i,j] = max(running[g,i,j], max_{n,p} points[n,g,j,p] * reciprocals[n,g,s,i,p]); in place.
 
-    Shapes: running and weight [filters, K], points [K, P], reciprocals [2, filters, P], all float32 and >= 0
-    but weight.
+    s is 1 where weight[g,i,j] is negative, else 0; where the weight is 0, `running` may be left as it is.
+
+    Shapes: running and weight [groups, filters, K], points [samples, groups, K, P] and reciprocals
+    [samples, groups, 2, filters, P]. All are contiguous, float32 and finite, and all but weight are >= 0.
     """
-    filters, size = running.shape
-    columns = max(1, TILE_FLOATS // (2 * size))
-    for i in range(filters):
-        for start in range(0, points.shape[1], columns):
-            cut = slice(start, start + columns)
-            both = (reciprocals[:, i, None, cut] * points[None, :, cut]).amax(2)
-            row = torch.where(weight[i] < 0, both[1], both[0])
-            torch.maximum(running[i], row, out=running[i])
+    kernel(COMPILED.get(running.device.type, "eager"))(running, points, reciprocals, weight)
+
+
+@functools.cache
+def kernel(name: str) -> Kernel:
+    """The kernel "numba", "triton" or "eager"; the eager one too where the compiler is not there.
+
+    The compilers are imported here, when first needed. Numba raises RuntimeError where it may write its cache nowhere.
+    """
+    try:
+        return importlib.import_module(f"experiment.sensitivity.max_product_{name}").max_product_
+    except (ImportError, RuntimeError):
+        return max_product_eager.max_product_

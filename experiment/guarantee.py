@@ -1,0 +1,133 @@
+"""Certificates against measurements: `python -m experiment.guarantee CONFIG`."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from experiment.main import add_common_arguments, guarded, results_directory
+
+if TYPE_CHECKING:
+    import pandas
+
+    from experiment.run import Experiment
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(
+        prog="python -m experiment.guarantee",
+        description="Train the nets of an experiment (or take those it has trained), prune each to the configured "
+                    "keep ratios, and compare the certified errors of its units with those on fresh test images.")
+    result.add_argument("config", metavar="CONFIG", help="YAML file of an experiment")
+    add_common_arguments(result)
+    result.add_argument("--fresh", type=int, default=200, metavar="N", help="test images to measure on (default: 200)")
+    result.add_argument("--points", type=int, default=8, metavar="N",
+                        help="points of each image and layer to measure on (default: 8)")
+    result.add_argument("--sample-sizes", type=int, nargs="+", metavar="N",
+                        help="sizes of S (default: the experiment's own, a quarter and a sixteenth of it)")
+    return result
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code: 0, 1 if a certificate that must hold does not, 2 for bad input, 130 if interrupted."""
+    return guarded(launch, parser().parse_args(arguments))
+
+
+def launch(options: argparse.Namespace) -> int:
+    """Measure, write guarantee.csv and its plot, and print a summary."""
+    import pandas
+    import torch
+
+    from experiment import plots
+    from experiment.config import load_config
+    from experiment.data.splits import load_data
+    from experiment.devices import choose_device
+    from experiment.errors import UserError
+    from experiment.logger import Logger
+    from experiment.run import Experiment
+    from experiment.seeding import Stream
+    from experiment.store import write_whole
+
+    if min(options.fresh, options.points, *(options.sample_sizes or [1])) < 1:
+        raise UserError("--fresh, --points and --sample-sizes must be at least 1")
+    config, device = load_config(options.config, options.overrides), choose_device(options.device)
+    data = load_data(config.dataset, Stream(config.seed), torch.device(device))
+    directory = results_directory(options.config, config.run_id(), options.results)
+    logger = Logger(directory, config, device)
+    experiment = Experiment(config, data, logger, torch.device(device))
+    tables = []
+    for net_seed in range(config.num_nets):
+        table = measure_net(experiment, net_seed, options)
+        for line in summary(table):
+            logger.say(line)
+        tables.append(table)
+    rows = pandas.concat(tables, ignore_index=True)
+    write_whole(directory / "guarantee.csv", rows.to_csv(index=False))
+    largest = rows[rows["sample_size"] == rows["sample_size"].max()]
+    logger.say(f"table: {directory / 'guarantee.csv'}")
+    logger.say(f"plot: {plots.certificate_vs_measurement(largest, directory / 'plots' / 'guarantee')}")
+    return 1 if rows["exceeding_within_deterministic"].sum() else 0
+
+
+def measure_net(experiment: "Experiment", net_seed: int, options: argparse.Namespace) -> "pandas.DataFrame":
+    """The table of one net: all sizes of S, methods and keep ratios, every ratio pruned from the trained net."""
+    import pandas
+
+    from experiment.certificates import Certificates, FreshPoints
+    from experiment.registry import METHODS
+    from experiment.run import cells
+    from experiment.schedules import steps
+
+    config, trained = experiment.config, experiment.train(net_seed)
+    stream = experiment.stream.child("net", net_seed, "guarantee")
+    fresh, tables = None, []
+    for size in options.sample_sizes or default_sizes(experiment):
+        pruner = experiment.pruner(net_seed, 0, trained, size)
+        size = sum(len(targets) for _, targets in pruner.statistics.batches)
+        if fresh is None:
+            test = experiment.data.test
+            images = test.subset(stream.child("images").permutation(len(test))[: options.fresh])
+            fresh = FreshPoints(pruner.statistics.net, images.batches(32), pruner.statistics.layers, options.points,
+                                stream.child("points"))
+        certificates = Certificates(pruner.statistics)
+        for cell in cells(config, net_seed):
+            method = METHODS.build(cell.method.name, cell.method.options)
+            for step in steps(config):
+                pruned = pruner.prune(method, step.keep_ratio, stream.child("prune", cell.repetition, step.index))
+                if pruned.selection.factors is not None and pruned.selection.draws is None:
+                    continue  # reweighted by a rule of its own, about which nothing is certified
+                table = fresh.compare(certificates, pruned)
+                for position, (column, value) in enumerate({
+                        "network": config.network.name, "dataset": config.dataset.name, "method": cell.label,
+                        "net_seed": net_seed, "repetition": cell.repetition, "sample_size": size,
+                        "keep_ratio_requested": step.keep_ratio, "keep_ratio": pruned.keep_ratio}.items()):
+                    table.insert(position, column, value)
+                tables.append(table)
+    return pandas.concat(tables, ignore_index=True)
+
+
+def default_sizes(experiment: "Experiment") -> list[int]:
+    """A sixteenth, a quarter and all of the experiment's sample."""
+    full = experiment.sample_size()
+    return sorted({max(1, full // 16), max(1, full // 4), full})
+
+
+def summary(table: "pandas.DataFrame") -> list[str]:
+    """A line for each method, size of S and keep ratio, over all layers."""
+    lines = []
+    for (net, method, size, ratio), rows in table.groupby(
+            ["net_seed", "method", "sample_size", "keep_ratio_requested"], sort=False):
+        total = rows.filter(regex="^(pairs|exceeding|contributions)").sum()
+        pairs = total[[name for name in total.index if name.startswith("pairs")]].sum()
+        lines.append(
+            f"net {net}  {method}  |S| = {size}  kept {ratio:.3g}: 95th percentiles over the median layer: certified "
+            f"{rows['certified_p95'].median():.3g}, measured {rows['measured_p95'].median():.3g}; above the "
+            f"certificate: {total['exceeding_within_deterministic']:.0f} of {total['pairs_within_deterministic']:.0f} "
+            f"deterministic and {total['exceeding_within_random']:.0f} of {total['pairs_within_random']:.0f} sampled "
+            f"pairs within C s, {total['exceeding_beyond']:.0f} of {total['pairs_beyond']:.0f} beyond "
+            f"({total['pairs_beyond'] / pairs:.2%} of pairs, "
+            f"{total['contributions_beyond'] / total['contributions']:.3%} of contributions)")
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""SiPPRand: draw the weights of each unit with probabilities proportional to their sensitivities."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy
+import torch
+
+from experiment.allocation.optimal import allocate
+from experiment.allocation.sampling import counts, draws_needed, first_appearances
+from experiment.allocation.units import Layer, Units
+from experiment.masks import prunable_layers
+from experiment.methods.method import Method, Selection
+from experiment.registry import METHODS
+from experiment.seeding import Stream
+from experiment.statistics import Statistics
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Units, their first appearances, and the budgets and draws that follow from a budget of weights."""
+
+    units: Units
+    stream: Stream
+
+    @cached_property
+    def first(self) -> numpy.ndarray:
+        return first_appearances(self.units, self.stream.child("appearances").numpy_generator())
+
+    def budgets(self, budget: int) -> numpy.ndarray:
+        """m of each unit: the optimal expected number of weights that it keeps."""
+        units = self.units
+        arrays = (units.allocation_scale, units.weight_of_error, units.capacity)
+        return allocate(*map(torch.from_numpy, arrays), budget).numpy()
+
+    def draws(self, kept: numpy.ndarray) -> numpy.ndarray:
+        """N of each unit; infinite where draws would leave, rounded, all of its weights: it stays as it is."""
+        whole = (kept > self.units.capacity - 0.5) & (kept > 0)
+        return numpy.where(whole, numpy.inf, draws_needed(self.units, numpy.where(whole, 0, kept)))
+
+    def found(self, draws: numpy.ndarray) -> numpy.ndarray:
+        """Which weights the draws find."""
+        return (self.first <= draws[self.units.unit]) & (self.units.importance > 0)
+
+    def factors(self, draws: numpy.ndarray) -> numpy.ndarray:
+        """count / (N p), which makes a drawn weight unbiased; 1 for weights of units that stay as they are."""
+        finite = numpy.where(numpy.isfinite(draws), draws, 0)
+        drawn = counts(self.units, self.first, finite, self.stream.child("counts").numpy_generator())
+        expected = finite[self.units.unit] * self.units.probability
+        return numpy.divide(drawn, expected, out=numpy.ones(len(drawn)), where=expected > 0)
+
+    def selection(self, kept: numpy.ndarray, draws: numpy.ndarray, device: torch.device) -> Selection:
+        """These weights, those of units with finite draws reweighted."""
+        return Selection(torch.from_numpy(kept).to(device),
+                         lambda: torch.from_numpy(self.factors(draws)).float().to(device), draws)
+
+
+@METHODS.register
+class SiPPRand(Method):
+    """Importance sampling of weights, reweighted so that every unit stays unbiased (arXiv:1910.05422, Algorithm 2).
+
+    The budget is split over units optimally for their error bounds; a unit draws with replacement until it is
+    expected to hold its number of different weights.
+    """
+
+    def prepare(self, statistics: Statistics, stream: Stream) -> Callable[[int], Selection]:
+        sampler = Sampler(sensitivity_units(statistics), stream)
+
+        def select(budget: int) -> Selection:
+            draws = sampler.draws(sampler.budgets(budget))
+            return sampler.selection(sampler.found(draws), draws, statistics.candidates.device)
+
+        return select
+
+
+def sensitivity_units(statistics: Statistics) -> Units:
+    """The units of a net with the max-reduced sensitivities of its weights."""
+    layers, flat = prunable_layers(statistics.net), statistics.flat
+    importance = flat.join(statistics.sensitivities("max")).double().cpu()
+    importance = torch.where(statistics.candidates.cpu(), importance, 0)
+    return Units(importance.numpy(), (flat.weights(statistics.net) < 0).cpu().numpy(),
+                 [Layer(len(layers[name].weight), layers[name].weight[0].numel(), statistics.patches[name],
+                        layers[name].weight[0, 0].numel()) for name in flat.shapes], statistics.delta)

@@ -1,0 +1,224 @@
+"""Budgets of units, draws, and the methods that sample."""
+
+import math
+
+import numpy
+import pytest
+import scipy.optimize
+import torch
+from torch import nn
+
+import experiment
+from experiment.allocation.optimal import allocate, relative_error
+from experiment.allocation.sampling import counts, draws_needed, first_appearances
+from experiment.allocation.units import Layer, Units, certified_random
+from experiment.methods.sipp_rand import sensitivity_units
+from experiment.pruner import Pruner, named_method
+from experiment.registry import METHODS
+from experiment.seeding import Stream
+from experiment.statistics import Statistics
+
+
+def units_of(importance, negative=None, filters=1, **layer):
+    importance = numpy.asarray(importance, dtype=float).reshape(-1)
+    negative = numpy.zeros(len(importance), dtype=bool) if negative is None else numpy.asarray(negative).reshape(-1)
+    defaults = {"filters": filters, "weights": len(importance) // filters, "patches": 1, "kernel_size": 1}
+    return Units(importance, negative, [Layer(**(defaults | layer))], delta=1e-16)
+
+
+def random_instance(seed, size):
+    generator = torch.Generator().manual_seed(seed)
+    scale = torch.exp(6 * torch.rand(size, generator=generator, dtype=torch.float64) - 2)
+    importance = 1 / torch.randint(1, 64, (size,), generator=generator).double()
+    capacity = torch.randint(1, 200, (size,), generator=generator).double()
+    return scale, importance, capacity
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.8])
+@pytest.mark.parametrize("seed", range(3))
+def test_allocation_agrees_with_a_generic_convex_solver(seed, share):
+    scale, importance, capacity = random_instance(seed, 12)
+    budget = share * float(capacity.sum())
+    ours = allocate(scale, importance, capacity, budget)
+
+    def objective(kept):
+        return float((importance * relative_error(torch.from_numpy(kept).clamp(min=1e-12), scale)).sum())
+
+    def gradient(kept):
+        s = (1 + 6 * torch.from_numpy(kept).clamp(min=1e-12) / scale).sqrt()
+        return (-9 * importance / (scale * s * (s - 1) ** 2)).numpy()
+
+    start = numpy.minimum(capacity.numpy() * share, capacity.numpy())
+    solved = scipy.optimize.minimize(
+        objective, start, jac=gradient, method="SLSQP", bounds=[(1e-6, float(n)) for n in capacity],
+        constraints={"type": "ineq", "fun": lambda kept: budget - kept.sum(), "jac": lambda kept: -numpy.ones(12)},
+        options={"ftol": 1e-14, "maxiter": 2000})
+    assert float(ours.sum()) == pytest.approx(budget, rel=1e-9)
+    assert (ours <= capacity + 1e-9).all() and (ours > 0).all()
+    # The solver may stop early or leave its constraints by a rounding: ours must be no worse, and no different.
+    assert objective(ours.numpy()) <= solved.fun * (1 + 1e-6)
+    assert objective(ours.numpy()) == pytest.approx(solved.fun, rel=1e-6)
+
+
+@pytest.mark.parametrize("share", [1e-4, 0.5, 0.999])
+def test_allocation_meets_the_optimality_conditions_at_size(share):
+    scale, importance, capacity = random_instance(5, 20_000)
+    kept = allocate(scale, importance, capacity, share * float(capacity.sum()))
+    s = (1 + 6 * kept / scale).sqrt()
+    slope = 9 * importance / (scale * s * (s - 1) ** 2)
+    free = kept < capacity
+    assert float(slope[free].max() / slope[free].min()) == pytest.approx(1, abs=1e-6)
+    assert not (~free).any() or slope[~free].min() >= slope[free].max() * (1 - 1e-6)
+
+
+def test_allocation_at_the_edges():
+    scale, importance, capacity = torch.tensor([2.0, 0.0, 1.0]), torch.ones(3), torch.tensor([4.0, 5.0, 6.0])
+    assert allocate(scale, importance, capacity, 100).tolist() == [4, 0, 6]
+    assert allocate(scale, importance, capacity, 0).tolist() == [0, 0, 0]
+    assert allocate(scale, importance, capacity, 5)[1] == 0
+    assert allocate(torch.ones(4), torch.ones(4), torch.full((4,), 9.0), 6).tolist() == pytest.approx([1.5] * 4)
+
+
+def test_scale_and_certificate_by_hand():
+    units = units_of([[0.5, 0.25, 0.25], [0.1, 0.2, 0.0]], filters=2, patches=15, kernel_size=9)
+    assert units.total.tolist() == pytest.approx([1.0, 0, 0.3, 0]) and units.capacity.tolist() == [3, 0, 2, 0]
+    # alpha / 3 = 2 * 3 * T * ln(8 * 16 * 9 / 1e-16) / 3
+    assert units.allocation_scale[0] == pytest.approx(2 * math.log(8 * 16 * 9 / 1e-16))
+    assert units.weight_of_error.tolist() == [0.5] * 4
+    # b = 3 * 1 * ln(2 / (2 / e)) / 3 = 1; e(4) = 6 / (sqrt(25) - 1)
+    assert certified_random(numpy.array([1.0]), numpy.array([4.0]), 2 / math.e)[0] == pytest.approx(1.5)
+    assert certified_random(numpy.array([1.0]), numpy.array([0.0]), 0.1)[0] == math.inf
+
+
+def test_ranks_break_ties_by_index():
+    assert units_of([0.2, 0.5, 0.2, 0.5]).rank.tolist() == [2, 0, 3, 1]
+    assert units_of([0.2, 0.5, 0.2, 0.5], negative=[True, False, True, True]).rank.tolist() == [1, 0, 2, 0]
+
+
+@pytest.mark.parametrize("kept", [0.3, 1, 2.7, 3.9])
+def test_draws_are_the_fewest_that_are_expected_to_find_so_many(kept):
+    units = units_of([0.7, 0.2, 0.09, 0.01])
+    draws = draws_needed(units, numpy.array([kept, 0.0]))[0]
+
+    def expected(number):
+        return (1 - (1 - units.probability) ** number).sum()
+
+    assert draws == int(draws) and expected(draws) >= kept - 1e-9 and (draws == 0 or expected(draws - 1) < kept)
+
+
+def test_draws_by_hand():
+    uniform = units_of([1.0] * 4)  # expected after N draws: 4 (1 - 0.75^N) = 1, 1.75, 2.3125
+    assert [draws_needed(uniform, numpy.array([m, 0.0]))[0] for m in (1, 1.75, 1.76, 2.3)] == [1, 2, 3, 3]
+    assert draws_needed(units_of([1.0, 0.0]), numpy.array([0.4, 0.0]))[0] == 1
+
+
+def simulate(units, draws, runs, seed=0):
+    """counts of a single unit in many independent runs, [runs, weights]."""
+    random = numpy.random.default_rng(seed)
+    rows = []
+    for _ in range(runs):
+        first = first_appearances(units, random)
+        rows.append(counts(units, first, draws, random))
+        assert ((rows[-1] > 0) == (first <= draws[units.unit])).all()
+    return numpy.array(rows)
+
+
+def test_counts_are_multinomial():
+    probability = numpy.array([0.55, 0.3, 0.1, 0.05])
+    number, runs = 7, 6000
+    drawn = simulate(units_of(probability), numpy.array([number, 0.0]), runs)
+    assert (drawn.sum(1) == number).all()
+    error = numpy.sqrt(number * probability * (1 - probability) / runs)
+    assert (numpy.abs(drawn.mean(0) - number * probability) < 4 * error).all()
+    covariance = number * (numpy.diag(probability) - numpy.outer(probability, probability))
+    assert numpy.abs(numpy.cov(drawn.T) - covariance).max() < 0.1
+    missing = (drawn == 0).mean(0)
+    assert missing == pytest.approx((1 - probability) ** number, abs=4 * 0.5 / math.sqrt(runs))
+    # not only the margins: how often exactly (4, 2, 1, 0) comes
+    share = (drawn == [4, 2, 1, 0]).all(1).mean()
+    exact = 105 * 0.55**4 * 0.3**2 * 0.1
+    assert share == pytest.approx(exact, abs=4 * math.sqrt(exact / runs))
+
+
+def test_more_draws_never_lose_a_weight():
+    first = first_appearances(units_of(numpy.geomspace(1, 1e-6, 50)), numpy.random.default_rng(0))
+    assert sorted(first)[0] == 1 and len(set(first)) == 50 and numpy.isfinite(first).all()
+
+
+def test_the_bernstein_certificate_holds_in_simulation():
+    """With failure probability 0.1 at most a tenth of the samples may err by e(N) or more, with C = 1 or less."""
+    random = numpy.random.default_rng(3)
+    weights, point = random.exponential(size=30), random.exponential(size=30)
+    contributions = weights * point / (weights @ point)
+    sensitivities = contributions * random.uniform(1 / 3, 1, 30)  # g <= C s with C = 3
+    units = units_of(sensitivities)
+    for number in (20, 200):
+        drawn = simulate(units, numpy.array([number, 0.0]), 1500, seed=number)
+        estimates = (drawn / (number * units.probability) * contributions).sum(1)
+        bound = certified_random(units.total, numpy.array([number, 0.0]), 0.1)[0]
+        assert (numpy.abs(estimates - 1) >= bound).mean() <= 0.1
+        assert estimates.mean() == pytest.approx(1, abs=5 * estimates.std() / math.sqrt(1500))
+
+
+@pytest.fixture
+def wide():
+    """A net with units large enough that the hybrid samples some of them, and data for it."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(400, 6), nn.ReLU(), nn.Linear(6, 3)), torch.rand(16, 400)
+
+
+@pytest.mark.parametrize("method", ["SiPPRand", "SiPPHybrid"])
+def test_sampled_weights_average_to_the_originals(wide, method):
+    net, inputs = wide
+    statistics, runs = Statistics(net, [inputs], delta=0.1), 1200  # so that the hybrid samples, too
+    original, units = statistics.flat.weights(net).double(), sensitivity_units(statistics)
+    ratios = []
+    for run in range(runs):
+        selection = METHODS.build(method, {}).prepare(statistics, Stream(run))(1500)
+        ratios.append(torch.where(selection.kept, selection.factors().double(), 0))
+    sampled = torch.from_numpy(numpy.isfinite(selection.draws)[units.unit] & (units.importance > 0))
+    assert sampled.sum() > 1000 and (original[sampled] != 0).all()
+    ratios = torch.stack(ratios)[:, sampled]  # of the new to the original weight
+    # The estimate of each weight has variance (1 / p - 1) / N: compare means in these units, all weights at once.
+    draws, probability = selection.draws[units.unit][sampled], units.probability[sampled]
+    error = (ratios.mean(0).numpy() - 1) / numpy.sqrt((1 / probability - 1) / draws / runs)
+    assert abs(error.mean()) < 0.15 and 0.9 < error.std() < 1.1 and abs(error).max() < 6
+
+
+@pytest.mark.parametrize("method", ["SiPPRand", "SiPPHybrid"])
+def test_sampling_is_a_function_of_the_seed(wide, method):
+    net, inputs = wide
+    one, again, other = (experiment.prune(net, [inputs], method=method, keep_ratio=0.5, seed=seed, delta=0.1)
+                         for seed in (1, 1, 2))
+    assert all(torch.equal(one.masks[name], again.masks[name]) for name in one.masks)
+    assert torch.equal(one.net[0].weight, again.net[0].weight)
+    assert any(not torch.equal(one.masks[name], other.masks[name]) for name in one.masks)
+
+
+def test_units_stay_as_they_are_where_all_is_kept():
+    torch.manual_seed(0)
+    net = nn.Linear(20, 4)
+    pruned = experiment.prune(net, [torch.rand(5, 20)], method="SiPPRand", keep_ratio=1.0)
+    assert torch.equal(pruned.net.weight, net.weight) and pruned.keep_ratio == 1
+
+
+def test_weights_without_importance_are_named_as_the_reason():
+    torch.manual_seed(0)
+    net, images = nn.Linear(10, 4), torch.rand(5, 10)
+    images[:, 5:] = 0  # half of the inputs are always 0
+    pruned = experiment.prune(net, [images], method="SiPPRand", keep_ratio=0.9)
+    assert pruned.keep_ratio == pytest.approx(24 / 44) and "20 of 40 weights any importance" in pruned.reason
+
+
+@pytest.mark.parametrize("method", ["SiPP", "SiPPRand", "SiPPHybrid"])
+@pytest.mark.parametrize("name", ["resnet20", "lenet300_100"])
+def test_the_keep_ratio_is_met(name, method):
+    torch.manual_seed(0)
+    shape = (3, 16, 16) if name == "resnet20" else (1, 28, 28)
+    net = experiment.build_network(name, input_shape=shape, num_classes=10)
+    pruner = Pruner(net, [torch.rand(8 if name == "resnet20" else 64, *shape)])
+    for keep_ratio in (0.9, 0.5, 0.1, 0.02):
+        pruned = pruner.prune(named_method(method), keep_ratio, Stream(0))
+        if pruned.keep_ratio != pytest.approx(keep_ratio, rel=0.005):
+            # Neurons that are silent on all of S give the weights behind them no importance.
+            assert method != "SiPP" and keep_ratio == 0.9 and "any importance" in pruned.reason
