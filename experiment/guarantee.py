@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 
     from experiment.run import Experiment
 
+LEGEND = ("relative errors of units, median layer's 95th percentile, certified and measured; pairs of a fresh point and "
+          "a unit above their certificate / all such pairs, of units with kept weights and sampled units whose "
+          "contributions are within C times the sensitivities, and of units with one beyond")
+
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
@@ -57,8 +61,7 @@ def launch(options: argparse.Namespace) -> int:
     tables = []
     for net_seed in range(config.num_nets):
         table = measure_net(experiment, net_seed, options)
-        for line in summary(table):
-            logger.say(line)
+        logger.say(f"net {net_seed}: {LEGEND}\n{summary(table).to_string(index=False)}")
         tables.append(table)
     rows = pandas.concat(tables, ignore_index=True)
     write_whole(directory / "guarantee.csv", rows.to_csv(index=False))
@@ -111,22 +114,22 @@ def default_sizes(experiment: "Experiment") -> list[int]:
     return sorted({max(1, full // 16), max(1, full // 4), full})
 
 
-def summary(table: "pandas.DataFrame") -> list[str]:
-    """A line for each method, size of S and keep ratio, over all layers."""
-    lines = []
-    for (net, method, size, ratio), rows in table.groupby(
-            ["net_seed", "method", "sample_size", "keep_ratio_requested"], sort=False):
-        total = rows.filter(regex="^(pairs|exceeding|contributions)").sum()
-        pairs = total[[name for name in total.index if name.startswith("pairs")]].sum()
-        lines.append(
-            f"net {net}  {method}  |S| = {size}  kept {ratio:.3g}: 95th percentiles over the median layer: certified "
-            f"{rows['certified_p95'].median():.3g}, measured {rows['measured_p95'].median():.3g}; above the "
-            f"certificate: {total['exceeding_within_deterministic']:.0f} of {total['pairs_within_deterministic']:.0f} "
-            f"deterministic and {total['exceeding_within_random']:.0f} of {total['pairs_within_random']:.0f} sampled "
-            f"pairs within C s, {total['exceeding_beyond']:.0f} of {total['pairs_beyond']:.0f} beyond "
-            f"({total['pairs_beyond'] / pairs:.2%} of pairs, "
-            f"{total['contributions_beyond'] / total['contributions']:.3%} of contributions)")
-    return lines
+def summary(table: "pandas.DataFrame") -> "pandas.DataFrame":
+    """One row for each method, size of S and keep ratio, over all layers."""
+    import pandas
+
+    rows = []
+    for (method, size, ratio), layers in table.groupby(["method", "sample_size", "keep_ratio_requested"], sort=False):
+        total = layers.filter(regex="^(pairs|exceeding|contributions)").sum()
+        rows.append({
+            "method": method, "|S|": size, "kept": f"{ratio:.3g}",
+            "certified": f"{layers['certified_p95'].median():.3g}",
+            "measured": f"{layers['measured_p95'].median():.3g}",
+            **{kind: f"{total[f'exceeding_{column}']:.0f}/{total[f'pairs_{column}']:.0f}"
+               for kind, column in (("kept weights", "within_deterministic"), ("sampled", "within_random"),
+                                    ("beyond", "beyond"))},
+            "contributions beyond": f"{total['contributions_beyond'] / total['contributions']:.3%}"})
+    return pandas.DataFrame(rows)
 
 
 if __name__ == "__main__":

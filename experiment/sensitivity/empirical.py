@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from experiment.masks import PRUNABLE, prunable_layers
-from experiment.nets import call, device_of, evaluating, moved, split_batch
+from experiment.nets import call, device_of, evaluating, moved, split_batch, watching_inputs
 from experiment.sensitivity.max_product import max_product_
 from experiment.sensitivity.points import nonnegative_parts, tiles
 
@@ -44,19 +44,12 @@ def measure(net: nn.Module, batches: Iterable[Any],
     """Sensitivities by several reductions in one pass over the batches."""
     layers = prunable_layers(net)
     passes = {id(layer.weight): WeightPass(layer, reductions) for layer in layers.values()}
-
-    def before_forward(layer: nn.Module, args: tuple, kwargs: dict) -> None:
-        passes[id(layer.weight)].add(layer, args[0] if args else kwargs["input"])
-
-    handles = [module.register_forward_pre_hook(before_forward, with_kwargs=True) for module in net.modules()
-               if isinstance(module, PRUNABLE) and id(module._parameters.get("weight")) in passes]
-    try:
-        with evaluating(net), torch.no_grad():
-            for batch in batches:
-                call(net, moved(split_batch(batch)[0], device_of(net)))
-    finally:
-        for handle in handles:
-            handle.remove()
+    users = {name: module for name, module in net.named_modules()
+             if isinstance(module, PRUNABLE) and id(module._parameters.get("weight")) in passes}
+    with watching_inputs(users, lambda name, layer, inputs: passes[id(layer.weight)].add(layer, inputs)), \
+            evaluating(net), torch.no_grad():
+        for batch in batches:
+            call(net, moved(split_batch(batch)[0], device_of(net)))
     used = {name: passes[id(layer.weight)] for name, layer in layers.items() if passes[id(layer.weight)].used}
     if len(used) < len(layers):
         warnings.warn("layers that never ran have no sensitivities and are not pruned: "

@@ -1,6 +1,7 @@
 """`max_product_` compiled for CPUs by numba; weights that are 0 cost nothing."""
 
 import functools
+import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,9 +16,9 @@ FILTERS_PER_TILE = 8  # a tile of both signs takes 64 KiB, and so stays in the L
 
 
 @intrinsic
-def larger(typing_context, left, right):  # noqa: ARG001
+def larger(typing_context, left, right):
     """The larger of two floats, without the rules for NaN that keep LLVM from vectorising max()."""
-    def generate(context, builder, signature, arguments):  # noqa: ARG001
+    def generate(context, builder, signature, arguments):
         is_left = builder.fcmp_ordered(">", *arguments, flags=["nnan", "nsz"])
         return builder.select(is_left, *arguments, flags=["nnan", "nsz"])
     return left(left, left), generate
@@ -66,7 +67,7 @@ def _raise_matrix(running, points, reciprocals, weight, first_row, last_row):
 
 
 @functools.cache
-def _pool(threads: int, process: int) -> ThreadPoolExecutor:  # noqa: ARG001 (threads do not survive a fork)
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:  # threads do not survive a fork
     return ThreadPoolExecutor(threads)
 
 
@@ -75,5 +76,5 @@ def max_product_(running: Tensor, points: Tensor, reciprocals: Tensor, weight: T
     arrays = [tensor.numpy() for tensor in (running, points, reciprocals, weight)]
     rows, threads = points.shape[1] * points.shape[2], torch.get_num_threads()
     bounds = [rows * part // threads for part in range(threads + 1)]
-    parts = [(first, last) for first, last in zip(bounds, bounds[1:]) if first < last]
+    parts = [(first, last) for first, last in itertools.pairwise(bounds) if first < last]
     list(_pool(threads, os.getpid()).map(lambda part: _raise_rows(*arrays, *part), parts))

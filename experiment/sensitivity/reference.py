@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from experiment.masks import prunable_layers
-from experiment.nets import call, device_of, evaluating, moved, split_batch
+from experiment.nets import call, device_of, evaluating, moved, split_batch, watching_inputs
 from experiment.sensitivity.empirical import EPSILON, Reduction
 
 
@@ -22,16 +22,10 @@ def reference_sensitivities(net: nn.Module, batches: Iterable[Any], reduction: R
     """The same as `experiment.sensitivities`, for layers with zero padding."""
     layers = prunable_layers(net)
     result = {name: torch.zeros_like(layer.weight, dtype=torch.float32) for name, layer in layers.items()}
-    inputs: dict[str, Tensor] = {}
-    handles = [layer.register_forward_pre_hook(lambda module, args, name=name: inputs.update({name: args[0]}))
-               for name, layer in layers.items()]
-    with evaluating(net), torch.no_grad():
+    with watching_inputs(layers, lambda name, layer, inputs: _add(result[name], layer, inputs.float(), reduction)), \
+            evaluating(net), torch.no_grad():
         for batch in batches:
             call(net, moved(split_batch(batch)[0], device_of(net)))
-            for name, layer in layers.items():
-                _add(result[name], layer, inputs[name].float(), reduction)
-    for handle in handles:
-        handle.remove()
     return result
 
 
