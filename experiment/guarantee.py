@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from experiment.run import Experiment
 
-LEGEND = ("relative errors of units, median layer's 95th percentile, certified and measured; pairs of a fresh point and "
+LEGEND = ("relative error of units, median layer's 95th percentile, certified and measured; pairs of a fresh point and "
           "a unit above their certificate / all such pairs, of units with kept weights and sampled units whose "
           "contributions are within C times the sensitivities, and of units with one beyond")
 
