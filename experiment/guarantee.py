@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
     from experiment.run import Experiment
 
-LEGEND = ("relative error of units, median layer's 95th percentile, certified and measured; pairs of a fresh point and "
-          "a unit above their certificate / all such pairs, of units with kept weights and sampled units whose "
-          "contributions are within C times the sensitivities, and of units with one beyond")
+LEGEND = """certified, measured: relative error of units, the 95th percentile of a layer, the median over layers
+kept weights, sampled: pairs of a fresh point and a unit with an error above the certificate / all such pairs whose
+  contributions are within C times the sensitivities, for units whose weights were kept as they are or sampled
+beyond: the same for pairs with a contribution above C times its sensitivity"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,7 +62,7 @@ def launch(options: argparse.Namespace) -> int:
     tables = []
     for net_seed in range(config.num_nets):
         table = measure_net(experiment, net_seed, options)
-        logger.say(f"net {net_seed}: {LEGEND}\n{summary(table).to_string(index=False)}")
+        logger.say(f"net {net_seed}\n{LEGEND}\n{summary(table).to_string(index=False)}")
         tables.append(table)
     rows = pandas.concat(tables, ignore_index=True)
     write_whole(directory / "guarantee.csv", rows.to_csv(index=False))
