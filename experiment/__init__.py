@@ -9,7 +9,7 @@ _HOMES = {
     "sensitivities": "experiment.sensitivity.empirical",
     "sample_size": "experiment.sensitivity.sample_size",
     "prune": "experiment.pruner",
-    "certify": "experiment.certificates",
+    "certify": "experiment.fresh_points",
     "build_network": "experiment.networks.build",
     "load_config": "experiment.config",
     "schedule": "experiment.schedules",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from experiment.masks import Masks, parameter_name, prunable_layers
+from experiment.masks import Masks, prunable_layers, weight_names
 
 
 @dataclass(frozen=True)
@@ -13,11 +13,12 @@ class FlatWeights:
     """Where each layer's weight lies in the vector."""
 
     shapes: dict[str, torch.Size]  # by layer name
+    parameters: dict[str, str]  # the name of each layer's weight
 
     @classmethod
     def of(cls, net: nn.Module, layers: list[str]) -> "FlatWeights":
-        modules = prunable_layers(net)
-        return cls({name: modules[name].weight.shape for name in layers})
+        modules, names = prunable_layers(net), weight_names(net)
+        return cls({name: modules[name].weight.shape for name in layers}, {name: names[name] for name in layers})
 
     def join(self, by_layer: dict[str, Tensor]) -> Tensor:
         """One vector from one tensor of the weight's shape for each layer."""
@@ -28,9 +29,13 @@ class FlatWeights:
         pieces = vector.split([shape.numel() for shape in self.shapes.values()])
         return {name: piece.reshape(shape) for (name, shape), piece in zip(self.shapes.items(), pieces)}
 
-    def masks(self, masks: Masks) -> Tensor:
-        """The layers' masks as one vector."""
-        return self.join({name: masks[parameter_name(name)] for name in self.shapes})
+    def join_masks(self, masks: Masks) -> Tensor:
+        """The masks of the layers' weights as one vector."""
+        return self.join({name: masks[self.parameters[name]] for name in self.shapes})
+
+    def split_masks(self, vector: Tensor) -> Masks:
+        """The inverse of `join_masks`."""
+        return {self.parameters[name]: mask for name, mask in self.split(vector).items()}
 
     def weights(self, net: nn.Module) -> Tensor:
         """The layers' weights as one float32 vector."""

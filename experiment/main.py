@@ -42,7 +42,7 @@ def guarded(command: Callable[[argparse.Namespace], int], options: argparse.Name
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        print("interrupted; the same command takes up what this one has finished", file=sys.stderr)
         return 130
 
 
@@ -74,7 +74,8 @@ def launch(options: argparse.Namespace) -> int:
         for failure in outcome.failures:
             print(f"failed: {path}: {failure}", file=sys.stderr)
         codes.append(1 if outcome.failures else 0)
-        print(f"plot: {outcome.plot}")
+        if outcome.plot is not None:
+            print(f"plot: {outcome.plot}")
     return max(codes)
 
 

@@ -25,9 +25,10 @@ def prunable_layers(net: nn.Module) -> dict[str, nn.Module]:
     return layers
 
 
-def parameter_name(layer: str) -> str:
-    """The name of a layer's weight."""
-    return f"{layer}.weight" if layer else "weight"
+def weight_names(net: nn.Module) -> dict[str, str]:
+    """The parameter name of each prunable layer's weight: the first of its names where several modules share it."""
+    names = {id(parameter): name for name, parameter in net.named_parameters()}
+    return {layer: names[id(module.weight)] for layer, module in prunable_layers(net).items()}
 
 
 def keep_all(net: nn.Module) -> Masks:
@@ -42,24 +43,20 @@ def size(masks: Masks) -> int:
 
 def largest(scores: Tensor, count: int, candidates: Tensor) -> Tensor:
     """A mask of exactly `count` of the candidates (all, if fewer) with the largest scores; ties go by index."""
-    count = min(count, int(candidates.sum()))
-    if count <= 0:
-        return torch.zeros_like(candidates)
-    ranked = torch.where(candidates, scores, -torch.inf)
-    threshold = ranked.kthvalue(len(ranked) - count + 1).values
-    keep = ranked > threshold
-    ties = ((ranked == threshold) & candidates).nonzero().flatten()
-    keep[ties[: count - int(keep.sum())]] = True
+    places = candidates.nonzero().flatten()
+    order = torch.argsort(scores[places], descending=True, stable=True)
+    keep = torch.zeros_like(candidates)
+    keep[places[order[: max(count, 0)]]] = True
     return keep
 
 
-def enforcer(net: nn.Module, masks: Masks) -> Callable[[nn.Module], None]:
-    """A function that sets the masked parameters of this net to zero again, for use after each training step."""
+def enforcer(net: nn.Module, masks: Masks) -> Callable[[], None]:
+    """A function that sets the masked parameters of the net to zero, for use after each training step."""
     removed = [(parameter, ~masks[name]) for name, parameter in net.named_parameters()
                if name in masks and not masks[name].all()]
 
     @torch.no_grad()
-    def enforce(_: nn.Module) -> None:
+    def enforce() -> None:
         for parameter, mask in removed:
             parameter.masked_fill_(mask, 0)
 

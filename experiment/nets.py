@@ -1,6 +1,7 @@
 """Small helpers for using any net: calling it, its inputs and outputs, its modes."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,7 +10,10 @@ from torch import Tensor, nn
 
 
 def split_batch(batch: Any) -> tuple[Any, Any]:
-    """Inputs and targets of a batch that is `(inputs, targets)`, or inputs alone (targets None)."""
+    """Inputs and targets of a batch that is `(inputs, targets)`, or inputs alone (targets None).
+
+    Several inputs without targets are therefore written `((first, second), None)`.
+    """
     if isinstance(batch, list | tuple) and len(batch) == 2:
         return batch[0], batch[1]
     if isinstance(batch, list | tuple) and len(batch) == 1:
@@ -27,14 +31,25 @@ def call(net: nn.Module, inputs: Any) -> Any:
 
 
 def tensors(value: Any) -> list[Tensor]:
-    """All tensors in a tensor, or in nested lists, tuples, dicts and dataclass-like mappings of them."""
+    """All tensors in a tensor, or in nested lists, tuples, dicts and dataclasses."""
     if isinstance(value, Tensor):
         return [value]
+    if dataclasses.is_dataclass(value):
+        value = vars(value)
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return [inner for item in items for inner in tensors(item)]
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """A tensor, or nested lists, tuples and dicts, with the function applied to every tensor."""
+    if isinstance(value, Tensor):
+        return function(value)
     if isinstance(value, dict):
-        return [inner for item in value.values() for inner in tensors(item)]
+        return {key: map_tensors(function, inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [inner for item in value for inner in tensors(item)]
-    return []
+        items = [map_tensors(function, inner) for inner in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    return value
 
 
 def batch_length(inputs: Any) -> int:
@@ -44,13 +59,7 @@ def batch_length(inputs: Any) -> int:
 
 def first_sample(inputs: Any) -> Any:
     """The inputs of a batch cut to its first sample."""
-    if isinstance(inputs, Tensor):
-        return inputs[:1]
-    if isinstance(inputs, dict):
-        return {key: first_sample(value) for key, value in inputs.items()}
-    if isinstance(inputs, list | tuple):
-        return type(inputs)(first_sample(value) for value in inputs)
-    return inputs
+    return map_tensors(lambda tensor: tensor[:1], inputs)
 
 
 def device_of(net: nn.Module) -> torch.device:
@@ -60,14 +69,14 @@ def device_of(net: nn.Module) -> torch.device:
 
 
 def moved(value: Any, device: torch.device) -> Any:
-    """Tensors in nested lists, tuples and dicts, moved to a device."""
-    if isinstance(value, Tensor):
-        return value.to(device)
-    if isinstance(value, dict):
-        return {key: moved(inner, device) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(moved(inner, device) for inner in value)
-    return value
+    """Tensors, however nested, moved to a device."""
+    return map_tensors(lambda tensor: tensor.to(device), value)
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a GPU has done what it was asked to, so that clocks tell the truth."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 @contextlib.contextmanager

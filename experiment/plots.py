@@ -42,7 +42,7 @@ def accuracy_vs_sparsity(rows: pandas.DataFrame, path: Path) -> Path:
     Where some steps are retrained only those are drawn: the steps between them show nets on their way.
     """
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    reference = rows[rows["method"] == "reference"]
+    reference, nets = rows[rows["method"] == "reference"], rows["net_seed"].nunique()
     pruned = rows[rows["method"] != "reference"]
     if pruned["retrained"].any():
         pruned = pruned[pruned["retrained"].astype(bool)]
@@ -52,9 +52,10 @@ def accuracy_vs_sparsity(rows: pandas.DataFrame, path: Path) -> Path:
     for method in pruned["method"].drop_duplicates():
         curve = mean_and_spread(pruned[pruned["method"] == method])
         x, mean, deviation = 100 * curve["prune_ratio"], 100 * curve["test_accuracy"], 100 * curve["deviation"]
-        axes.plot(x, mean, marker="o", markersize=3.5, linewidth=1.5, color=colour_of(method), label=method)
+        finished = pruned[pruned["method"] == method]["net_seed"].nunique()
+        label = method if finished == nets else f"{method} ({finished} of {nets} nets)"
+        axes.plot(x, mean, marker="o", markersize=3.5, linewidth=1.5, color=colour_of(method), label=label)
         axes.fill_between(x, mean - deviation, mean + deviation, color=colour_of(method), alpha=0.2, linewidth=0)
-    nets = rows["net_seed"].nunique()
     band = f", mean of {nets} nets with a band of one standard deviation" if nets > 1 else ""
     axes.set_title(f"{rows['network'].iloc[0]} on {rows['dataset'].iloc[0]}{band}", fontsize=10)
     axes.set_xlabel("prune ratio: parameters removed (%)")

@@ -14,9 +14,10 @@ from torch import nn
 from experiment import masks as masking
 from experiment.calibration import calibrate
 from experiment.errors import UserError
-from experiment.masks import Masks, parameter_name
+from experiment.masks import Masks
 from experiment.methods.method import Method, Selection
 from experiment.metrics import layer_table
+from experiment.nets import device_of, wait_for
 from experiment.reachability import remove_dead
 from experiment.registry import METHODS
 from experiment.seeding import Stream
@@ -69,7 +70,7 @@ class Pruner:
         """Prune to `keep_ratio` of the original parameters; random methods draw from `stream`."""
         if not 0 < keep_ratio <= 1:
             raise UserError(f"keep_ratio must lie above 0 and at most at 1, not {keep_ratio}")
-        statistics, target = self.statistics, math.floor(keep_ratio * self.original_size)
+        statistics, target = self.statistics, math.floor(keep_ratio * self.original_size * (1 + 1e-12))
         start, known = time.perf_counter(), dict(statistics.seconds)
         statistics.accessed.clear()
         select = method.prepare(statistics, stream)
@@ -80,15 +81,16 @@ class Pruner:
         achieved = best.size / self.original_size
         reason = None
         if abs(achieved - keep_ratio) > PROMISED * keep_ratio:
-            reason = self._reason(target, fixed, best)
+            reason = self._reason(target, fixed, best, int(select(most).kept.sum()))
         net = self._pruned_net(best)
+        wait_for(device_of(net))
         shared = sum(seconds for name, seconds in known.items() if name in statistics.accessed)
         return Pruned(net, best.masks, keep_ratio, achieved, reason, evaluations,
                       time.perf_counter() - start + shared, best.selection)
 
     def _attempt(self, selection: Selection) -> Attempt:
         statistics = self.statistics
-        kept = {parameter_name(name): mask for name, mask in statistics.flat.split(selection.kept).items()}
+        kept = statistics.flat.split_masks(selection.kept & statistics.candidates)
         masks = remove_dead(statistics.net, statistics.masks | kept, statistics.batches[0])
         return Attempt(selection, masks, masking.size(masks))
 
@@ -99,17 +101,17 @@ class Pruner:
             layers = masking.prunable_layers(net)
             for name, factors in self.statistics.flat.split(attempt.selection.factors()).items():
                 layers[name].weight.mul_(factors)
-        masking.enforcer(net, attempt.masks)(net)
+        masking.enforcer(net, attempt.masks)()
         return net
 
-    def _reason(self, target: int, fixed: int, best: Attempt) -> str:
-        """Why the size is not what was asked for."""
+    def _reason(self, target: int, fixed: int, best: Attempt, limit: int) -> str:
+        """Why the size is not what was asked for; `limit` is how many weights the method keeps if it may keep all."""
         most, kept = int(self.statistics.candidates.sum()), int(best.selection.kept.sum())
         if fixed + most < target:
             return f"the net had only {fixed + most} parameters left, {target} were asked for"
         if target < fixed:
             return f"{fixed} of the parameters are not prunable, {target} were asked for"
-        if best.size < target and kept < most:
+        if best.size < target and kept == limit < most:
             return (f"the method gives only {kept} of {most} weights any importance, and with these "
                     f"{best.size} parameters stay alive; {target} were asked for")
         return f"no budget of weights leaves {target} parameters alive; {best.size} came closest"

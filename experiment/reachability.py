@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from experiment.masks import PRUNABLE, Masks
-from experiment.nets import call, device_of, evaluating, first_sample, moved, split_batch, tensors
+from experiment.nets import call, device_of, evaluating, first_sample, map_tensors, moved, split_batch, tensors
 
 NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm)
 
@@ -33,22 +33,20 @@ def remove_dead(net: nn.Module, masks: Masks, example: Any) -> Masks:
         total = sum((output * torch.rand(output.shape, generator=generator).to(output)).sum()
                     for output in outputs if output.requires_grad)
         total.backward()
-    result = dict(masks)
-    gradients = {name: parameter.grad for name, parameter in surrogate.named_parameters()}
-    for name in _owned_parameters(surrogate):
-        if gradients[name] is not None and name in masks:
-            reached = (gradients[name] != 0).to(masks[name].device)
+    result, owned = dict(masks), _owned_parameters(surrogate)
+    for name, parameter in surrogate.named_parameters():
+        if id(parameter) in owned and parameter.grad is not None and name in masks:
+            reached = (parameter.grad != 0).to(masks[name].device)
             if reached.dim() > 1:  # a row of a weight lives as a whole: its own mask does not enter its gradient
                 reached = reached.flatten(1).any(1).reshape(-1, *[1] * (reached.dim() - 1))
             result[name] = masks[name] & reached
     return result
 
 
-def _owned_parameters(net: nn.Module) -> list[str]:
-    """Names of all parameters of prunable and normalisation layers."""
-    return [f"{prefix}.{name}" if prefix else name for prefix, module in net.named_modules()
-            if isinstance(module, PRUNABLE + NORMALISATIONS) for name in module._parameters
-            if module._parameters[name] is not None]
+def _owned_parameters(net: nn.Module) -> set[int]:
+    """The ids of all parameters of prunable and normalisation layers."""
+    return {id(parameter) for module in net.modules() if isinstance(module, PRUNABLE + NORMALISATIONS)
+            for parameter in module.parameters(recurse=False)}
 
 
 def _surrogate(net: nn.Module, masks: Masks) -> nn.Module:
@@ -102,11 +100,5 @@ def ones_like(example: Any) -> Any:
 
 
 def with_values(example: Any, values: Callable[[torch.Size], Tensor]) -> Any:
-    """The example, which may nest lists, tuples and dicts, with other values in its floating-point tensors."""
-    if isinstance(example, Tensor):
-        return values(example.shape) if example.is_floating_point() else example.cpu()
-    if isinstance(example, dict):
-        return {key: with_values(value, values) for key, value in example.items()}
-    if isinstance(example, list | tuple):
-        return type(example)(with_values(value, values) for value in example)
-    return example
+    """The example, on the CPU, with other values in its floating-point tensors."""
+    return map_tensors(lambda tensor: values(tensor.shape) if tensor.is_floating_point() else tensor.cpu(), example)

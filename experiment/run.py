@@ -8,6 +8,7 @@ import re
 import time
 import traceback
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ class Cell:
 class Outcome:
     """Where a run's main plot is, and what failed in it."""
 
-    plot: Path
+    plot: Path | None  # None if no net could be trained
     failures: list[str] = field(default_factory=list)
 
 
@@ -79,7 +80,7 @@ def run(config: Config, directory: Path, device: str = "cpu") -> Outcome:
                 experiment.run_cell(cell, start)
             except Exception as error:
                 failures.append(_failure(logger, f"net {net_seed}  {cell.label}  repetition {cell.repetition}", error))
-    return Outcome(logger.figures(), failures)
+    return Outcome(logger.figures() if len(logger.results.frame()) else None, failures)
 
 
 def cells(config: Config, net_seed: int) -> list[Cell]:
@@ -157,6 +158,7 @@ class Experiment:
                                 num_classes=self.data.num_classes, **self.config.network.options)
         return net.to(self.device)
 
+    @cached_property
     def sample_size(self) -> int:
         """|S|: as configured, or else as the theory asks; at most half of the validation split."""
         pruning = self.config.pruning
@@ -167,7 +169,7 @@ class Experiment:
         """A pruner of a net, with the sample S of its repetition, or the first `size` images of it."""
         net = self.new_net(net_seed)
         masks = source.state.restore(net, self.device)
-        sample = self.data.sample(size or self.sample_size(), self.stream.child("net", net_seed, "sample", repetition))
+        sample = self.data.sample(size or self.sample_size, self.stream.child("net", net_seed, "sample", repetition))
         return Pruner(net, sample, masks=masks, loss=cross_entropy, delta=self.config.pruning.delta)
 
     def _initialise(self, net_seed: int) -> StepResult:
@@ -201,7 +203,7 @@ class Experiment:
         if self.config.pruning.schedule == "rewind":  # the weights and the learning rate of the early checkpoint
             self.store.load(_early_key(cell.net_seed)).state.restore(net, self.device)
             start_epoch = self.config.pruning.rewind_epoch
-            enforce(net)
+            enforce()
         label = f"net {cell.net_seed}, {cell.label}, step {step.index}: retraining at {step.keep_ratio:.1%}"
         records = self.trainer.fit(net, self.config.retraining, self._stream(cell, "retrain", step.index),
                                    label=label, after_step=enforce, start_epoch=start_epoch)

@@ -20,7 +20,7 @@ class Stream:
 
     def integer(self) -> int:
         """A 63-bit seed, the same on every machine and in every process."""
-        text = "/".join((str(self.seed), *self.path))
+        text = repr((self.seed, self.path))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
     def generator(self) -> torch.Generator:
@@ -37,7 +37,7 @@ class Stream:
 
     @contextlib.contextmanager
     def as_global(self):
-        """Run a block with torch's global generators on this stream, then put them back as they were.
+        """Run a block with torch's global generators on this stream, then put those of CPU and CUDA back.
 
         For what takes no generator: weight initialisation and dropout.
         """

@@ -5,12 +5,15 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from experiment.errors import UserError
 from experiment.flat import FlatWeights
 from experiment.masks import Masks, keep_all, prunable_layers
 from experiment.metrics import outputs_per_sample
+from experiment.nets import device_of, wait_for
+from experiment.registry import nearest
 from experiment.sensitivity.empirical import Reduction, measure
 
 
@@ -28,7 +31,7 @@ class Statistics:
         self.batches = list(batches)
         if not self.batches:
             raise UserError("batches is empty: pruning needs at least one batch of samples")
-        self.masks = masks or keep_all(net)
+        self.masks = _complete(masks or {}, net)
         self.loss = loss
         self.delta = delta
         self.seconds: dict[str, float] = {}
@@ -56,7 +59,7 @@ class Statistics:
     @cached_property
     def candidates(self) -> Tensor:
         """The prunable weights that are still there, as a mask over the flat vector."""
-        return self.flat.masks(self.masks)
+        return self.flat.join_masks(self.masks)
 
     def sensitivities(self, reduction: Reduction) -> dict[str, Tensor]:
         return self.once(f"sensitivities {reduction}",
@@ -68,5 +71,22 @@ class Statistics:
         if name not in self._computed:
             start = time.perf_counter()
             self._computed[name] = compute()
+            wait_for(device_of(self.net))
             self.seconds[name] = time.perf_counter() - start
         return self._computed[name]
+
+
+def _complete(masks: Masks, net: nn.Module) -> Masks:
+    """The masks, on the net's devices, and whole ones for the parameters they do not name.
+
+    Raises UserError for masks that do not fit the net.
+    """
+    complete = keep_all(net)
+    for name, mask in masks.items():
+        if name not in complete:
+            raise UserError(f"masks: the net has no parameter '{name}'{nearest(name, complete)}")
+        if mask.shape != complete[name].shape or mask.dtype != torch.bool:
+            raise UserError(f"masks: '{name}' must be a bool tensor of shape {list(complete[name].shape)}, not "
+                            f"{mask.dtype} of {list(mask.shape)}")
+        complete[name] = mask.to(complete[name].device)
+    return complete

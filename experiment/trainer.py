@@ -45,7 +45,7 @@ class Trainer:
         self.progress = progress
 
     def fit(self, net: nn.Module, settings: Training, stream: Stream, *, label: str = "training",
-            after_step: Callable[[nn.Module], None] | None = None,
+            after_step: Callable[[], None] | None = None,
             before_epoch: Callable[[int], None] | None = None, start_epoch: int = 0) -> list[dict]:
         """Train a net in place from `start_epoch` to the last; return one record an epoch.
 
@@ -92,7 +92,7 @@ class Trainer:
             optimizer.step()
             scheduler.step()
             if after_step is not None:
-                after_step(net)
+                after_step()
             correct = (outputs.detach().argmax(1) == targets).sum()
             sums += torch.stack([loss.detach() * len(targets), correct, torch.full_like(correct, len(targets))])
             bar.update(sums)

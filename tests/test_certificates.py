@@ -8,6 +8,10 @@ from torch import nn
 
 import experiment
 from experiment import guarantee
+from experiment.certificates import Certificates
+from experiment.fresh_points import FreshPoints, some_points
+from experiment.pruner import Pruner, named_method
+from experiment.seeding import Stream
 
 
 def test_certificates_and_errors_by_hand():
@@ -50,11 +54,43 @@ def test_the_command_writes_table_and_plot_and_takes_the_trained_net(small_confi
     assert guarantee.main(arguments) == 0
     directory = only_run(tmp_path / "r")
     assert (directory / "training.csv").read_bytes() == before
-    table = pandas.read_csv(directory / "guarantee.csv")
+    table = pandas.read_csv(directory / "guarantee-20x8-4-40.csv")
     assert len(table) == 2 * 2 * 2 * 5  # sizes, methods, ratios, layers
     assert table["exceeding_within_deterministic"].sum() == 0
     beyond = table.groupby("sample_size")["contributions_beyond"].sum()
     assert beyond[4] > beyond[40]  # a larger sample leaves fewer surprises
-    assert (directory / "plots" / "guarantee.png").stat().st_size > 5000
+    assert (directory / "plots" / "guarantee-20x8-4-40.png").stat().st_size > 5000
     assert capsys.readouterr().out.splitlines()[-1].startswith("plot: ")
     assert guarantee.main([*arguments, "--fresh", "0"]) == 2
+    assert guarantee.main([*arguments, "--set", "pruning.schedule=train"]) == 2
+
+
+def test_pairs_belong_to_their_certificates(small_net, images):
+    """The split of the pairs is that of the certificates in hand, not of some that were looked at before."""
+    streams, fresh = Stream(0), torch.randn(30, 3, 8, 8, generator=torch.Generator().manual_seed(9))
+    layers = ["conv1", "conv2", "fc"]
+    points = FreshPoints(small_net, [fresh], layers, 4, streams)
+    seen = []
+    for count in (1, 6, 1):
+        pruner = Pruner(small_net, [images[:count]])
+        table = points.compare(Certificates(pruner.statistics), pruner.prune(named_method("SiPP"), 0.5, streams))
+        seen.append(table["contributions_beyond"].sum())
+    assert seen[0] == seen[2] > seen[1]
+
+
+def test_nothing_is_certified_about_other_samplings(small_net, images):
+    with pytest.raises(experiment.UserError, match="nothing is certified"):
+        experiment.certify(small_net, [images], [images], method="L1Sampling", keep_ratio=0.5)
+
+
+def test_tokens_and_grouped_convolutions_have_points_of_their_own():
+    linear, conv = nn.Linear(4, 3), nn.Conv2d(4, 6, 3, groups=2)
+    tokens, pictures = torch.rand(2, 5, 4), torch.rand(2, 4, 6, 6)
+    chosen = some_points(linear, tokens, 3, torch.Generator().manual_seed(0))
+    assert chosen.shape == (1, 4, 6)
+    rows = {tuple(row) for row in tokens.flatten(0, 1).tolist()}
+    assert all(tuple(point) in rows for point in chosen[0].t().tolist())
+    chosen = some_points(conv, pictures, 100, torch.Generator().manual_seed(0))
+    assert chosen.shape == (2, 18, 2 * 16)
+    expected = torch.nn.functional.unfold(pictures, 3).unflatten(1, (2, 18))  # all of them, in another order
+    assert torch.allclose(chosen.sum(2), expected.sum((0, 3)))

@@ -12,7 +12,7 @@ import experiment
 from experiment.allocation.optimal import allocate, relative_error
 from experiment.allocation.sampling import counts, draws_needed, first_appearances
 from experiment.allocation.units import Layer, Units, certified_random
-from experiment.methods.sipp_rand import sensitivity_units
+from experiment.methods.sipp_rand import Sampler, sensitivity_units
 from experiment.pruner import Pruner, named_method
 from experiment.registry import METHODS
 from experiment.seeding import Stream
@@ -110,6 +110,12 @@ def test_draws_by_hand():
     uniform = units_of([1.0] * 4)  # expected after N draws: 4 (1 - 0.75^N) = 1, 1.75, 2.3125
     assert [draws_needed(uniform, numpy.array([m, 0.0]))[0] for m in (1, 1.75, 1.76, 2.3)] == [1, 2, 3, 3]
     assert draws_needed(units_of([1.0, 0.0]), numpy.array([0.4, 0.0]))[0] == 1
+
+
+def test_units_with_vanishing_probabilities_stay_as_they_are():
+    sampler = Sampler(units_of([1.0, 1e-22, 1e-22]), Stream(0))
+    draws = sampler.draws(numpy.array([2.4, 0.0]))
+    assert draws[0] == numpy.inf and (sampler.factors(draws) == 1).all()
 
 
 def simulate(units, draws, runs, seed=0):

@@ -17,6 +17,11 @@ from experiment.sensitivity.max_product import kernel
 from experiment.sensitivity.reference import contributions, reference_sensitivities
 
 
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
 def only(net, batches, reduction="mean"):
     (result,) = sensitivities(net, batches, reduction).values()
     return result
@@ -85,6 +90,7 @@ def test_contributions_of_a_unit_sum_to_one():
         assert all(total == pytest.approx(1) or total == 0 for total in part.sum(1).tolist())
 
 
+torch.manual_seed(0)
 LAYERS = [
     nn.Conv2d(4, 6, 3, stride=2, padding=1), nn.Conv2d(4, 6, (3, 2), padding=(2, 1), dilation=(2, 1), groups=2),
     nn.Conv2d(4, 8, 3, groups=4, padding="same"), nn.Conv2d(4, 6, 1), nn.Conv2d(4, 5, 3, stride=3),

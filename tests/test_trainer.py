@@ -37,7 +37,7 @@ def test_twenty_steps_give_the_golden_loss():
         net = build_network("lenet300_100", input_shape=data.input_shape, num_classes=10)
     settings = Training(epochs=1, batch_size=64, optimizer={"name": "SGD", "lr": 0.05})
     records = Trainer(data, Silent).fit(net, settings, Stream(0))
-    assert records[0]["train_loss"] == pytest.approx(2.229485, abs=2e-4)
+    assert records[0]["train_loss"] == pytest.approx(2.230998, abs=2e-4)
 
 
 def test_streams_are_independent_by_name_and_reproducible():
@@ -50,8 +50,9 @@ def test_streams_are_independent_by_name_and_reproducible():
 
 
 LAYERS = [  # each may import what stands in the same or a later line
-    {"main"}, {"plan", "run"}, {"trainer", "pruner", "logger", "schedules"}, {"plots", "store", "data.splits"},
-    {"methods", "networks", "data"}, {"statistics"}, {"sensitivity", "allocation", "calibration", "reachability"},
+    {"guarantee"}, {"verification"}, {"main"}, {"plan", "run"}, {"fresh_points"}, {"certificates"},
+    {"trainer", "pruner", "logger", "schedules"}, {"plots", "store", "data.splits"},
+    {"methods", "networks", "data"}, {"statistics", "reachability"}, {"allocation"}, {"sensitivity", "calibration"},
     {"flat", "metrics", "config"}, {"masks", "seeding", "registry", "nets", "yaml_files", "devices"}, {"errors"},
 ]
 
@@ -71,8 +72,18 @@ def test_dependencies_point_down(path):
     if path.name == "__init__.py":
         return
     module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for imported in imports(path):
+        if imported.startswith("experiment."):
+            assert layer_of(imported) >= layer_of(module), f"{module} imports {imported}"
+        assert not (module == "experiment.plots" and imported.split(".")[0] == "torch")
+
+
+def imports(path):
+    """Full names of all that a file imports, on top and within functions."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("experiment."):
-            assert layer_of(node.module) >= layer_of(module), f"{module} imports {node.module}"
-            if node.module == "torch" or node.module.startswith("torch."):
-                assert module != "experiment.plots"
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "experiment":
+            yield from (f"experiment.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module

@@ -8,6 +8,7 @@ import numpy
 from torch import Tensor
 
 from experiment.allocation.layers import Allocation, layer_budgets
+from experiment.errors import UserError
 from experiment.masks import largest
 from experiment.seeding import Stream
 from experiment.statistics import Statistics
@@ -52,6 +53,9 @@ class ScoreMethod(Method):
 
     def prepare(self, statistics: Statistics, stream: Stream) -> Callable[[int], Selection]:
         scores = self.scores(statistics, stream)
+        for name, score in scores.items():
+            if score.isnan().any():
+                raise UserError(f"the scores of layer {name} are not numbers; does the net work on the sample?")
         return lambda budget: Selection(keep_largest(scores, statistics, budget, self.allocation))
 
 

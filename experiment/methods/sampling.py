@@ -23,7 +23,7 @@ class MagnitudeSampling(Method):
         """What the probabilities of weights are proportional to; `mean` gives each weight its unit's mean."""
 
     def prepare(self, statistics: Statistics, stream: Stream) -> Callable[[int], Selection]:
-        weights = statistics.flat.weights(statistics.net).abs().double()
+        weights = statistics.flat.weights(statistics.net).abs()
         magnitude = units_of(statistics, weights)
 
         def mean(values: numpy.ndarray) -> numpy.ndarray:

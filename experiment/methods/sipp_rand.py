@@ -17,6 +17,8 @@ from experiment.registry import METHODS
 from experiment.seeding import Stream
 from experiment.statistics import Statistics
 
+MOST_DRAWS = 2.0**53
+
 
 @dataclass(frozen=True)
 class Sampler:
@@ -36,9 +38,13 @@ class Sampler:
         return allocate(*map(torch.from_numpy, arrays), budget).numpy()
 
     def draws(self, kept: numpy.ndarray) -> numpy.ndarray:
-        """N of each unit; infinite where draws would leave, rounded, all of its weights: it stays as it is."""
+        """N of each unit; infinite where draws would leave, rounded, all of its weights: it stays as it is.
+
+        So does a unit that would need more draws than a whole number in double precision can count.
+        """
         whole = (kept > self.units.capacity - 0.5) & (kept > 0)
-        return numpy.where(whole, numpy.inf, draws_needed(self.units, numpy.where(whole, 0, kept)))
+        draws = draws_needed(self.units, numpy.where(whole, 0, kept))
+        return numpy.where(whole | (draws > MOST_DRAWS), numpy.inf, draws)
 
     def found(self, draws: numpy.ndarray) -> numpy.ndarray:
         """Which weights the draws find."""
@@ -78,13 +84,13 @@ class SiPPRand(Method):
 
 def sensitivity_units(statistics: Statistics) -> Units:
     """The units of a net with the max-reduced sensitivities of its weights."""
-    return units_of(statistics, statistics.flat.join(statistics.sensitivities("max")).double())
+    return units_of(statistics, statistics.flat.join(statistics.sensitivities("max")))
 
 
 def units_of(statistics: Statistics, importance: Tensor) -> Units:
     """The units of a net with an importance of each weight of the flat vector; what was pruned has none."""
     layers, flat = prunable_layers(statistics.net), statistics.flat
-    importance = torch.where(statistics.candidates, importance, 0).cpu().numpy()
+    importance = torch.where(statistics.candidates, importance, 0).cpu().double().numpy()
     return Units(importance, (flat.weights(statistics.net) < 0).cpu().numpy(),
                  [Layer(len(layers[name].weight), layers[name].weight[0].numel(), statistics.patches[name],
                         layers[name].weight[0, 0].numel()) for name in flat.shapes], statistics.delta)

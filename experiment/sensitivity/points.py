@@ -42,19 +42,19 @@ def _linear_tiles(layer: nn.Linear, inputs: Tensor) -> Iterator[Iterable[Tensor]
 
 
 def _conv_tiles(layer: nn.Module, inputs: Tensor) -> Iterator[Iterable[Tensor]]:
-    patches = _patches(layer, inputs)
+    view = patches(layer, inputs)
     spatial = len(layer.kernel_size)
-    rows, columns = patches.shape[-spatial], patches.shape[1 - spatial:].numel() if spatial > 1 else 1
+    rows, columns = view.shape[-spatial], view.shape[1 - spatial:].numel() if spatial > 1 else 1
     patch_size = layer.weight[0].numel()
     row_cost = columns * (layer.groups * patch_size + 2 * layer.out_channels)
     samples = _per_tile(inputs.device, rows * row_cost + 2 * layer.weight.numel())
     rows_per_tile = rows if samples > 1 else _per_tile(inputs.device, row_cost)
-    for chunk in patches.split(samples):
+    for chunk in view.split(samples):
         yield (tile.reshape(len(tile), layer.groups, patch_size, -1).contiguous()
                for tile in chunk.split(rows_per_tile, dim=-spatial))
 
 
-def _patches(layer: nn.Module, inputs: Tensor) -> Tensor:
+def patches(layer: nn.Module, inputs: Tensor) -> Tensor:
     """A view [samples, groups, channels per group, *kernel, *output] of the padded input; copies nothing more."""
     spatial = len(layer.kernel_size)
     if inputs.dim() == spatial + 1:

@@ -19,7 +19,7 @@ def contributions(weights: Tensor, points: Tensor) -> Tensor:
 
 
 def reference_sensitivities(net: nn.Module, batches: Iterable[Any], reduction: Reduction) -> dict[str, Tensor]:
-    """The same as `experiment.sensitivities`, for layers with zero padding."""
+    """The same as `experiment.sensitivities`, for linear layers and 2-dimensional convolutions with zero padding."""
     layers = prunable_layers(net)
     result = {name: torch.zeros_like(layer.weight, dtype=torch.float32) for name, layer in layers.items()}
     with watching_inputs(layers, lambda name, layer, inputs: _add(result[name], layer, inputs.float(), reduction)), \
