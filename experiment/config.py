@@ -26,7 +26,7 @@ FILE_KEYS = ("include",)  # what a file may say besides the schema
 class Section(pydantic.BaseModel):
     """A mapping of the file. Unknown keys and values of a wrong type are errors."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Part(pydantic.BaseModel):
@@ -137,6 +137,8 @@ class Pruning(Section):
     @pydantic.field_validator("methods", mode="before")
     @classmethod
     def _names_are_methods(cls, methods: Any) -> Any:
+        if isinstance(methods, str):
+            methods = [methods]
         if not isinstance(methods, list):
             return methods
         return [{"name": method} if isinstance(method, str) else method for method in methods]
@@ -278,9 +280,11 @@ def _complaint(item: dict[str, Any], model: type, also: tuple[str, ...]) -> str:
     if kind == "value_error":
         return str(context["error"])
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return f"must be a mapping, not {value!r}"
-    if kind == "too_short":
-        return f"must have at least {context['min_length']} items, not {context['actual_length']}"
+        hint = f" (perhaps {{name: {value}}})" if isinstance(value, str) else ""
+        return f"must be a mapping, not {value!r}{hint}"
+    if kind in ("too_short", "too_long"):
+        bound = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
+        return f"must have {bound} items, not {context['actual_length']}"
     return f"{value!r} is wrong: it {item['msg'].removeprefix('Input ')}".replace("it should", "it must")
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from experiment.certificates import Certificates
+from experiment.errors import UserError
 from experiment.masks import prunable_layers
 from experiment.methods.method import Method
 from experiment.nets import call, device_of, evaluating, moved, split_batch, watching_inputs
@@ -36,6 +37,8 @@ def certify(net: nn.Module, batches: Iterable[Any], fresh: Iterable[Any], *, met
     Returns:
         One row a layer, with the columns that `FreshPoints.compare` describes.
     """
+    if points_per_sample < 1:
+        raise UserError(f"points_per_sample must be at least 1, not {points_per_sample}")
     pruner = Pruner(net, batches, loss=loss, delta=delta)
     pruned = pruner.prune(named_method(method), keep_ratio, Stream(seed).child("prune"))
     points = FreshPoints(net, fresh, pruner.statistics.layers, points_per_sample, Stream(seed).child("fresh points"))
@@ -67,6 +70,8 @@ class FreshPoints:
         with watching_inputs({name: modules[name] for name in layers}, keep_some), evaluating(net), torch.no_grad():
             for batch in fresh:
                 call(net, moved(split_batch(batch)[0], device_of(net)))
+        if not all(chosen.values()):
+            raise UserError("fresh is empty, or some layers do not run on it")
         self.points = {name: torch.cat(pieces, dim=2).double() for name, pieces in chosen.items()}  # groups, K, points
         self._pairs: dict[str, tuple[Certificates, Pairs]] = {}  # the last ones of each layer
 

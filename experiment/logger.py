@@ -36,12 +36,8 @@ class Table:
         self.path = path
         self.columns = columns
         self.key = key
-        if path.exists():
-            whole, newline, partial = path.read_text().rpartition("\n")
-            if partial:  # the process died while it wrote this line
-                write_whole(path, whole + newline)
-            self._known = {self._key_of(row) for row in self.frame()[key].to_dict("records")}
-        else:
+        self._known = self._read() if path.exists() else None
+        if self._known is None:  # a run that goes on adds the rows of its stored steps again
             write_whole(path, ",".join(columns) + "\n")
             self._known = set()
 
@@ -56,6 +52,16 @@ class Table:
 
     def frame(self) -> pandas.DataFrame:
         return pandas.read_csv(self.path)
+
+    def _read(self) -> set[tuple[str, ...]] | None:
+        """The keys of the rows that are there; None if the file is damaged."""
+        try:
+            whole, newline, partial = self.path.read_text().rpartition("\n")
+            if partial:  # the process died while it wrote this line
+                write_whole(self.path, whole + newline)
+            return {self._key_of(row) for row in self.frame()[self.key].to_dict("records")}
+        except (ValueError, KeyError):
+            return None
 
     def _key_of(self, row: dict[str, Any]) -> tuple[str, ...]:
         return tuple(str(row[name]) for name in self.key)
@@ -131,10 +137,11 @@ class Logger:
     def _write_environment(self, device: str) -> None:
         """Write environment.json; one that is there, of an earlier start of this run, is kept."""
         path, now = self.directory / "environment.json", environment(device)
-        if not path.exists():
+        try:
+            before = json.loads(path.read_text())
+        except (OSError, ValueError):
             write_whole(path, json.dumps(now, indent=1) + "\n")
             return
-        before = json.loads(path.read_text())
         changed = [f"{key} was {before.get(key)}, is {value}" for key, value in now.items() if before.get(key) != value]
         if changed:
             self._log(f"goes on in another environment: {'; '.join(changed)}")

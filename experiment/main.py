@@ -66,6 +66,10 @@ def launch(options: argparse.Namespace) -> int:
             print(f"error: {path}: {error}", file=sys.stderr)
             codes.append(2)
             continue
+        except OSError as error:  # a full disk, for instance
+            print(f"failed: {path}: {error}", file=sys.stderr)
+            codes.append(1)
+            continue
         except Exception:
             traceback.print_exc()
             print(f"failed: {path}", file=sys.stderr)

@@ -106,7 +106,8 @@ def evaluating(net: nn.Module) -> Iterator[None]:
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        yield
+        with torch.compiler.set_stance("force_eager"):  # compiled code would not call the hooks of its layers
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
         for module, mode in modes:

@@ -23,6 +23,7 @@ from experiment.registry import METHODS
 from experiment.seeding import Stream
 from experiment.statistics import Statistics
 
+TOLERANCE = 0.002
 PROMISED = 0.005  # largest relative distance of the achieved from the requested keep ratio that needs no reason
 
 
@@ -68,8 +69,8 @@ class Pruner:
 
     def prune(self, method: Method, keep_ratio: float, stream: Stream) -> Pruned:
         """Prune to `keep_ratio` of the original parameters; random methods draw from `stream`."""
-        if not 0 < keep_ratio <= 1:
-            raise UserError(f"keep_ratio must lie above 0 and at most at 1, not {keep_ratio}")
+        if not (isinstance(keep_ratio, int | float) and 0 < keep_ratio <= 1):
+            raise UserError(f"keep_ratio must be a number above 0 and at most 1, not {keep_ratio!r}")
         statistics, target = self.statistics, math.floor(keep_ratio * self.original_size * (1 + 1e-12))
         start, known = time.perf_counter(), dict(statistics.seconds)
         statistics.accessed.clear()
@@ -77,21 +78,25 @@ class Pruner:
         most = int(statistics.candidates.sum())
         fixed = masking.size(statistics.masks) - most
         best, evaluations = calibrate(lambda budget: self._attempt(select(budget)), lambda attempt: attempt.size,
-                                      target - fixed, most, target)
+                                      target - fixed, most, target, self._tolerance(target))
         achieved = best.size / self.original_size
         reason = None
         if abs(achieved - keep_ratio) > PROMISED * keep_ratio:
-            reason = self._reason(target, fixed, best, int(select(most).kept.sum()))
+            reason = self._reason(target, fixed, fixed + most, best)
         net = self._pruned_net(best)
         wait_for(device_of(net))
         shared = sum(seconds for name, seconds in known.items() if name in statistics.accessed)
         return Pruned(net, best.masks, keep_ratio, achieved, reason, evaluations,
                       time.perf_counter() - start + shared, best.selection)
 
+    def _tolerance(self, target: int) -> float:
+        """How far from the target the search may end: a share of what is kept, and of what is removed."""
+        return TOLERANCE * min(target, self.original_size - target)
+
     def _attempt(self, selection: Selection) -> Attempt:
         statistics = self.statistics
         kept = statistics.flat.split_masks(selection.kept & statistics.candidates)
-        masks = remove_dead(statistics.net, statistics.masks | kept, statistics.batches[0])
+        masks = remove_dead(statistics.net, statistics.masks | kept, statistics.batches[0], statistics.connected)
         return Attempt(selection, masks, masking.size(masks))
 
     @torch.no_grad()
@@ -104,16 +109,12 @@ class Pruner:
         masking.enforcer(net, attempt.masks)()
         return net
 
-    def _reason(self, target: int, fixed: int, best: Attempt, limit: int) -> str:
-        """Why the size is not what was asked for; `limit` is how many weights the method keeps if it may keep all."""
-        most, kept = int(self.statistics.candidates.sum()), int(best.selection.kept.sum())
-        if fixed + most < target:
-            return f"the net had only {fixed + most} parameters left, {target} were asked for"
+    def _reason(self, target: int, fixed: int, current: int, best: Attempt) -> str:
+        """Why the size is not what was asked for."""
+        if current < target:
+            return f"the net had only {current} parameters left, {target} were asked for"
         if target < fixed:
             return f"{fixed} of the parameters are not prunable, {target} were asked for"
-        if best.size < target and kept == limit < most:
-            return (f"the method gives only {kept} of {most} weights any importance, and with these "
-                    f"{best.size} parameters stay alive; {target} were asked for")
         return f"no budget of weights leaves {target} parameters alive; {best.size} came closest"
 
 
@@ -142,5 +143,7 @@ def named_method(method: str | dict | Method) -> Method:
     """A method from its name, or from a dict of `name` and options."""
     if isinstance(method, Method):
         return method
+    if not (isinstance(method, str) or (isinstance(method, dict) and "name" in method)):
+        raise UserError(f"method must be a name, a dict with a name and options, or a Method, not {method!r}")
     options = {"name": method} if isinstance(method, str) else dict(method)
     return METHODS.create(options.pop("name"), options)

@@ -1,8 +1,8 @@
 """Which kept parameters still matter: those from which a kept path leads to the output.
 
 A fact about the masks and the net's structure, never about data. It is read off a positive surrogate of the
-net: every kept weight positive, every activation positive, so that a gradient is zero exactly if there is no
-path.
+net: every kept weight positive, every normalisation a positive scale, every activation function the identity, so that
+a gradient is zero exactly if there is no path.
 """
 
 import copy
@@ -11,35 +11,55 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
+from experiment.errors import UserError
 from experiment.masks import PRUNABLE, Masks
 from experiment.nets import call, device_of, evaluating, first_sample, map_tensors, moved, split_batch, tensors
 
+ACTIVATIONS = {name + suffix for suffix in ("", "_") for name in (
+    "relu", "relu6", "leaky_relu", "rrelu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardtanh",
+    "hardswish", "hardsigmoid", "hardshrink", "softshrink", "tanhshrink", "softsign", "softplus", "sigmoid",
+    "logsigmoid", "tanh", "threshold", "clamp", "clip", "clamp_min", "clamp_max")}
 NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm)
 
 
-def remove_dead(net: nn.Module, masks: Masks, example: Any) -> Masks:
+def remove_dead(net: nn.Module, masks: Masks, example: Any, connected: Masks) -> Masks:
     """The masks less the dead parameters of prunable and normalisation layers.
 
     Dead are the weights into a filter or neuron from which no kept path leads to the output, with its bias and
     its normalisation's parameters. A filter that lost its inputs but passes a bias on is not dead. `example` is
-    one batch for the net; only its shape counts.
+    one batch for the net; only its shape counts. `connected` is what `reached` says of the whole net: what seems to
+    have no path even there is never called dead.
+    """
+    alive = reached(net, masks, example)
+    return {name: mask & (alive[name] | ~connected[name]) if name in alive and name in connected else mask
+            for name, mask in masks.items()}
+
+
+def reached(net: nn.Module, masks: Masks, example: Any) -> Masks:
+    """From which parameters of prunable and normalisation layers a path through kept weights leads to the output.
+
+    Rows of a weight are reached as a whole. Raises UserError if the output does not depend on the parameters.
     """
     surrogate = _surrogate(net, masks)
-    with evaluating(surrogate), torch.enable_grad():
+    with evaluating(surrogate), torch.enable_grad(), _IdentityActivations():
         inputs = moved(_positive(first_sample(split_batch(example)[0])), device_of(surrogate))
-        outputs = tensors(call(surrogate, inputs))
+        outputs = [output for output in tensors(call(surrogate, inputs)) if output.requires_grad]
+        if not outputs:
+            raise UserError("the net's output has no gradient with respect to its parameters: is its forward pass run "
+                            "without gradients, or does it end in an argmax?")
         generator = torch.Generator().manual_seed(0)
         total = sum((output * torch.rand(output.shape, generator=generator).to(output)).sum()
-                    for output in outputs if output.requires_grad)
+                    for output in outputs)
         total.backward()
-    result, owned = dict(masks), _owned_parameters(surrogate)
+    result, owned = {}, _owned_parameters(surrogate)
     for name, parameter in surrogate.named_parameters():
         if id(parameter) in owned and parameter.grad is not None and name in masks:
-            reached = (parameter.grad != 0).to(masks[name].device)
-            if reached.dim() > 1:  # a row of a weight lives as a whole: its own mask does not enter its gradient
-                reached = reached.flatten(1).any(1).reshape(-1, *[1] * (reached.dim() - 1))
-            result[name] = masks[name] & reached
+            path = (parameter.grad != 0).to(masks[name].device)
+            if path.dim() > 1:  # a row's own mask does not enter its gradient
+                path = path.flatten(1).any(1).reshape(-1, *[1] * (path.dim() - 1)).expand(path.shape)
+            result[name] = path
     return result
 
 
@@ -47,6 +67,15 @@ def _owned_parameters(net: nn.Module) -> set[int]:
     """The ids of all parameters of prunable and normalisation layers."""
     return {id(parameter) for module in net.modules() if isinstance(module, PRUNABLE + NORMALISATIONS)
             for parameter in module.parameters(recurse=False)}
+
+
+class _IdentityActivations(TorchFunctionMode):
+    """Within the block activation functions do nothing: wherever they are flat, a path would seem to end."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if getattr(function, "__name__", "") in ACTIVATIONS and args:
+            return args[0]
+        return function(*args, **(kwargs or {}))
 
 
 def _surrogate(net: nn.Module, masks: Masks) -> nn.Module:

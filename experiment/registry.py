@@ -14,7 +14,7 @@ from typing import Any
 
 import pydantic
 
-from experiment.errors import UserError
+from experiment.errors import UserError, one_line
 
 
 def nearest(wrong: object, names: Iterable[str]) -> str:
@@ -26,6 +26,15 @@ def nearest(wrong: object, names: Iterable[str]) -> str:
 
     best = max(names, key=closeness, default=None)
     return f"; did you mean '{best}'?" if best is not None and closeness(best)[0] >= 0.6 else ""
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether YAML can express a value."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(map(_is_plain, value.values()))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 class Registry:
@@ -68,9 +77,12 @@ class Registry:
     def _imported(self, path: str) -> Callable:
         module_name, _, attribute = path.partition(":")
         try:
-            return getattr(importlib.import_module(module_name), attribute)
+            part = getattr(importlib.import_module(module_name), attribute)
         except (ImportError, AttributeError, ValueError) as error:
             raise UserError(f"cannot import {self.kind} '{path}': {error}") from None
+        if not callable(part):
+            raise UserError(f"cannot use '{path}' as a {self.kind}: it is neither a class nor a function")
+        return part
 
     def options_model(self, name: str) -> type[pydantic.BaseModel]:
         """A pydantic model of the part's options, made from its signature."""
@@ -88,8 +100,12 @@ class Registry:
         return pydantic.create_model(f"{name} options", __config__=settings, **fields)
 
     def complete(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
-        """The options with all defaults filled in. Raises pydantic.ValidationError for bad ones."""
-        return self.options_model(name)(**options).model_dump()
+        """The options, with those defaults filled in that YAML can express.
+
+        Raises pydantic.ValidationError for bad ones.
+        """
+        complete = self.options_model(name)(**options).model_dump()
+        return {key: value for key, value in complete.items() if key in options or _is_plain(value)}
 
     def label(self, name: str, options: dict[str, Any]) -> str:
         """The name, with those options that differ from their defaults: `WT(allocation=uniform)`."""
@@ -101,7 +117,10 @@ class Registry:
         """Call the part with its options and those of the framework's arguments that it accepts."""
         part = self.get(name)
         accepted = inspect.signature(part).parameters
-        return part(**{key: value for key, value in given.items() if key in accepted}, **options)
+        try:
+            return part(**{key: value for key, value in given.items() if key in accepted}, **options)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"{self.kind} {name} cannot be made with {options}: {one_line(error)}") from error
 
     def create(self, name: str, options: dict[str, Any], **given: Any) -> Any:
         """Build a part from Python. Raises UserError for an unknown name or bad options."""

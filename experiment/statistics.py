@@ -13,6 +13,7 @@ from experiment.flat import FlatWeights
 from experiment.masks import Masks, keep_all, prunable_layers
 from experiment.metrics import outputs_per_sample
 from experiment.nets import device_of, wait_for
+from experiment.reachability import reached
 from experiment.registry import nearest
 from experiment.sensitivity.empirical import Reduction, measure
 
@@ -31,6 +32,8 @@ class Statistics:
         self.batches = list(batches)
         if not self.batches:
             raise UserError("batches is empty: pruning needs at least one batch of samples")
+        if not 0 < delta < 1:
+            raise UserError(f"delta, a probability, must lie above 0 and below 1, not {delta}")
         self.masks = _complete(masks or {}, net)
         self.loss = loss
         self.delta = delta
@@ -60,6 +63,11 @@ class Statistics:
     def candidates(self) -> Tensor:
         """The prunable weights that are still there, as a mask over the flat vector."""
         return self.flat.join_masks(self.masks)
+
+    @cached_property
+    def connected(self) -> Masks:
+        """From which parameters of the whole net a path leads to the output."""
+        return reached(self.net, keep_all(self.net), self.batches[0])
 
     def sensitivities(self, reduction: Reduction) -> dict[str, Tensor]:
         return self.once(f"sensitivities {reduction}",

@@ -61,11 +61,14 @@ def write_whole(path: Path, content: str | bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     data = content.encode() if isinstance(content, str) else content
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 class Store:
@@ -95,7 +98,8 @@ class Store:
             stored = json.loads(path.read_text())
             return StepResult(stored["record"], path=self._state_path(key) if stored["state"] else None)
         except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{path}: the stored result is broken ({error}); delete it to compute it anew") from None
+            raise UserError(f"{path}: the stored result is broken ({error}); delete the folder {path.parent} to "
+                            f"compute its steps anew") from None
 
     def discard_state(self, key: str) -> None:
         """Delete the net of a step that nothing will start from; its record stays."""
@@ -109,8 +113,8 @@ def _read_state(path: Path) -> State:
     try:
         named = safetensors.torch.load(path.read_bytes())
     except (OSError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path}: the stored net cannot be read ({error}); delete {path.with_suffix('.json')} "
-                        f"to compute it anew") from None
+        raise UserError(f"{path}: the stored net cannot be read ({error}); delete the folder "
+                        f"{path.parent} to compute its steps anew") from None
     parts = {"tensor": {}, "mask": {}}
     for key, tensor in named.items():
         kind, _, name = key.partition(":")

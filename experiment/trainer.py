@@ -86,6 +86,7 @@ class Trainer:
         sums = torch.zeros(3, device=self.data.train.labels.device)  # of losses, of correct answers, of images
         for inputs, targets in self.data.train.training_batches(batch_size, stream.generator()):
             outputs = net(inputs)
+            _check_outputs(outputs, self.data.num_classes)
             loss = cross_entropy(outputs, targets)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -133,5 +134,7 @@ def _means(sums: Tensor) -> tuple[float, float]:
 
 
 def _check_outputs(outputs: Tensor, num_classes: int) -> None:
+    if not isinstance(outputs, Tensor):
+        raise UserError(f"the network's output must be a tensor [batch, {num_classes}], not a {type(outputs).__name__}")
     if outputs.dim() != 2 or outputs.shape[1] != num_classes:
         raise UserError(f"the network's output has shape {list(outputs.shape)}; it must be [batch, {num_classes}]")

@@ -20,6 +20,7 @@ from experiment.run import Experiment, cells
 from experiment.schedules import steps
 from experiment.seeding import Stream
 from experiment.store import write_whole
+from experiment.trainer import DivergedError
 
 LEGEND = """certified, measured: relative error of units, the 95th percentile of a layer, the median over layers
 kept weights, sampled: pairs of a fresh point and a unit with an error above the certificate / all such pairs whose
@@ -65,8 +66,14 @@ def file_name(options: argparse.Namespace) -> str:
 
 
 def measure_net(experiment: Experiment, net_seed: int, options: argparse.Namespace) -> pandas.DataFrame:
-    """The table of one net: all sizes of S, methods and keep ratios, every ratio pruned from the trained net."""
-    trained, test = experiment.train(net_seed), experiment.data.test
+    """The table of one net: all sizes of S, methods and keep ratios, every ratio pruned from the trained net.
+
+    Repetitions are not repeated here. Raises UserError if the net cannot be trained.
+    """
+    try:
+        trained, test = experiment.train(net_seed), experiment.data.test
+    except DivergedError as error:
+        raise UserError(f"net {net_seed}: {error}") from None
     stream = experiment.stream.child("net", net_seed, "guarantee")
     images = test.subset(stream.child("images").permutation(len(test))[: options.fresh])
     fresh, tables = None, []
@@ -75,14 +82,13 @@ def measure_net(experiment: Experiment, net_seed: int, options: argparse.Namespa
         fresh = fresh or FreshPoints(statistics.net, images.batches(32), statistics.layers, options.points,
                                      stream.child("points"))
         certificates = Certificates(statistics)
-        for cell in cells(experiment.config, net_seed):
+        for cell in cells(experiment.config, net_seed)[: len(experiment.config.pruning.methods)]:
             method = METHODS.build(cell.method.name, cell.method.options)
             for step in steps(experiment.config):
-                pruned = pruner.prune(method, step.keep_ratio, stream.child("prune", cell.repetition, step.index))
+                pruned = pruner.prune(method, step.keep_ratio, stream.child("prune", step.index))
                 if certificates.cover(pruned):
-                    where = {"method": cell.label, "net_seed": net_seed, "repetition": cell.repetition,
-                             "sample_size": size, "keep_ratio_requested": step.keep_ratio,
-                             "keep_ratio": pruned.keep_ratio}
+                    where = {"method": cell.label, "net_seed": net_seed, "sample_size": size,
+                             "keep_ratio_requested": step.keep_ratio, "keep_ratio": pruned.keep_ratio}
                     table = fresh.compare(certificates, pruned)
                     tables.append(pandas.concat([pandas.DataFrame([where] * len(table)), table], axis=1))
     if not tables:

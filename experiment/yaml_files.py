@@ -40,8 +40,9 @@ class Document:
 
 def parse(text: str, source: str) -> Document:
     """A YAML text whose top level is a mapping. Raises UserError with file and line."""
-    loader = _Loader(text)
+    loader = None
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         document = Document()
         if node is None:
@@ -55,8 +56,11 @@ def parse(text: str, source: str) -> Document:
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
         raise UserError(f"{source}{line}: not valid YAML: {' '.join(problem.split())}") from None
+    except RecursionError:
+        raise UserError(f"{source}: an alias contains itself") from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def parse_value(text: str) -> Any:
@@ -71,15 +75,17 @@ def parse_value(text: str) -> Any:
 def _construct(loader, node, path: KeyPath, source: str, origins: dict[KeyPath, str]) -> Any:
     """Plain values of a node, noting the line of everything below it."""
     if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
-        loader.flatten_mapping(node)
-        result = {}
+        own = {id(key_node) for key_node, _ in node.value}
+        loader.flatten_mapping(node)  # keys that `<<` brings in stand first, and the mapping's own override them
+        result, named = {}, set()
         for key_node, value_node in node.value:
             key = loader.construct_object(key_node, deep=True)
             where = f"{source}:{key_node.start_mark.line + 1}"
             if not isinstance(key, str):
                 raise UserError(f"{where}: key {key!r} must be a text")
-            if key in result:
+            if key in result and key in named:
                 raise UserError(f"{where}: key '{key}' is given twice")
+            named |= {key} if id(key_node) in own else set()
             origins[(*path, key)] = where
             result[key] = _construct(loader, value_node, (*path, key), source, origins)
         return result
@@ -130,7 +136,10 @@ def load(path: Path, including: tuple[Path, ...] = ()) -> Document:
         raise UserError(f"{source}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{source}: cannot be read: {error}") from None
-    includes = document.values.pop("include", [])
+    includes = document.values.pop("include", None) or []
+    if not isinstance(includes, str | list):
+        where = document.origin(("include",))
+        raise UserError(f"{where}: include must be a file name or a list of them, not {includes!r}")
     below = Document()
     for name in [includes] if isinstance(includes, str) else includes:
         where = document.origin(("include",))

@@ -11,7 +11,7 @@ import experiment
 from experiment.calibration import MAX_EVALUATIONS, calibrate
 from experiment.masks import keep_all, largest, size
 from experiment.methods.method import Method, Selection
-from experiment.reachability import remove_dead
+from experiment.reachability import reached, remove_dead
 from experiment.registry import METHODS
 
 
@@ -79,7 +79,7 @@ def test_what_cannot_be_reached_is_said(small_net, images):
 @pytest.mark.parametrize(("arguments", "expected"), [
     ({"method": "Wt"}, "did you mean 'WT'"),
     ({"method": {"name": "WT", "x": 1}}, "x: Extra inputs"),
-    ({"keep_ratio": 0.0}, "keep_ratio must lie above 0"),
+    ({"keep_ratio": 0.0}, "keep_ratio must be a number above 0"),
     ({"batches": []}, "batches is empty"),
 ])
 def test_bad_arguments(small_net, images, arguments, expected):
@@ -145,6 +145,10 @@ def test_the_reason_names_a_bottleneck_not_the_scores():
     assert pruned.reason is None or "any importance" not in pruned.reason
 
 
+def dead_removed(net, masks, example):
+    return remove_dead(net, masks, example, reached(net, keep_all(net), example))
+
+
 def chain() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.ReLU(), nn.Conv2d(2, 3, 1), nn.ReLU(),
                          nn.Flatten(), nn.Linear(3, 2))
@@ -154,7 +158,7 @@ def test_weights_into_a_filter_that_nothing_reads_are_dead_with_its_bias_and_bat
     net = chain()
     masks = keep_all(net)
     masks["3.weight"][:, 1] = False  # nobody reads filter 1 of the first layer
-    alive = remove_dead(net, masks, torch.zeros(1, 1, 1, 1))
+    alive = dead_removed(net, masks, torch.zeros(1, 1, 1, 1))
     for name in ("0.weight", "0.bias", "1.weight", "1.bias"):
         assert alive[name].flatten().tolist() == [True, False], name
     assert size(alive) == size(masks) - 4
@@ -164,7 +168,7 @@ def test_a_filter_without_inputs_that_passes_a_bias_on_is_not_dead():
     net = chain()
     masks = keep_all(net)
     masks["3.weight"][1] = False  # filter 1 of the second convolution has only its bias left
-    assert size(remove_dead(net, masks, torch.zeros(1, 1, 1, 1))) == size(masks)
+    assert size(dead_removed(net, masks, torch.zeros(1, 1, 1, 1))) == size(masks)
 
 
 def test_death_goes_back_through_several_layers_and_never_depends_on_data():
@@ -172,10 +176,10 @@ def test_death_goes_back_through_several_layers_and_never_depends_on_data():
     with torch.no_grad():
         net[0].bias.fill_(-100.0)  # silent on every input, yet not dead
     masks = keep_all(net)
-    assert size(remove_dead(net, masks, torch.zeros(1, 1, 1, 1))) == size(masks)
+    assert size(dead_removed(net, masks, torch.zeros(1, 1, 1, 1))) == size(masks)
     masks["6.weight"][:, 0] = False  # the output does not read filter 0 of the second convolution ...
     masks["3.weight"][1:, 0] = False  # ... which alone read filter 0 of the first
-    alive = remove_dead(net, masks, torch.zeros(1, 1, 1, 1))
+    alive = dead_removed(net, masks, torch.zeros(1, 1, 1, 1))
     assert alive["3.weight"].flatten(1).tolist() == [[False, False], [False, True], [False, True]]
     assert alive["0.weight"].flatten().tolist() == [False, True] and alive["3.bias"].tolist() == [False, True, True]
 
@@ -192,7 +196,7 @@ def test_few_samples_do_not_kill_units():
 def test_nothing_of_a_whole_net_is_dead_however_deep(name):
     net = experiment.build_network(name, input_shape=(3, 32, 32), num_classes=10)
     masks = keep_all(net)
-    assert size(remove_dead(net, masks, torch.zeros(1, 3, 32, 32))) == size(masks)
+    assert size(dead_removed(net, masks, torch.zeros(1, 3, 32, 32))) == size(masks)
 
 
 class Attention(nn.Module):
@@ -208,10 +212,58 @@ class Attention(nn.Module):
         return torch.nn.functional.relu6(self.out(attended) + x) * torch.sigmoid(100 * x)
 
 
+FORWARDS = {
+    "negated": lambda a, b: torch.relu(-a), "subtracted": lambda a, b: torch.relu(a - 2 * b),
+    "shifted": lambda a, b: torch.relu(a - 1), "centred": lambda a, b: torch.relu(a - a.mean(1, keepdim=True)),
+    "saturated": lambda a, b: nn.functional.relu6(3 * a - 3), "both": lambda a, b: torch.relu(a) + torch.relu(-b),
+    "shrunk": lambda a, b: nn.functional.hardshrink(a, 1.5) + b,
+    "difference": lambda a, b: torch.relu(a) - torch.relu(b),
+    "switched": lambda a, b: torch.where(a > 0, a, 0) - b.clamp(max=0), "masked": lambda a, b: a * (a < 0) + b,
+}
+
+
+class Combined(nn.Module):
+    def __init__(self, combine):
+        super().__init__()
+        self.a, self.b, self.out, self.combine = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 3), combine
+
+    def forward(self, x):
+        return self.out(self.combine(self.a(x), self.b(x)))
+
+
+@pytest.mark.parametrize("name", FORWARDS)
+def test_nothing_of_a_whole_net_is_dead_whatever_its_forward_pass_does(name):
+    torch.manual_seed(0)
+    net = Combined(FORWARDS[name])
+    pruned = experiment.prune(net, [torch.randn(6, 8)], method="WT", keep_ratio=1.0)
+    assert pruned.keep_ratio == 1
+    half = experiment.prune(net, [torch.randn(6, 8)], method="WT", keep_ratio=0.6)
+    assert half.keep_ratio == pytest.approx(0.6, rel=0.01)
+
+
+def test_a_net_without_gradients_is_an_error(images):
+    class Classes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.fc(x.mean((2, 3))).argmax(1)
+
+    with pytest.raises(experiment.UserError, match="output has no gradient"):
+        experiment.prune(Classes(), [images], method="WT", keep_ratio=0.5)
+
+
+def test_compiled_nets_are_pruned_as_they_are(small_net, images):
+    plain = experiment.prune(small_net, [images], method="SiPP", keep_ratio=0.5)
+    compiled = experiment.prune(torch.compile(small_net), [images], method="SiPP", keep_ratio=0.5)
+    assert [mask.tolist() for mask in plain.masks.values()] == [mask.tolist() for mask in compiled.masks.values()]
+
+
 def test_attention_is_alive():
     net = Attention()
     masks = keep_all(net)
-    assert size(remove_dead(net, masks, torch.zeros(2, 5, 8))) == size(masks)
+    assert size(dead_removed(net, masks, torch.zeros(2, 5, 8))) == size(masks)
 
 
 @pytest.mark.parametrize("size_of", [
@@ -222,10 +274,10 @@ def test_attention_is_alive():
 ])
 def test_calibration_finds_the_size(size_of):
     for target in (9_500, 6_000, 5_200):
-        best, evaluations = calibrate(size_of, lambda attempt: attempt, target, 10_000, target)
+        best, evaluations = calibrate(size_of, lambda attempt: attempt, target, 10_000, target, 0.002 * target)
         assert evaluations <= MAX_EVALUATIONS and abs(best - target) <= 0.005 * target
 
 
 def test_calibration_gives_the_closest_where_the_target_cannot_be_met():
-    best, evaluations = calibrate(lambda budget: 0 if budget < 500 else 900, lambda size: size, 400, 1_000, 400)
+    best, evaluations = calibrate(lambda budget: 0 if budget < 500 else 900, lambda size: size, 400, 1_000, 400, 1)
     assert best == 0 and evaluations <= MAX_EVALUATIONS

@@ -58,7 +58,8 @@ def test_results_are_tidy(finished):
     assert (reference.keep_ratio == 1).all() and (reference.flop_keep_ratio == 1).all()
     pruned = rows[rows.method != "reference"]
     assert pruned.method.unique().tolist() == ["SiPP", "WT"]
-    assert pruned.keep_ratio.to_numpy() == pytest.approx(pruned.keep_ratio_requested.to_numpy(), rel=0.005)
+    missed = (pruned.keep_ratio / pruned.keep_ratio_requested - 1).abs()
+    assert ((missed <= 0.005) | pruned.note.notna()).all() and missed.max() < 0.02
     assert (pruned.prune_ratio == 1 - pruned.keep_ratio).all()
     assert pruned.flop_keep_ratio.between(0, 1, inclusive="neither").all()
     assert rows.test_accuracy.between(0, 1).all() and (rows.test_top5 >= rows.test_accuracy).all()
@@ -121,7 +122,7 @@ def test_an_interrupted_run_goes_on_with_the_same_numbers(small_config, tmp_path
 def test_a_failing_method_does_not_take_the_others_with_it(small_config, tmp_path, monkeypatch, capsys):
     from experiment.methods.sipp import SiPP
 
-    def scores(self, statistics):
+    def scores(self, statistics, stream):
         raise ValueError("no such luck")
 
     monkeypatch.setattr(SiPP, "scores", scores)

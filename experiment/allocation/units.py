@@ -80,7 +80,8 @@ class Units:
     @cached_property
     def allocation_scale(self) -> numpy.ndarray:
         """alpha / 3 with alpha = 2 C T ln(8 (P + 1) kappa / delta), after the paper's code."""
-        logarithms = [math.log(8 * (layer.patches + 1) * layer.kernel_size / self.delta) for layer in self.layers]
+        logarithms = [math.log(8 * (layer.patches + 1) * layer.kernel_size) - math.log(self.delta)
+                      for layer in self.layers]
         return 2 * C * self.total * self._by_layer(logarithms) / 3
 
     @cached_property

@@ -36,7 +36,8 @@ class MagnitudeSampling(Method):
         def select(budget: int) -> Selection:
             capacity = sampler.units.capacity
             draws = sampler.draws(capacity * min(1.0, budget / max(1.0, capacity.sum())))
-            return sampler.selection(sampler.found(draws), draws, statistics.candidates.device, certified=False)
+            kept = sampler.filled(sampler.found(draws), budget, statistics.candidates)
+            return sampler.selection(kept, draws, statistics.candidates.device, certified=False)
 
         return select
 

@@ -25,16 +25,19 @@ class SiPPHybrid(Method):
     def prepare(self, statistics: Statistics, stream: Stream) -> Callable[[int], Selection]:
         units = sensitivity_units(statistics)
         sampler = Sampler(units, stream)
+        # Budgets are not whole; rounding them at random keeps the sum, also where they are all below one half.
+        rounding = stream.child("rounding").numpy_generator().random(units.number)
 
         def select(budget: int) -> Selection:
             kept = sampler.budgets(budget)
             draws = sampler.draws(kept)
-            top = (units.rank < numpy.round(kept)[units.unit]) & (units.importance > 0)
+            top = (units.rank < numpy.floor(kept + rounding)[units.unit]) & (units.importance > 0)
             dropped = units.sum(numpy.where(top, 0, units.importance))
             finite = numpy.isfinite(draws)
             random = certified_random(units.total, numpy.where(finite, draws, 0), statistics.delta)
             sampled = finite & (C * dropped > random)
             chosen = numpy.where(sampled[units.unit], sampler.found(draws), top)
+            chosen = sampler.filled(chosen, budget, statistics.candidates)
             return sampler.selection(chosen, numpy.where(sampled, draws, numpy.inf), statistics.candidates.device)
 
         return select

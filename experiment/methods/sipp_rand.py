@@ -50,6 +50,16 @@ class Sampler:
         """Which weights the draws find."""
         return (self.first <= draws[self.units.unit]) & (self.units.importance > 0)
 
+    def filled(self, kept: numpy.ndarray, budget: int, candidates: Tensor) -> numpy.ndarray:
+        """The kept weights, and by index some without importance, if all with importance do not use up the budget."""
+        spare = budget - int(self.units.capacity.sum())
+        if spare <= 0:
+            return kept
+        rest = (candidates.cpu().numpy() & (self.units.importance <= 0)).nonzero()[0]
+        kept = kept.copy()
+        kept[rest[:spare]] = True
+        return kept
+
     def factors(self, draws: numpy.ndarray) -> numpy.ndarray:
         """count / (N p), which makes a drawn weight unbiased; 1 for weights of units that stay as they are."""
         finite = numpy.where(numpy.isfinite(draws), draws, 0)
@@ -77,7 +87,8 @@ class SiPPRand(Method):
 
         def select(budget: int) -> Selection:
             draws = sampler.draws(sampler.budgets(budget))
-            return sampler.selection(sampler.found(draws), draws, statistics.candidates.device)
+            kept = sampler.filled(sampler.found(draws), budget, statistics.candidates)
+            return sampler.selection(kept, draws, statistics.candidates.device)
 
         return select
 

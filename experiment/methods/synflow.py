@@ -6,8 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from experiment.masks import prunable_layers
-from experiment.methods.method import Method, Selection, keep_largest
+from experiment.masks import largest, prunable_layers
+from experiment.methods.method import Method, Selection
 from experiment.nets import call, evaluating, first_sample, split_batch, tensors
 from experiment.reachability import NORMALISATIONS, ones_like
 from experiment.registry import METHODS
@@ -19,9 +19,9 @@ from experiment.statistics import Statistics
 class SynFlow(Method):
     """Keep the weights with the largest |w dR/dw|, R the output of the net of absolute weights fed with ones.
 
-    Tanaka et al. 2020, Algorithm 1: the budget is approached in `rounds` geometric steps, scores computed anew at
-    each. Normalisations act as the positive scales |weight| / deviation, and biases are left out, so that no flow
-    is cancelled.
+    Tanaka et al. 2020, Algorithm 1: the budget is approached in geometric steps, scores computed anew at each;
+    `rounds` of them lead to a hundredth of the weights. Normalisations act as the positive scales |weight| /
+    deviation, and biases are left out, so that no flow is cancelled.
     """
 
     def __init__(self, *, rounds: int = 100):
@@ -29,19 +29,18 @@ class SynFlow(Method):
 
     def prepare(self, statistics: Statistics, stream: Stream) -> Callable[[int], Selection]:
         inputs = ones_like(first_sample(split_batch(statistics.batches[0])[0]))
-        net = positive_net(statistics.net)
-        start = int(statistics.candidates.sum())
+        net, sizes = positive_net(statistics.net), [int(statistics.candidates.sum())]
+        masks = [statistics.candidates]  # after each round; shared by all budgets
+
+        def pruned_once(kept: Tensor, count: int) -> Tensor:
+            return largest(statistics.flat.join(flow(net, statistics, kept, inputs)), count, kept)
 
         def select(budget: int) -> Selection:
-            kept = statistics.candidates
-            for number in range(1, self.rounds + 1):
-                share = (max(budget, 1) / start) ** (number / self.rounds)
-                scores = flow(net, statistics, kept, inputs)
-                count = budget if number == self.rounds else round(share * start)
-                masks = statistics.flat.split(kept)
-                scores = {name: torch.where(mask, scores[name], -torch.inf) for name, mask in masks.items()}
-                kept = keep_largest(scores, statistics, count, "global")
-            return Selection(kept)
+            while (count := round(sizes[0] * 0.01 ** (len(masks) / self.rounds))) > max(budget, 1):
+                masks.append(pruned_once(masks[-1], count))
+                sizes.append(count)
+            start = max(index for index, size in enumerate(sizes) if size >= budget or index == 0)
+            return Selection(pruned_once(masks[start], budget))
 
         return select
 

@@ -7,13 +7,14 @@ filters x K x patches is ever built.
 """
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from experiment.errors import UserError
 from experiment.masks import PRUNABLE, prunable_layers
 from experiment.nets import call, device_of, evaluating, moved, split_batch, watching_inputs
 from experiment.sensitivity.max_product import max_product_
@@ -41,14 +42,20 @@ def sensitivities(net: nn.Module, batches: Iterable[Any], reduction: Reduction =
 
 def measure(net: nn.Module, batches: Iterable[Any],
             reductions: tuple[Reduction, ...]) -> dict[Reduction, dict[str, Tensor]]:
-    """Sensitivities by several reductions in one pass over the batches."""
+    """Sensitivities by several reductions in one pass over the batches.
+
+    Raises UserError for weights or inputs that are not finite, and if there are no batches.
+    """
     layers = prunable_layers(net)
+    for name, layer in layers.items():
+        if not layer.weight.isfinite().all():
+            raise UserError(f"the weight of layer {name} holds numbers that are not finite")
     passes = {id(layer.weight): WeightPass(layer, reductions) for layer in layers.values()}
     users = {name: module for name, module in net.named_modules()
              if isinstance(module, PRUNABLE) and id(module._parameters.get("weight")) in passes}
     with watching_inputs(users, lambda name, layer, inputs: passes[id(layer.weight)].add(layer, inputs)), \
             evaluating(net), torch.no_grad():
-        for batch in batches:
+        for batch in nonempty(batches):
             call(net, moved(split_batch(batch)[0], device_of(net)))
     used = {name: passes[id(layer.weight)] for name, layer in layers.items() if passes[id(layer.weight)].used}
     if len(used) < len(layers):
@@ -56,6 +63,15 @@ def measure(net: nn.Module, batches: Iterable[Any],
                       + ", ".join(name for name in layers if name not in used), stacklevel=3)
     return {reduction: {name: weight_pass.result(reduction) for name, weight_pass in used.items()}
             for reduction in reductions}
+
+
+def nonempty(batches: Iterable[Any]) -> Iterator[Any]:
+    """The batches. Raises UserError if there are none."""
+    batch = None
+    for batch in batches:
+        yield batch
+    if batch is None:
+        raise UserError("batches is empty: sensitivities need at least one batch of samples")
 
 
 class WeightPass:

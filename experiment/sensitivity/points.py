@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from experiment.errors import UserError
+
 TILE_BYTES = {"cpu": 8 * 2**20, "cuda": 256 * 2**20, "mps": 64 * 2**20}
 """How much memory the points of one tile and what is computed from them may take, by kind of device.
 
@@ -21,7 +23,10 @@ def nonnegative_parts(inputs: Tensor) -> list[Tensor]:
     """The input as non-negative points: itself, or its positive and its negative part if it has negative entries."""
     if not inputs.numel():
         return []
-    if inputs.min() < 0:
+    lowest, highest = inputs.aminmax()
+    if not (lowest.isfinite() and highest.isfinite()):
+        raise UserError("a layer's input holds numbers that are not finite; does the net work on the sample?")
+    if lowest < 0:
         return [inputs.clamp(min=0), inputs.clamp(max=0).neg_()]
     return [inputs]
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from experiment.errors import UserError
 from experiment.metrics import outputs_per_sample
 
 C = 3  # the constant of SiPP's assumption on the distribution of relative contributions
@@ -17,4 +18,6 @@ def sample_size(net: nn.Module, batch: Any, delta: float = 1e-16) -> int:
     run once to find them.
     """
     outputs = outputs_per_sample(net, batch).values()
-    return math.ceil(C * math.log(8 * sum(outputs) * max(outputs) / delta))
+    if not outputs:
+        raise UserError("the net runs no linear or convolutional layer: there is nothing to prune")
+    return math.ceil(C * (math.log(8 * sum(outputs) * max(outputs)) - math.log(delta)))
