@@ -59,12 +59,15 @@ class Outcome:
     failures: list[str] = field(default_factory=list)
 
 
-def run(config: Config, directory: Path, device: str = "cpu") -> Outcome:
-    """Run an experiment, or what of it is not yet in `directory`. A cell that fails does not stop the others."""
+def run(config: Config, directory: Path, device: str = "cpu", nets: Path | None = None) -> Outcome:
+    """Run an experiment, or what of it is not yet in `directory`. A cell that fails does not stop the others.
+
+    Runs that are given the same directory `nets` train the nets that they have in common once.
+    """
     data = load_data(config.dataset, Stream(config.seed), torch.device(device))
     logger = Logger(directory, config, device)
     logger.say(f"results in {directory}, on {device}")
-    experiment = Experiment(config, data, logger, torch.device(device))
+    experiment = Experiment(config, data, logger, torch.device(device), nets)
     failures = []
     for net_seed in range(config.num_nets):
         try:
@@ -79,6 +82,7 @@ def run(config: Config, directory: Path, device: str = "cpu") -> Outcome:
                 experiment.run_cell(cell, trained)
             except Exception as error:
                 failures.append(_failure(logger, f"net {net_seed}  {cell.label}  repetition {cell.repetition}", error))
+    logger.summary()
     return Outcome(logger.figures(), failures)
 
 
@@ -99,12 +103,14 @@ def _failure(logger: Logger, where: str, error: Exception) -> str:
 class Experiment:
     """The steps of one run, with what they share: data, trainer, store and logger."""
 
-    def __init__(self, config: Config, data: Data, logger: Logger, device: torch.device):
+    def __init__(self, config: Config, data: Data, logger: Logger, device: torch.device,
+                 nets: Path | None = None):
         self.config = config
         self.logger = logger
         self.device = device
         self.stream = Stream(config.seed)
         self.store = Store(logger.directory / "steps")
+        self.nets = Store(nets / f"{config.training_id()}-{device.type}") if nets else None
         self.data = data
         self.trainer = Trainer(self.data, logger.progress)
         self.flops = layer_flops(self.new_net(0), self._example())
@@ -112,7 +118,7 @@ class Experiment:
 
     def train(self, net_seed: int) -> StepResult:
         """The trained, unpruned net of a seed."""
-        trained = self.store.step(f"net{net_seed}/train", self._train, net_seed)
+        trained = self.store.step(f"net{net_seed}/train", self._shared, net_seed)
         evaluation = self.store.step(f"net{net_seed}/evaluate", self._evaluate, trained)
         where = {"method": "reference", "net_seed": net_seed, "repetition": 0, "step": 0}
         self.logger.epochs(trained.record["epochs"], **where)
@@ -163,6 +169,10 @@ class Experiment:
         masks = source.state.restore(net, self.device)
         sample = self.data.sample(size or self.sample_size(), self.stream.child("net", net_seed, "sample", repetition))
         return Pruner(net, sample, masks=masks, loss=cross_entropy, delta=self.config.pruning.delta)
+
+    def _shared(self, net_seed: int) -> StepResult:
+        """A trained net from where runs share them, or trained and put there; each run keeps a copy of its own."""
+        return self.nets.step(f"net{net_seed}", self._train, net_seed) if self.nets else self._train(net_seed)
 
     def _train(self, net_seed: int) -> StepResult:
         net, start = self.new_net(net_seed), time.perf_counter()
