@@ -38,6 +38,12 @@ def launch(config, results, *arguments):
     return main([str(config), "--results", str(results), "--device", "cpu", *arguments])
 
 
+@pytest.fixture(autouse=True)
+def no_plots_of_single_runs(monkeypatch):
+    """They take longer than the runs; the plot of the sweep is drawn."""
+    monkeypatch.setattr(plots, "accuracy_vs_sparsity", lambda rows, path: path.with_suffix(".png"))
+
+
 @pytest.fixture
 def trainings(monkeypatch):
     """The labels of all trainings that are made."""
