@@ -4,10 +4,20 @@ import math
 
 import pandas
 import pytest
+import torch
 
 from experiment.config import load_config
 from experiment.main import main
 from experiment.summary import COLUMNS, summarise, text
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Nets this small gain nothing from a second one, and wait for each other where cores are busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def row(method, net, step, test, validation=None, prune=0.0, flops=1.0, retrained=False, repetition=0):
