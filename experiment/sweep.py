@@ -81,7 +81,8 @@ def load_sweep(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) ->
     if complaints:
         raise UserError("\n".join(complaints))
     keys = list(dict.fromkeys(setting.key for settings in choices for setting in settings))
-    combinations = [Combination(_filled(keys, settings, config), config) for settings, config in zip(choices, configs)]
+    combinations = [Combination(_filled(keys, settings, document, config), config)
+                    for settings, config in zip(choices, configs)]
     _check_different(combinations, place(("sweep",), document, str(path)))
     return Sweep(document.values, combinations)
 
@@ -129,17 +130,20 @@ def _with(document: Document, settings: list[Setting]) -> Document:
     return document
 
 
-def _filled(keys: list[str], settings: list[Setting], config: Config) -> dict[str, Any]:
-    """The values of all swept keys: of those that this run does not set, what its configuration has."""
+def _filled(keys: list[str], settings: list[Setting], document: Document, config: Config) -> dict[str, Any]:
+    """The values of all swept keys: of those that this run does not set, what its file says or else the default."""
     given = {setting.key: setting.value for setting in settings}
-    return {key: given[key] if key in given else _value(config, key) for key in keys}
+    return {key: given[key] if key in given else _value(key, document.values, config.model_dump()) for key in keys}
 
 
-def _value(config: Config, key: str) -> Any:
-    value = config.model_dump()
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
+def _value(key: str, *trees: Any) -> Any:
+    """The value at a key path in the first tree that has one there."""
+    for value in trees:
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if value is not None:
+            return value
+    return None
 
 
 def _check_different(combinations: list[Combination], where: str) -> None:

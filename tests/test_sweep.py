@@ -85,7 +85,7 @@ def test_a_list_gives_joint_settings_and_the_rest_as_configured(tmp_path):
     first, second = load_sweep(path).combinations
     assert (first.config.training.epochs, first.config.training.optimizer.momentum) == (1, 0.9)
     assert [method.name for method in second.config.pruning.methods] == ["WT"]
-    assert first.label == "epochs=1, lr=0.2, methods=[{name: SiPP}, {name: WT}]"
+    assert first.label == "epochs=1, lr=0.2, methods=[SiPP, WT]"
     assert second.label == "epochs=2, lr=0.05, methods=[WT]"
 
 
@@ -155,6 +155,15 @@ def test_shared_nets_give_the_same_numbers_and_runs_do_not_need_them_afterwards(
         net.unlink()
     launch(path, tmp_path / "r", "--set", "pruning.delta=1")
     assert len(trainings) == 4
+
+
+def test_rewind_shares_no_nets_since_it_needs_its_early_checkpoint(tmp_path, trainings):
+    path = write(tmp_path / "a.yaml", ONESHOT)
+    rewind = [argument for override in ("pruning.schedule=rewind", "pruning.methods=[WT]", "pruning.retrain_count=1",
+                                        "training.epochs=2") for argument in ("--set", override)]
+    launch(path, tmp_path / "r", "--set", "training.epochs=2")
+    assert launch(path, tmp_path / "r", *rewind) == 0
+    assert trainings.count("net 0: training") == 2
 
 
 def test_an_interrupted_sweep_goes_on(tmp_path, monkeypatch, trainings):
