@@ -57,7 +57,8 @@ def accuracy_vs_sparsity(rows: pandas.DataFrame, path: Path) -> Path:
     axes.set_xlabel("prune ratio: parameters removed (%)")
     axes.set_ylabel("test accuracy (%)")
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower left", fontsize=9)
+    if len(rows):  # none if every training failed
+        axes.legend(loc="lower left", fontsize=9)
     return _save(figure, path)
 
 
