@@ -20,7 +20,7 @@ from experiment.registry import DATASETS, METHODS, NETWORKS, Registry, nearest
 from experiment.yaml_files import Document, KeyPath
 
 KeepRatio = Annotated[float, Field(gt=0, le=1)]
-FILE_KEYS = ("include",)  # what a file may say besides the schema
+FILE_KEYS = ("sweep", "include")  # what a file may say besides the schema
 
 
 class Section(pydantic.BaseModel):
@@ -131,8 +131,9 @@ class Pruning(Section):
     methods: list[Part] = Field([Part(name="SiPP")], min_length=1)
     keep_ratios: list[KeepRatios] = Field([Spaced(spacing="geometric", first=0.8, last=0.1, count=5)], min_length=1)
     retrain_count: int | None = Field(None, ge=0)
-    delta: float = Field(1e-16, gt=0, lt=1)
+    delta: float = Field(1e-16, gt=0)
     sample_size: int | None = Field(None, ge=1)
+    commensurate_margin: float = Field(0.005, ge=0, lt=1)
 
     @pydantic.field_validator("methods", mode="before")
     @classmethod
@@ -185,8 +186,24 @@ class Config(Section):
 
     def run_id(self) -> str:
         """A hash of all that affects the numbers, the same wherever the same experiment is run."""
+        return self._hash_without("checkpoints")
+
+    def training_id(self) -> str:
+        """A hash of all that the trained nets depend on, besides their numbers: equal ones can be shared.
+
+        It leaves out what comes after training; a new key is in it, so that it can cost a training but never
+        give a wrong net. With `rewind`, training leaves a checkpoint that depends on pruning: nothing is shared.
+        """
+        if self.pruning.schedule == "rewind":
+            return self.run_id()
+        return self._hash_without("checkpoints", "pruning", "retraining", "num_nets", "num_repetitions")
+
+    def _hash_without(self, *ignored: str) -> str:
+        """A hash of the configuration without some of its keys and without what never affects numbers."""
         values = self.model_dump()
-        del values["checkpoints"]
+        del values["pruning"]["commensurate_margin"]
+        for key in ignored:
+            del values[key]
         for key in getattr(DATASETS.get(self.dataset.name), "not_affecting_numbers", ()):
             values["dataset"].pop(key, None)
         text = json.dumps(values, sort_keys=True)
@@ -196,15 +213,20 @@ class Config(Section):
 def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
     """Read, merge and check an experiment's YAML file.
 
-    `overrides` are `key.path=value` texts with YAML values. Raises UserError, one line for each mistake.
+    `overrides` are `key.path=value` texts with YAML values. Of a sweep this is the configuration without the swept
+    values; `sweep.load_sweep` gives those with them. Raises UserError, one line for each mistake.
     """
-    document = yaml_files.load(Path(path))
-    return resolve(yaml_files.merge_documents(document, yaml_files.overrides(list(overrides))), str(path))
+    return resolve(load_document(path, overrides), str(path))
+
+
+def load_document(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Document:
+    """An experiment's file with its includes and overrides, its values not checked yet."""
+    return yaml_files.merge_documents(yaml_files.load(Path(path)), yaml_files.overrides(list(overrides)))
 
 
 def resolve(document: Document, source: str) -> Config:
     """The checked configuration of a document, every default and every option of its parts filled in."""
-    values = dict(document.values)
+    values = {key: value for key, value in document.values.items() if key != "sweep"}
     if isinstance(values.get("training", {}), dict) and isinstance(values.get("retraining", {}), dict):
         values["retraining"] = yaml_files.merge(values.get("training", {}), values.get("retraining", {}))
     for path in [path for path in document.origins if path[0] == "training"]:
@@ -232,7 +254,7 @@ def _complete(registry: Registry, part: Part, path: KeyPath, document: Document,
     try:
         return type(part)(**(part.model_dump() | registry.complete(part.name, part.options)))
     except UserError as error:
-        complaints.append(f"{_place((*path, 'name'), document, source)}: {error}")
+        complaints.append(f"{place((*path, 'name'), document, source)}: {error}")
     except pydantic.ValidationError as error:
         common = tuple(type(part).model_fields)
         complaints.append(_report(error, registry.options_model(part.name), path, document, source, common))
@@ -240,11 +262,11 @@ def _complete(registry: Registry, part: Part, path: KeyPath, document: Document,
 
 
 def _duplicates(methods: list[Part], document: Document, source: str) -> list[str]:
-    return [f"{_place(('pruning', 'methods', index), document, source)}: {method.name} with the same options "
+    return [f"{place(('pruning', 'methods', index), document, source)}: {method.name} with the same options "
             f"is listed twice" for index, method in enumerate(methods) if method in methods[:index]]
 
 
-def _place(path: KeyPath, document: Document, source: str) -> str:
+def place(path: KeyPath, document: Document, source: str) -> str:
     """`file:line: key.path`"""
     text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).lstrip(".")
     return f"{document.origin(path) or source}: {text}"
@@ -256,7 +278,7 @@ def _report(error: pydantic.ValidationError, model: type, prefix: KeyPath, docum
     lines = {}
     for item in error.errors():
         path = prefix + _walk(model, item["loc"])[0]
-        lines.setdefault(f"{_place(path, document, source)}: {_complaint(item, model, also)}")
+        lines.setdefault(f"{place(path, document, source)}: {_complaint(item, model, also)}")
     # What is wrong in training is wrong in retraining too, which inherits it: say it once.
     return "\n".join(line for line in lines if line.replace(": retraining", ": training") not in lines
                      or ": retraining" not in line)
@@ -317,6 +339,7 @@ def json_schema() -> dict[str, Any]:
         definition.pop("required", None)
     schema["properties"]["include"] = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
                                        "description": "files merged below this one, relative to it"}
+    schema["properties"]["sweep"] = _sweep_schema()
     schema["properties"]["retraining"]["description"] = "differences from training"
     schema["properties"]["network"] = _parts_schema(NETWORKS, {})
     common = Dataset.model_json_schema()["properties"]
@@ -327,6 +350,17 @@ def json_schema() -> dict[str, Any]:
     pruning["methods"]["items"] = methods
     pruning["keep_ratios"]["items"] = {"anyOf": [pruning["keep_ratios"]["items"], {"type": "number"}]}
     return schema
+
+
+def _sweep_schema() -> dict[str, Any]:
+    """A grid of values or a list of joint settings, by key path."""
+    grid = {"type": "object", "minProperties": 1, "additionalProperties": {"type": "array", "minItems": 1},
+            "description": "key path: values; all combinations are run"}
+    joint = {"type": "array", "minItems": 1, "items": {"type": "object", "minProperties": 1},
+             "description": "settings by key path, one mapping for each run"}
+    forms = [{"type": "object", "properties": {name: form}, "required": [name], "additionalProperties": False}
+             for name, form in (("grid", grid), ("list", joint))]
+    return {"anyOf": [*forms, {"type": "null"}], "description": "runs the experiment with several values of any keys"}
 
 
 def _parts_schema(registry: Registry, common: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pandas
 import tqdm
 import yaml
 
-from experiment import plots
+from experiment import plots, summary
 from experiment.config import Config
 from experiment.errors import UserError
 from experiment.store import write_whole
@@ -124,6 +124,13 @@ class Logger:
         """The epochs of one training, into training.csv."""
         for record in records:
             self.training.add({**where, **record})
+
+    def summary(self) -> None:
+        """Write summary.csv, of what is in results.csv, and tell it."""
+        table = summary.summarise(self.results.frame(), self.config.pruning.commensurate_margin)
+        write_whole(self.directory / "summary.csv", table.to_csv(index=False))
+        if len(table):
+            self.say(summary.text(table))
 
     def figures(self) -> Path:
         """Draw the plots of what is in results.csv; the path of the main one."""

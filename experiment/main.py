@@ -5,6 +5,13 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from experiment.config import Config
+    from experiment.sweep import Sweep
+
+SHARED_NETS = ".nets"  # in the results directory: trained nets, shared by all runs there
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,36 +57,55 @@ def launch(options: argparse.Namespace) -> int:
     """Check all configurations, then plan or run them one after the other."""
     from experiment.config import load_config
     from experiment.devices import choose_device
+    from experiment.plan import describe, describe_sweep
+    from experiment.sweep import Sweep, load_sweep
+
+    found = [(path, load_sweep(path, options.overrides) or load_config(path, options.overrides))
+             for path in options.configs]
+    if options.dry_run:
+        print("\n".join((describe_sweep if isinstance(content, Sweep) else describe)(content, path)
+                        for path, content in found))
+        return 0
+    device = choose_device(options.device)
+    return max((launch_sweep if isinstance(content, Sweep) else launch_run)(path, content, options.results, device)
+               for path, content in found)
+
+
+def launch_run(path: str, config: "Config", results: str, device: str) -> int:
+    """Run one configuration; print what failed and where the plot is. The exit code."""
     from experiment.errors import UserError
-    from experiment.plan import describe
     from experiment.run import run
 
-    configs = [(path, load_config(path, options.overrides)) for path in options.configs]
-    if options.dry_run:
-        print("\n".join(describe(config, path) for path, config in configs))
-        return 0
-    device, codes = choose_device(options.device), [0]
-    for path, config in configs:
-        try:
-            outcome = run(config, results_directory(path, config.run_id(), options.results), device)
-        except UserError as error:
-            print(f"error: {path}: {error}", file=sys.stderr)
-            codes.append(2)
-            continue
-        except OSError as error:  # a full disk, for instance
-            print(f"failed: {path}: {error}", file=sys.stderr)
-            codes.append(1)
-            continue
-        except Exception:
-            traceback.print_exc()
-            print(f"failed: {path}", file=sys.stderr)
-            codes.append(1)
-            continue
-        for failure in outcome.failures:
-            print(f"failed: {path}: {failure}", file=sys.stderr)
-        codes.append(1 if outcome.failures else 0)
-        if outcome.plot is not None:
-            print(f"plot: {outcome.plot}")
+    try:
+        outcome = run(config, results_directory(path, config.run_id(), results), device, Path(results, SHARED_NETS))
+    except UserError as error:
+        print(f"error: {path}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a full disk, for instance
+        print(f"failed: {path}: {error}", file=sys.stderr)
+        return 1
+    except Exception:
+        traceback.print_exc()
+        print(f"failed: {path}", file=sys.stderr)
+        return 1
+    for failure in outcome.failures:
+        print(f"failed: {path}: {failure}", file=sys.stderr)
+    if outcome.plot is not None:
+        print(f"plot: {outcome.plot}")
+    return 1 if outcome.failures else 0
+
+
+def launch_sweep(path: str, sweep: "Sweep", results: str, device: str) -> int:
+    """Run all combinations of a sweep, each in its own directory, then collect what they found. The exit code."""
+    from experiment.collect import collect
+
+    codes, runs = [], sweep.combinations
+    for index, combination in enumerate(runs, 1):
+        print(f"run {index} of {len(runs)}: {combination.label}")
+        codes.append(launch_run(path, combination.config, results, device))
+    directories = [results_directory(path, combination.config.run_id(), results) for combination in runs]
+    text, plot = collect(sweep, directories, results_directory(path, sweep.sweep_id(), results))
+    print(f"{text}\nplot: {plot}")
     return max(codes)
 
 

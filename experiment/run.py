@@ -60,12 +60,15 @@ class Outcome:
     failures: list[str] = field(default_factory=list)
 
 
-def run(config: Config, directory: Path, device: str = "cpu") -> Outcome:
-    """Run an experiment, or what of it is not yet in `directory`. A cell that fails does not stop the others."""
+def run(config: Config, directory: Path, device: str = "cpu", nets: Path | None = None) -> Outcome:
+    """Run an experiment, or what of it is not yet in `directory`. A cell that fails does not stop the others.
+
+    Runs that are given the same directory `nets` train the nets that they have in common once.
+    """
     data = load_data(config.dataset, Stream(config.seed), torch.device(device))
     logger = Logger(directory, config, device)
     logger.say(f"results in {directory}, on {device}")
-    experiment = Experiment(config, data, logger, torch.device(device))
+    experiment = Experiment(config, data, logger, torch.device(device), nets)
     failures = []
     for net_seed in range(config.num_nets):
         try:
@@ -80,7 +83,10 @@ def run(config: Config, directory: Path, device: str = "cpu") -> Outcome:
                 experiment.run_cell(cell, start)
             except Exception as error:
                 failures.append(_failure(logger, f"net {net_seed}  {cell.label}  repetition {cell.repetition}", error))
-    return Outcome(logger.figures() if len(logger.results.frame()) else None, failures)
+    if not len(logger.results.frame()):
+        return Outcome(None, failures)
+    logger.summary()
+    return Outcome(logger.figures(), failures)
 
 
 def cells(config: Config, net_seed: int) -> list[Cell]:
@@ -100,12 +106,14 @@ def _failure(logger: Logger, where: str, error: Exception) -> str:
 class Experiment:
     """The steps of one run, with what they share: data, trainer, store and logger."""
 
-    def __init__(self, config: Config, data: Data, logger: Logger, device: torch.device):
+    def __init__(self, config: Config, data: Data, logger: Logger, device: torch.device,
+                 nets: Path | None = None):
         self.config = config
         self.logger = logger
         self.device = device
         self.stream = Stream(config.seed)
         self.store = Store(logger.directory / "steps")
+        self.nets = Store(nets / f"{config.training_id()}-{device.type}") if nets else None
         self.data = data
         self.trainer = Trainer(self.data, logger.progress)
         self.flops = layer_flops(self.new_net(0), self._example())
@@ -113,7 +121,7 @@ class Experiment:
 
     def train(self, net_seed: int) -> StepResult:
         """The trained, unpruned net of a seed."""
-        trained = self.store.step(f"net{net_seed}/train", self._train, net_seed)
+        trained = self.store.step(f"net{net_seed}/train", self._shared, net_seed)
         evaluation = self.store.step(f"net{net_seed}/evaluate", self._evaluate, trained)
         where = {"method": "reference", "net_seed": net_seed, "repetition": 0, "step": 0}
         self.logger.epochs(trained.record["epochs"], **where)
@@ -171,6 +179,15 @@ class Experiment:
         masks = source.state.restore(net, self.device)
         sample = self.data.sample(size or self.sample_size, self.stream.child("net", net_seed, "sample", repetition))
         return Pruner(net, sample, masks=masks, loss=cross_entropy, delta=self.config.pruning.delta)
+
+    def _shared(self, net_seed: int) -> StepResult:
+        """A trained net from where runs share them, or trained and put there; each run keeps a copy of its own.
+
+        Not for `rewind`, whose training also leaves an early checkpoint in the run.
+        """
+        if self.nets is None or self.config.pruning.schedule == "rewind":
+            return self._train(net_seed)
+        return self.nets.step(f"net{net_seed}", self._train, net_seed)
 
     def _initialise(self, net_seed: int) -> StepResult:
         net = self.new_net(net_seed)

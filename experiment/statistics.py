@@ -32,8 +32,8 @@ class Statistics:
         self.batches = list(batches)
         if not self.batches:
             raise UserError("batches is empty: pruning needs at least one batch of samples")
-        if not 0 < delta < 1:
-            raise UserError(f"delta, a probability, must lie above 0 and below 1, not {delta}")
+        if not delta > 0:
+            raise UserError(f"delta must be above 0, not {delta}")
         self.masks = _complete(masks or {}, net)
         self.loss = loss
         self.delta = delta

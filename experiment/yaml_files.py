@@ -164,8 +164,16 @@ def overrides(assignments: list[str]) -> Document:
             raise UserError(f"--set {assignment}: must have the form key.path=value")
         if keys[0] == "include":
             raise UserError(f"--set {assignment}: include works in files only")
-        tree: Any = parse_value(text)
-        for part in reversed(keys):
-            tree = {part: tree}
-        document = merge_documents(document, Document(tree, {keys: f"--set {key.strip()}"}))
+        document = assign(document, keys, parse_value(text), f"--set {key.strip()}")
     return document
+
+
+def assign(document: Document, keys: tuple[str, ...], value: Any, origin: str) -> Document:
+    """The document with a value merged in at a key path.
+
+    All that encloses the value comes from `origin` too, so that a contradiction it makes there is found.
+    """
+    tree = value
+    for part in reversed(keys):
+        tree = {part: tree}
+    return merge_documents(document, Document(tree, {keys[:length]: origin for length in range(1, len(keys) + 1)}))

@@ -79,8 +79,11 @@ class Units:
 
     @cached_property
     def allocation_scale(self) -> numpy.ndarray:
-        """alpha / 3 with alpha = 2 C T ln(8 (P + 1) kappa / delta), after the paper's code."""
-        logarithms = [math.log(8 * (layer.patches + 1) * layer.kernel_size) - math.log(self.delta)
+        """alpha / 3 with alpha = 2 C T ln(8 (P + 1) kappa / delta), after the paper's code.
+
+        The logarithm is at least 0.01: with a delta so large that nothing is claimed there are budgets all the same.
+        """
+        logarithms = [max(0.01, math.log(8 * (layer.patches + 1) * layer.kernel_size) - math.log(self.delta))
                       for layer in self.layers]
         return 2 * C * self.total * self._by_layer(logarithms) / 3
 
@@ -106,8 +109,10 @@ def certified_random(total: numpy.ndarray, draws: numpy.ndarray, failure: float)
     """e(N): the relative error of a unit's sum that N draws exceed with at most that probability (Bernstein).
 
     Holds for a point whose contributions are at most C times the sensitivities: e = 6 / (sqrt(1 + 6 N / b) - 1)
-    with b = C T ln(2 / failure) / 3. Infinite without draws.
+    with b = C T ln(2 / failure) / 3. Infinite without draws, and where a failure of 2 or more claims nothing.
     """
+    if failure >= 2:
+        return numpy.full(numpy.shape(total), numpy.inf)
     b = C * total * math.log(2 / failure) / 3
     x = numpy.divide(6 * draws, b, out=numpy.full(numpy.shape(b), numpy.inf), where=b > 0)
     with numpy.errstate(divide="ignore"):

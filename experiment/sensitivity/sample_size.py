@@ -15,9 +15,9 @@ def sample_size(net: nn.Module, batch: Any, delta: float = 1e-16) -> int:
     """|S| = ceil(C ln(8 eta eta_star / delta)) (arXiv:1910.05422, Section 4, with C = 3).
 
     eta is the sum and eta_star the maximum over prunable layers of a layer's outputs per sample; `batch` is
-    run once to find them.
+    run once to find them. At least 1, however large delta is.
     """
     outputs = outputs_per_sample(net, batch).values()
     if not outputs:
         raise UserError("the net runs no linear or convolutional layer: there is nothing to prune")
-    return math.ceil(C * (math.log(8 * sum(outputs) * max(outputs)) - math.log(delta)))
+    return max(1, math.ceil(C * (math.log(8 * sum(outputs) * max(outputs)) - math.log(delta))))
