@@ -10,6 +10,7 @@ import importlib
 import inspect
 import itertools
 import pkgutil
+import traceback
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -134,10 +135,22 @@ class Registry:
         return f"{name}({', '.join(changed)})" if changed else name
 
     def build(self, name: str, options: dict[str, Any], **given: Any) -> Any:
-        """Call the part with its options and those of the framework's arguments that it accepts."""
+        """Call the part with its options and those of the framework's arguments that it accepts.
+
+        Raises UserError where the part refuses them, or fails.
+        """
         part = self.get(name)
         accepted = inspect.signature(part).parameters
-        return part(**{key: value for key, value in given.items() if key in accepted}, **options)
+        arguments = {key: value for key, value in given.items() if key in accepted} | options
+        try:
+            return part(**arguments)
+        except UserError:
+            raise
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            given_text = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+            raise UserError(f"{self.kind} {name} cannot be made with ({given_text}): {one_line(error)} "
+                            f"({place.filename}, line {place.lineno})") from error
 
     def create(self, name: str, options: dict[str, Any], **given: Any) -> Any:
         """Build a part from Python. Raises UserError for an unknown name or bad options."""
@@ -160,8 +173,9 @@ def _signature(part: Callable) -> inspect.Signature:
 
 def _is_no_option(parameter: inspect.Parameter) -> bool:
     """Whether a parameter cannot be given in a file, where the key `name` says which part it is."""
-    return (parameter.name == "name" or parameter.name.startswith("_")) \
-        and parameter.kind is not parameter.VAR_POSITIONAL or parameter.kind is parameter.POSITIONAL_ONLY
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        return False
+    return parameter.kind is parameter.POSITIONAL_ONLY or parameter.name == "name" or parameter.name.startswith("_")
 
 
 def _option_type(annotation: Any) -> Any:

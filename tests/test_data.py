@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from experiment.config import Dataset
-from experiment.data.dataset import Augmentation, channel_statistics, from_tensors
+from experiment.data.dataset import channel_statistics, from_tensors
+from experiment.data.split import Augmentation
 from experiment.data.splits import load_data
 from experiment.errors import UserError
 from experiment.registry import DATASETS
@@ -41,7 +42,7 @@ def test_the_sample_is_seeded_unvaried_and_at_most_half_of_the_validation_split(
 
 def test_images_are_normalised_by_the_training_images():
     images = torch.tensor([0, 255, 255, 255], dtype=torch.uint8).reshape(4, 1, 1, 1)
-    mean, std = channel_statistics(images)
+    mean, std = channel_statistics([images])
     assert mean == [0.75] and std == pytest.approx([0.4330127])
     splits = from_tensors((images, torch.zeros(4).long()), (images, torch.zeros(4).long()))
     batch, _ = next(splits.test.batches(4))

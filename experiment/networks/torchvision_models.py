@@ -49,8 +49,9 @@ def build_model(name: str, input_shape: tuple[int, int, int], num_classes: int, 
     try:
         net = torchvision.models.get_model(name, **_arguments(name, input_shape, num_classes), **chosen)
     except (TypeError, ValueError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"network {name}: torchvision cannot build it for images of "
-                        f"{_size(input_shape)} with the options {chosen or 'none'}: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"network {name}: torchvision cannot build it for images of {_size(input_shape)} "
+                        f"with the options {chosen or 'none'}: {reason}") from error
     if input_shape[0] != 3:
         _replace_first_conv(name, net, input_shape[0])
     _require_fit(name, net, input_shape)
