@@ -98,7 +98,8 @@ class Registry:
         except Exception as error:  # importing runs the module, where anything can go wrong
             raise UserError(f"cannot import {self.kind} '{path}': {one_line(error)}") from error
         if not (inspect.isclass(part) or inspect.isroutine(part) or isinstance(part, functools.partial)):
-            raise UserError(f"{self.kind} '{path}' is a {type(part).__name__}, not a class or function that makes one")
+            raise UserError(f"{self.kind} '{path}' is of type {type(part).__name__}, "
+                            f"not a class or function that makes one")
         return part
 
     def options_model(self, name: str) -> type[pydantic.BaseModel]:

@@ -319,7 +319,7 @@ def test_a_data_set_of_ones_own_with_options(own, tmp_path):
     ("Pairs", r"load\(\) must return an experiment.data.dataset.Splits, not a tuple"),
     ("NoLoad", r"own_images:NoLoad cannot be made with \(\): TypeError: .*abstract.*load"),
     ("Nothing", r"a Nothing has no method shape and no load; derive it from experiment.data.dataset.Dataset"),
-    ("stripes", r"'own_images:stripes' is a Stripes, not a class or function that makes one"),
+    ("stripes", r"'own_images:stripes' is of type Stripes, not a class or function that makes one"),
     ("Absent", r"cannot import dataset 'own_images:Absent': AttributeError: .*no attribute 'Absent'"),
 ])
 def test_data_sets_of_ones_own_that_are_none(own, name, expected):

@@ -166,7 +166,7 @@ def test_classes_of_ones_own_with_odd_constructors(own):
     ("own_networks:Named", r"needs an argument 'name', which no option can give"),
     ("own_networks:Failing", r"cannot be made with \(depth=1\): IndexError: no such layer \(.*own_networks.py, line"),
     ("own_networks:text", r"own_networks:text gives a str, not a torch.nn.Module"),
-    ("own_networks:net", r"'own_networks:net' is a Everything, not a class or function"),
+    ("own_networks:net", r"'own_networks:net' is of type Everything, not a class or function"),
     ("own_networks:Plan", r"cannot import network 'own_networks:Plan': AttributeError: .*no attribute 'Plan'"),
     ("own_broken:Net", r"cannot import network 'own_broken:Net': NameError: name 'undefined' is not defined"),
 ])
