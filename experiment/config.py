@@ -364,12 +364,14 @@ def _sweep_schema() -> dict[str, Any]:
 
 
 def _parts_schema(registry: Registry, common: dict[str, Any]) -> dict[str, Any]:
-    """Any of the registered names with its options, or a part of one's own with any."""
+    """Any of the registered names with its options, or another library's or one's own part with any."""
     choices = []
     for name in registry.names():
         options = registry.options_model(name).model_json_schema()
         choices.append({"type": "object", "additionalProperties": False, "properties":
                         {**common, "name": {"const": name}, **options.get("properties", {})}})
+    if registry.collected_names():
+        choices.append({"type": "object", "properties": {**common, "name": {"enum": registry.collected_names()}}})
     own = {"type": "object", "properties": {"name": {"type": "string", "pattern": ":"}}}
     return {"anyOf": [*choices, own]}
 

@@ -11,10 +11,10 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
 
 from experiment.config import Training
-from experiment.data.dataset import TensorSplit
+from experiment.data.split import Split
 from experiment.data.splits import Data
 from experiment.errors import UserError
-from experiment.nets import evaluating
+from experiment.nets import device_of, evaluating
 from experiment.seeding import Stream
 
 EVALUATION_BATCH = 512
@@ -83,7 +83,7 @@ class Trainer:
                stream: Stream, after_step: Callable | None, bar) -> tuple[float, float]:
         """One pass over the training images; mean loss and accuracy on the varied images as they came."""
         net.train()
-        sums = torch.zeros(3, device=self.data.train.labels.device)  # of losses, of correct answers, of images
+        sums = torch.zeros(3, device=device_of(net))  # of losses, of correct answers, of images
         for inputs, targets in self.data.train.training_batches(batch_size, stream.generator()):
             outputs = net(inputs)
             _check_outputs(outputs, self.data.num_classes)
@@ -100,7 +100,7 @@ class Trainer:
         return _means(sums)
 
     @torch.no_grad()
-    def evaluate(self, net: nn.Module, split: TensorSplit) -> Evaluation:
+    def evaluate(self, net: nn.Module, split: Split) -> Evaluation:
         """Loss and accuracies of a net, in eval mode, on all images of a split."""
         loss, first, five = 0.0, 0, 0
         with evaluating(net):

@@ -1,13 +1,17 @@
 """Data sets, their splits and variations."""
 
+import sys
+
 import numpy
 import pytest
 import torch
 from PIL import Image
 
-from experiment.config import Dataset
-from experiment.data.dataset import Augmentation, channel_statistics, from_tensors
-from experiment.data.splits import load_data
+import experiment.data.image_folder
+from experiment.config import Dataset, load_config
+from experiment.data.dataset import channel_statistics, from_tensors
+from experiment.data.split import Augmentation
+from experiment.data.splits import load_data, open_dataset
 from experiment.errors import UserError
 from experiment.registry import DATASETS
 from experiment.seeding import Stream
@@ -41,7 +45,7 @@ def test_the_sample_is_seeded_unvaried_and_at_most_half_of_the_validation_split(
 
 def test_images_are_normalised_by_the_training_images():
     images = torch.tensor([0, 255, 255, 255], dtype=torch.uint8).reshape(4, 1, 1, 1)
-    mean, std = channel_statistics(images)
+    mean, std = channel_statistics([images])
     assert mean == [0.75] and std == pytest.approx([0.4330127])
     splits = from_tensors((images, torch.zeros(4).long()), (images, torch.zeros(4).long()))
     batch, _ = next(splits.test.batches(4))
@@ -127,3 +131,197 @@ def test_a_download_that_fails_says_what_to_do(tmp_path, monkeypatch):
         assert part in str(error.value)
     with pytest.raises(UserError, match=r"train-images-idx3-ubyte.gz, .* into .*/MNIST/raw/"):
         load("MNIST", root=str(tmp_path))
+
+
+def training_epoch(split, seed=0):
+    """All images and labels of an epoch, as one tensor each."""
+    images, labels = zip(*split.training_batches(4, Stream(seed).generator()))
+    return torch.cat(images), torch.cat(labels)
+
+
+def test_the_number_of_batches_is_that_of_an_epoch():
+    split = load("digits").train
+    for count in (1, 31, 32, 33, 64, 65):
+        part = split.subset(torch.arange(count))
+        assert part.num_batches(32) == len(list(part.training_batches(32, Stream(0).generator())))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_image_folder_gives_the_same_from_memory_and_from_files(folder, num_workers):
+    options = {"root": str(folder), "image_size": 8, "crop_padding": 1}
+    memory, files = load("ImageFolder", **options), load("ImageFolder", **options, in_memory=False,
+                                                         num_workers=num_workers)
+    for part in ("train", "validation", "test"):
+        one, other = getattr(memory, part), getattr(files, part)
+        assert len(one) == len(other) and one.num_batches(4) == other.num_batches(4)
+        for mine, theirs in zip(one.batches(4), other.batches(4), strict=True):
+            assert torch.equal(mine[0], theirs[0]) and torch.equal(mine[1], theirs[1])
+    for mine, theirs in zip(training_epoch(memory.train), training_epoch(files.train)):
+        assert torch.equal(mine, theirs)
+    assert torch.equal(memory.sample(1, Stream(0))[0][0], files.sample(1, Stream(0))[0][0])
+
+
+def test_an_image_folder_too_large_for_memory_is_read_from_its_files(folder, monkeypatch):
+    monkeypatch.setattr(experiment.data.image_folder, "MEMORY_LIMIT", 1000)
+    data = load("ImageFolder", root=str(folder), num_workers=0)
+    assert not hasattr(data.train, "images") and len(next(data.train.batches(5))[0]) == 5
+
+
+@pytest.fixture
+def imagenet(tmp_path):
+    """A tree as ImageNet's, of two classes and photographs of several sizes, one of them grey."""
+    random = numpy.random.default_rng(0)
+    for part, count in (("train", 6), ("val", 2)):
+        for label in ("n01440764", "n01443537"):
+            (tmp_path / part / label).mkdir(parents=True)
+            for index in range(count):
+                pixels = random.integers(0, 256, (30 + 7 * index, 50, 3), dtype=numpy.uint8)
+                image = Image.fromarray(pixels).convert("L" if index == 1 else "RGB")
+                image.resize((300, 240 + 10 * index)).save(tmp_path / part / label / f"{label}_{index}.JPEG")
+    return tmp_path
+
+
+def load_imagenet(root, num_workers=0):
+    options = DATASETS.complete("ImageNet", {"root": str(root), "num_workers": num_workers})
+    return load_data(Dataset(name="ImageNet", validation_fraction=0.25, **options), Stream(0))
+
+
+def test_imagenet_is_streamed_with_the_same_numbers_for_any_number_of_workers(imagenet):
+    alone, helped = load_imagenet(imagenet), load_imagenet(imagenet, num_workers=2)
+    assert alone.input_shape == (3, 224, 224) and alone.num_classes == 2
+    assert [len(split) for split in (alone.train, alone.validation, alone.test)] == [9, 3, 4]
+    for part in ("validation", "test"):
+        pairs = zip(getattr(alone, part).batches(3), getattr(helped, part).batches(3), strict=True)
+        assert all(torch.equal(one[0], other[0]) and torch.equal(one[1], other[1]) for one, other in pairs)
+    state = torch.random.get_rng_state()
+    images, labels = training_epoch(alone.train)
+    assert images.shape == (9, 3, 224, 224) and images.dtype == torch.float32
+    assert sorted(labels.tolist()) == sorted(alone.train.labels.tolist())
+    for same, other in zip((images, labels), training_epoch(helped.train)):
+        assert torch.equal(same, other)
+    assert torch.equal(state, torch.random.get_rng_state())  # dropout's draws are not disturbed
+    assert not torch.equal(images, training_epoch(alone.train, seed=1)[0])
+
+
+def test_imagenet_images_are_cut_and_normalised_as_usual(imagenet):
+    with Image.open(imagenet / "val" / "n01440764" / "n01440764_0.JPEG") as file:
+        pixels = torch.from_numpy(numpy.array(file.resize((320, 256), Image.Resampling.BILINEAR))).permute(2, 0, 1)
+    expected = (pixels[:, 16:240, 48:272].float() / 255 - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) \
+        / torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    images, labels = next(load_imagenet(imagenet).test.batches(1))
+    assert labels.tolist() == [0] and (images[0] - expected).abs().max() < 2.5 / 255 / 0.224
+
+
+def test_imagenet_mistakes(imagenet, tmp_path):
+    with pytest.raises(UserError, match=r"no folder .*nowhere/train; ImageNet cannot be downloaded .*/train/<class>/"):
+        load_imagenet(tmp_path / "nowhere")
+    assert open_dataset(Dataset(name="ImageNet", root="nowhere")).shape().num_train == 1_281_167
+    broken = imagenet / "val" / "n01443537" / "n01443537_1.JPEG"
+    broken.write_bytes(broken.read_bytes()[:500])
+    for num_workers in (0, 2):
+        with pytest.raises(UserError, match=r"^dataset ImageNet: .*n01443537_1.JPEG is not a readable image: [^\n]*$"):
+            list(load_imagenet(imagenet, num_workers).test.batches(2))
+    for folder in list((imagenet / "val").iterdir()):
+        folder.rename(imagenet / folder.name)
+    with pytest.raises(UserError, match=r"find any class folder in .*val.*; ImageNet cannot be downloaded"):
+        load_imagenet(imagenet)
+
+
+OWN_DATASET = """
+from dataclasses import dataclass
+
+import torch
+
+from experiment.data.dataset import Dataset, Shape, from_tensors
+from experiment.data.split import Augmentation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stripes(Dataset):
+    \"\"\"Images of horizontal (class 0) and vertical (class 1) stripes.\"\"\"
+
+    image_size: int = 8
+    num_images: int = 40
+    folder: str = "data"
+
+    not_affecting_numbers = ("folder",)
+
+    def shape(self):
+        return Shape(input_shape=(1, self.image_size, self.image_size), num_classes=2, num_train=self.num_images)
+
+    def load(self):
+        return from_tensors(self._part(self.num_images), self._part(10), augmentation=Augmentation(crop_padding=1))
+
+    def _part(self, count):
+        labels = torch.arange(count) % 2
+        stripes = (torch.arange(self.image_size) % 2 * 255).to(torch.uint8).expand(self.image_size, -1)
+        return torch.stack([stripes if label else stripes.T for label in labels])[:, None], labels
+
+
+class Wrong(Stripes):
+    def shape(self):
+        return Shape((3, 8, 8), 2, 40)
+
+
+class Labels(Stripes):
+    def shape(self):
+        return Shape((1, 8, 8), 1, 40)
+
+
+class Floats(Stripes):
+    def _part(self, count):
+        return torch.rand(count, 1, 8, 8), torch.zeros(count, dtype=torch.long)
+
+
+class Pairs(Stripes):
+    def load(self):
+        return self._part(40), self._part(10)
+
+
+class NoLoad(Dataset):
+    def shape(self):
+        return Shape((1, 8, 8), 2, 40)
+
+
+class Nothing:
+    pass
+
+
+stripes = Stripes()
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    (tmp_path / "own_images.py").write_text(OWN_DATASET)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "own_images"
+    sys.modules.pop("own_images", None)
+
+
+def test_a_data_set_of_ones_own_with_options(own, tmp_path):
+    data = load("own_images:Stripes", image_size=10)
+    assert data.input_shape == (1, 10, 10) and (len(data.train), len(data.validation), len(data.test)) == (36, 4, 10)
+    path = tmp_path / "a.yaml"
+    path.write_text("network: {name: lenet5}\ndataset: {name: 'own_images:Stripes', num_images: 50}\n")
+    config = load_config(path)
+    assert config.dataset.options == {"image_size": 8, "num_images": 50, "folder": "data"}
+    assert load_config(path, ["dataset.folder=b"]).run_id() == config.run_id()
+    with pytest.raises(UserError, match=r"a.yaml:2: dataset.num_imags: unknown key; did you mean 'num_images'"):
+        path.write_text("network: {name: lenet5}\ndataset: {name: 'own_images:Stripes', num_imags: 50}\n")
+        load_config(path)
+
+
+@pytest.mark.parametrize(("name", "expected"), [
+    ("Wrong", r"shape\(\) tells of images of \[3, 8, 8\], but the training images are \[1, 8, 8\]"),
+    ("Labels", r"the training labels must lie in 0 ... 0, not in 0 ... 1"),
+    ("Floats", r"the training images must be unsigned bytes \[N, C, H, W\], not torch.float32 \[40, 1, 8, 8\]"),
+    ("Pairs", r"load\(\) must return an experiment.data.dataset.Splits, not a tuple"),
+    ("NoLoad", r"own_images:NoLoad cannot be made with \(\): TypeError: .*abstract.*load"),
+    ("Nothing", r"a Nothing has no method shape and no load; derive it from experiment.data.dataset.Dataset"),
+    ("stripes", r"'own_images:stripes' is of type Stripes, not a class or function that makes one"),
+    ("Absent", r"cannot import dataset 'own_images:Absent': AttributeError: .*no attribute 'Absent'"),
+])
+def test_data_sets_of_ones_own_that_are_none(own, name, expected):
+    with pytest.raises(UserError, match=expected):
+        load(f"own_images:{name}")

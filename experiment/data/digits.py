@@ -6,7 +6,8 @@ import sklearn.datasets
 import sklearn.model_selection
 import torch
 
-from experiment.data.dataset import Augmentation, Dataset, Shape, Splits, from_tensors
+from experiment.data.dataset import Dataset, Shape, Splits, from_tensors
+from experiment.data.split import Augmentation
 from experiment.registry import DATASETS
 
 NUM_TEST = 360

@@ -1,20 +1,23 @@
 """A person's own images: `root/train/<class>/*` and `root/test/<class>/*`."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import torch
-import torchvision.datasets
-import torchvision.transforms.v2.functional as transform
-from PIL import Image
 from torch import Tensor
 
-from experiment.data.dataset import Augmentation, Dataset, Shape, Splits, from_tensors
+from experiment.data.dataset import Dataset, Shape, Splits, channel_statistics, from_tensors
+from experiment.data.image_files import Listed, centred, list_files, read_image, require_same_classes
+from experiment.data.split import Augmentation
+from experiment.data.streamed_split import StreamedSplit
 from experiment.errors import UserError
 from experiment.registry import DATASETS
 
 MEMORY_LIMIT = 8 * 2**30  # bytes of images that are kept in memory
+STATISTICS_BATCH = 64  # images that a worker reads at a time for the mean and standard deviation
 
 
 @DATASETS.register
@@ -23,7 +26,8 @@ class ImageFolder(Dataset):
     """Images in one folder a class. Without `image_size` all must have the same size already.
 
     With it, the shorter side is scaled to it and the centre is cut out. Mean and standard deviation are those
-    of the training images.
+    of the training images. Images that do not fit into memory, or all with `in_memory: false`, are read from
+    their files whenever they are needed, by `num_workers` processes; the numbers are the same.
     """
 
     root: str
@@ -31,68 +35,79 @@ class ImageFolder(Dataset):
     crop_padding: int = 4
     horizontal_flip: bool = True
     grayscale: bool = False
+    in_memory: bool = True
+    num_workers: int = 4
+
+    not_affecting_numbers: ClassVar = ("in_memory", "num_workers")
 
     def shape(self) -> Shape:
-        train = self._listed("train")
-        height, width = self._size(train)
-        return Shape((1 if self.grayscale else 3, height, width), len(train.classes), len(train))
+        return Shape(self._reader.shape, len(self._train.classes), len(self._train))
 
     def load(self) -> Splits:
-        train, test = self._listed("train"), self._listed("test")
-        if train.classes != test.classes:
-            different = sorted(set(train.classes) ^ set(test.classes))
-            raise UserError(f"dataset ImageFolder: {self.root}/train and {self.root}/test must hold the same classes; "
-                            f"only in one of them: {', '.join(different)}")
-        channels, *size = self.shape().input_shape
-        needed = (len(train) + len(test)) * channels * size[0] * size[1]
-        if needed > MEMORY_LIMIT:
-            raise UserError(f"dataset ImageFolder: the images of {self.root} would take {needed / 2**30:.1f} GiB of "
-                            f"memory at {size[0]}x{size[1]}; the limit is {MEMORY_LIMIT / 2**30:.0f} GiB: choose a "
-                            f"smaller dataset.image_size")
-        return from_tensors(self._decoded(train), self._decoded(test),
-                            augmentation=Augmentation(self.crop_padding, self.horizontal_flip))
+        require_same_classes("ImageFolder", self._train, self._test)
+        channels, height, width = self._reader.shape
+        needed = (len(self._train) + len(self._test)) * channels * height * width
+        augmentation = Augmentation(self.crop_padding, self.horizontal_flip)
+        if not self.in_memory or needed > MEMORY_LIMIT:
+            return self._streamed(augmentation)
+        return from_tensors(self._decoded(self._train), self._decoded(self._test), augmentation=augmentation)
 
-    def _listed(self, part: str) -> torchvision.datasets.ImageFolder:
-        """The files and classes of one part, in sorted order."""
-        folder = Path(self.root) / part
-        if not folder.is_dir():
-            raise UserError(f"dataset ImageFolder: no folder {folder}; images belong in {self.root}/train/<class>/ "
-                            f"and {self.root}/test/<class>/")
-        try:
-            return torchvision.datasets.ImageFolder(str(folder))
-        except FileNotFoundError as error:
-            raise UserError(f"dataset ImageFolder: {' '.join(str(error).split())}") from None
+    @cached_property
+    def _train(self) -> Listed:
+        return self._listed("train")
 
-    def _size(self, train: torchvision.datasets.ImageFolder) -> tuple[int, int]:
+    @cached_property
+    def _test(self) -> Listed:
+        return self._listed("test")
+
+    def _listed(self, part: str) -> Listed:
+        return list_files("ImageFolder", Path(self.root) / part,
+                          f"images belong in {self.root}/train/<class>/ and {self.root}/test/<class>/")
+
+    @cached_property
+    def _reader(self) -> "Reader":
         if self.image_size is not None:
-            return self.image_size, self.image_size
-        _, height, width = self._image(train.samples[0][0]).shape
-        return height, width
+            shape = (1 if self.grayscale else 3, self.image_size, self.image_size)
+        else:
+            shape = tuple(read_image("ImageFolder", self._train.samples[0][0], self.grayscale).shape)
+        return Reader(shape, scaled=self.image_size is not None)
 
-    def _image(self, path: str) -> Tensor:
-        """One image as bytes [C, H, W], in its own size."""
-        try:
-            with Image.open(path) as file:
-                return transform.pil_to_tensor(file.convert("L" if self.grayscale else "RGB"))
-        except OSError as error:
-            raise UserError(f"dataset ImageFolder: {path} is not a readable image: {error}") from None
-
-    def _decoded(self, listed: torchvision.datasets.ImageFolder) -> tuple[Tensor, Tensor]:
+    def _decoded(self, listed: Listed) -> tuple[Tensor, Tensor]:
         """All images as bytes [N, C, H, W], decoded by threads, and their labels [N]."""
-        shape = self.shape().input_shape
-        images = torch.empty(len(listed), *shape, dtype=torch.uint8)
+        images = torch.empty(len(listed), *self._reader.shape, dtype=torch.uint8)
 
         def decode(index: int) -> None:
-            path = listed.samples[index][0]
-            image = self._image(path)
-            if self.image_size is not None:
-                image = transform.center_crop(transform.resize(image, self.image_size, antialias=True), shape[1:])
-            elif image.shape != shape:
-                raise UserError(f"dataset ImageFolder: {path} has {image.shape[1]}x{image.shape[2]} pixels and the "
-                                f"first image {shape[1]}x{shape[2]}: set dataset.image_size to scale all to one size")
-            images[index] = image
+            images[index] = self._reader(listed.samples[index][0])
 
         with ThreadPoolExecutor() as pool:
             for _ in pool.map(decode, range(len(listed))):
                 pass
         return images, torch.tensor(listed.targets)
+
+    def _streamed(self, augmentation: Augmentation) -> Splits:
+        """Splits that read their files again and again. Mean and deviation take one pass over the training images."""
+        train, test = (StreamedSplit(tuple(path for path, _ in listed.samples), torch.tensor(listed.targets),
+                                     self._reader, torch.zeros(1), torch.ones(1), num_workers=self.num_workers)
+                       for listed in (self._train, self._test))
+        everything = torch.arange(len(train)).split(STATISTICS_BATCH)
+        mean, std = (torch.tensor(values) for values in channel_statistics(train.stored_batches(everything)))
+        return Splits(replace(train, mean=mean, std=std, augmentation=augmentation), replace(test, mean=mean, std=std))
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads a file as bytes of `shape` (channels, height, width): scaled and cut, or as it is."""
+
+    shape: tuple[int, int, int]
+    scaled: bool
+
+    def __call__(self, path: str) -> Tensor:
+        """One image. Raises UserError for a broken one, and for one of another size where none is scaled."""
+        channels, height, width = self.shape
+        image = read_image("ImageFolder", path, grayscale=channels == 1)
+        if self.scaled:
+            return centred(image, height, height)
+        if image.shape != self.shape:
+            raise UserError(f"dataset ImageFolder: {path} has {image.shape[1]}x{image.shape[2]} pixels and the first "
+                            f"image {height}x{width}: set dataset.image_size to scale all to one size")
+        return image

@@ -7,7 +7,8 @@ from typing import ClassVar
 import torch
 import torchvision.datasets
 
-from experiment.data.dataset import Augmentation, Dataset, Shape, Splits, from_tensors
+from experiment.data.dataset import Dataset, Shape, Splits, from_tensors
+from experiment.data.split import Augmentation
 from experiment.errors import UserError
 from experiment.registry import DATASETS
 

@@ -1,0 +1,100 @@
+"""A split whose images stay in their files and are read, batch by batch, by worker processes."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from experiment.data.split import UNVARIED, Augmentation, Split, normalised, training_order
+from experiment.errors import UserError
+from experiment.seeding import Stream
+
+
+@dataclass(frozen=True)
+class StreamedSplit(Split):
+    """Image files with their labels [N]. Reading gives bytes [C, H, W] of one size for all images.
+
+    Training images are varied as they are read, if there is a `read_varied`, by draws that depend on the epoch
+    and the image alone; then as a batch by `augmentation`. The number of workers never affects the numbers.
+    """
+
+    paths: tuple[str, ...]
+    labels: Tensor
+    read: Callable[[str], Tensor]
+    mean: Tensor
+    std: Tensor
+    read_varied: Callable[[str, int], Tensor] | None = None  # the second argument is a seed
+    augmentation: Augmentation = UNVARIED
+    num_workers: int = 0
+    device: torch.device | str = "cpu"
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def subset(self, indices: Tensor) -> "StreamedSplit":
+        indices = indices.cpu()
+        return replace(self, paths=tuple(self.paths[index] for index in indices.tolist()), labels=self.labels[indices])
+
+    def to(self, device: torch.device | str) -> "StreamedSplit":
+        return replace(self, mean=self.mean.to(device), std=self.std.to(device), device=device)
+
+    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.arange(len(self)).split(batch_size)
+        for chosen, images in zip(order, self.stored_batches(order)):
+            yield normalised(images, self.mean, self.std), self.labels[chosen].to(self.device)
+
+    def training_batches(self, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        order = training_order(len(self), batch_size, generator)
+        stream = None
+        if self.read_varied is not None:
+            stream = Stream(int(torch.randint(2**62, (), generator=generator)))
+        for chosen, images in zip(order, self.stored_batches(order, stream)):
+            images = self.augmentation(images, tuple(images.shape[2:]), generator)
+            yield normalised(images, self.mean, self.std), self.labels[chosen].to(self.device)
+
+    def stored_batches(self, order: list[Tensor] | tuple[Tensor, ...], stream: Stream | None = None) \
+            -> Iterator[Tensor]:
+        """The images of each batch as bytes [N, C, H, W] on the device, varied if a stream is given."""
+        files = _Files(self.paths, self.read, self.read_varied, stream)
+        # A generator of its own keeps the loader from drawing from the global one, which dropout uses.
+        loader = DataLoader(files, batch_size=None, sampler=[chosen.tolist() for chosen in order],
+                            num_workers=min(self.num_workers, num_cores(), len(order)),
+                            pin_memory=torch.device(self.device).type == "cuda", generator=torch.Generator())
+        for images in loader:
+            if isinstance(images, UserError):
+                raise images
+            yield images.to(self.device, non_blocking=True)
+
+
+@dataclass(frozen=True)
+class _Files(torch.utils.data.Dataset):
+    """What a worker process knows. An item is a whole batch, or the error of a file, which is raised outside."""
+
+    paths: tuple[str, ...]
+    read: Callable[[str], Tensor]
+    read_varied: Callable[[str, int], Tensor] | None
+    stream: Stream | None
+
+    def __getitem__(self, chosen: list[int]) -> Tensor | UserError:
+        try:
+            return torch.stack([self._image(index) for index in chosen])
+        except UserError as error:
+            return error
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def _image(self, index: int) -> Tensor:
+        if self.stream is None:
+            return self.read(self.paths[index])
+        return self.read_varied(self.paths[index], self.stream.child(index).integer())
+
+
+def num_cores() -> int:
+    """The cores that this process may use: more workers than these only get in each other's way."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
