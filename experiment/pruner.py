@@ -80,7 +80,7 @@ class Pruner:
         achieved = best.size / self.original_size
         reason = None
         if abs(achieved - keep_ratio) > PROMISED * keep_ratio:
-            reason = self._reason(target, fixed, best)
+            reason = self._reason(method, target, fixed, best)
         net = self._pruned_net(best)
         shared = sum(seconds for name, seconds in known.items() if name in statistics.accessed)
         return Pruned(net, best.masks, keep_ratio, achieved, reason, evaluations,
@@ -89,7 +89,7 @@ class Pruner:
     def _attempt(self, selection: Selection) -> Attempt:
         statistics = self.statistics
         kept = {parameter_name(name): mask for name, mask in statistics.flat.split(selection.kept).items()}
-        masks = remove_dead(statistics.net, statistics.masks | kept, statistics.batches[0])
+        masks = remove_dead(statistics.net, statistics.masks | kept | selection.vectors, statistics.batches[0])
         return Attempt(selection, masks, masking.size(masks))
 
     @torch.no_grad()
@@ -102,11 +102,14 @@ class Pruner:
         masking.enforcer(net, attempt.masks)(net)
         return net
 
-    def _reason(self, target: int, fixed: int, best: Attempt) -> str:
+    def _reason(self, method: Method, target: int, fixed: int, best: Attempt) -> str:
         """Why the size is not what was asked for."""
         most, kept = int(self.statistics.candidates.sum()), int(best.selection.kept.sum())
         if fixed + most < target:
             return f"the net had only {fixed + most} parameters left, {target} were asked for"
+        if method.structure == "filters":
+            return (f"whole filters were removed, at least one of each layer stays: of the possible sizes {best.size} "
+                    f"parameters came closest, {target} were asked for")
         if target < fixed:
             return f"{fixed} of the parameters are not prunable, {target} were asked for"
         if best.size < target and kept < most:

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from experiment.channels.channels import Channels
+from experiment.channels.graph import find_channels
 from experiment.errors import UserError
 from experiment.flat import FlatWeights
 from experiment.masks import Masks, keep_all, prunable_layers
@@ -57,6 +59,11 @@ class Statistics:
     def candidates(self) -> Tensor:
         """The prunable weights that are still there, as a mask over the flat vector."""
         return self.flat.masks(self.masks)
+
+    @property
+    def channels(self) -> Channels:
+        """The channels that can be removed as a whole. Raises UserError where the net cannot be traced."""
+        return self.once("channels", lambda: find_channels(self.net, self.batches[0]))
 
     def sensitivities(self, reduction: Reduction) -> dict[str, Tensor]:
         return self.once(f"sensitivities {reduction}",

@@ -2,12 +2,13 @@
 
 import abc
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy
 from torch import Tensor
 
-from experiment.masks import largest
+from experiment.masks import Masks, largest
 from experiment.seeding import Stream
 from experiment.statistics import Statistics
 
@@ -19,10 +20,13 @@ class Selection:
     kept: Tensor  # bool
     factors: Callable[[], Tensor] | None = None  # computes what each kept weight is multiplied with, if anything
     draws: numpy.ndarray | None = None  # of each unit (allocation.units), infinite where it was not sampled
+    vectors: Masks = field(default_factory=dict)  # masks of biases and normalisations that go with removed filters
 
 
 class Method(abc.ABC):
     """A pruning method. Its options are the keyword arguments of its `__init__`."""
+
+    structure: Literal["weights", "filters"] = "weights"  # what it removes: single weights, or whole filters
 
     @abc.abstractmethod
     def prepare(self, statistics: Statistics, stream: Stream) -> Callable[[int], Selection]:
