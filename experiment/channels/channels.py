@@ -40,7 +40,7 @@ class Channels:
         return [slice(end - size, end) for size, end in zip(self.sizes, ends)]
 
     def alive(self, masks: Masks) -> numpy.ndarray:
-        """The channels that masks have left: with a weight that makes them and, if any could be, one that reads them."""
+        """The channels that masks have left: with a weight that makes and, if any could, one that reads them."""
         made, read, readers = (numpy.zeros(self.number, dtype=bool) for _ in range(3))
         for name, channel in self.rows.items():
             _mark(made, channel, masks[parameter_name(name)].flatten(1).any(1))

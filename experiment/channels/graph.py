@@ -5,7 +5,7 @@ copy of the net and never lets loose on it. Not removable are channels that
 - are outputs of the net, its classes for instance;
 - pass a convolution with groups that is not depthwise: removing one would leave the groups unequal;
 - pass LayerNorm or GroupNorm, whose statistics mix them with other channels;
-- meet a parameter that belongs to no known layer, attention for instance.
+- meet any other layer with parameters, a transposed convolution or attention for instance, or a parameter of its own.
 """
 
 import copy
@@ -63,11 +63,10 @@ def find_channels(net: nn.Module, example: Any) -> Channels:
     traced = copy.deepcopy(net)
     first_names = {id(copied): names[id(own)] for copied, own in zip(_all_parameters(traced), _all_parameters(net))}
     try:
-        joined = _joined(traced, inputs, first_names)
+        channels = _numbered(_joined(traced, inputs, first_names).sets(), net)
     except Exception as error:  # whatever goes wrong inside torch-pruning
         raise UserError("whole filters cannot be pruned in this net, because torch-pruning cannot trace it "
                         f"({one_line(error)}); methods that prune weights can") from None
-    channels = _numbered(joined.sets(), net)
     if not channels.number:
         raise UserError("this net has no filter that could be removed as a whole; methods that prune weights can "
                         "prune it")
@@ -103,8 +102,7 @@ def _outputs(net: nn.Module, inputs: Any) -> list[Tensor]:
 
 def _join_group(joined: Joined, graph: Any, layer: nn.Module, names: dict[int, str]) -> None:
     """Join every slot that is coupled with a row of the layer to it."""
-    prune = graph.get_pruner_of_module(layer).prune_out_channels
-    for item in graph.get_pruning_group(layer, prune, list(range(len(layer.weight)))):
+    for item in _items(graph, layer):
         module, is_output = item.dep.target.module, graph.is_out_channel_pruning_fn(item.dep.handler)
         for index, root in zip(item.idxs, item.root_idxs):
             slots = _slots(module, is_output, index, names)
@@ -114,6 +112,18 @@ def _join_group(joined: Joined, graph: Any, layer: nn.Module, names: dict[int, s
             else:
                 for slot in slots:
                     joined.join(_row(layer, names, root), slot)
+
+
+def _items(graph: Any, layer: nn.Module) -> list[Any]:
+    """What torch-pruning couples with the rows of a layer: modules with their indices and those of the rows."""
+    from torch_pruning import ops
+
+    prune, rows = graph.get_pruner_of_module(layer).prune_out_channels, range(len(layer.weight))
+    items = list(graph.get_pruning_group(layer, prune, list(rows)))
+    if any(isinstance(item.dep.target.module, ops._SplitOp | ops._UnbindOp | ops._SliceOp) for item in items):
+        # Where parts of a tensor meet again, a group of all rows forgets that two rows have the same reader.
+        items = [item for row in rows for item in graph.get_pruning_group(layer, prune, [row])]
+    return items
 
 
 def _row(layer: nn.Module, names: dict[int, str], index: int) -> Slot:
