@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from experiment.allocation.units import certified_random
+from experiment.errors import UserError
 from experiment.masks import parameter_name, prunable_layers
 from experiment.methods.method import Method
 from experiment.methods.sipp_rand import sensitivity_units
@@ -61,7 +62,12 @@ class Certificates:
         self.layers = prunable_layers(statistics.net)
 
     def of(self, pruned: Pruned) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """By layer, the certified relative errors [filters, 2] and which units they hold for by sampling."""
+        """By layer, the certified relative errors [filters, 2] and which units they hold for by sampling.
+
+        Raises UserError for weights that were reweighted in a way about which nothing is certified.
+        """
+        if pruned.selection.factors is not None and pruned.selection.draws is None:
+            raise UserError("nothing is certified about weights sampled otherwise than by their sensitivities")
         masks = {name: pruned.masks[parameter_name(name)] for name in self.sensitivities}
         kept = self.statistics.flat.join(masks).cpu().numpy()
         errors = C * self.units.sum(numpy.where(kept, 0, self.units.importance))

@@ -126,7 +126,8 @@ KeepRatios = Annotated[Spaced | Manual, Field(discriminator="spacing")]
 class Pruning(Section):
     """What is pruned, how far, and by which methods."""
 
-    schedule: Literal["oneshot", "cascade", "train"] = "cascade"
+    schedule: Literal["oneshot", "cascade", "rewind", "random", "train"] = "cascade"
+    rewind_epoch: int = Field(1, ge=0)  # for schedule rewind: after how many epochs its checkpoint is taken
     methods: list[Part] = Field([Part(name="SiPP")], min_length=1)
     keep_ratios: list[KeepRatios] = Field([Spaced(spacing="geometric", first=0.8, last=0.1, count=5)], min_length=1)
     retrain_count: int | None = Field(None, ge=0)
@@ -170,6 +171,15 @@ class Config(Section):
     num_repetitions: int = Field(1, ge=1)
     seed: int = Field(0, ge=0)
     checkpoints: Literal["last", "all"] = "last"
+
+    @pydantic.model_validator(mode="after")
+    def _rewinds_into_training(self):
+        if self.pruning.schedule == "rewind":
+            epochs = min(self.training.epochs, self.retraining.epochs)
+            if self.pruning.rewind_epoch >= max(epochs, 1):
+                raise ValueError(f"pruning.rewind_epoch ({self.pruning.rewind_epoch}) must be less than the epochs of "
+                                 f"training and retraining ({epochs})")
+        return self
 
     def run_id(self) -> str:
         """A hash of all that affects the numbers, the same wherever the same experiment is run."""

@@ -6,6 +6,7 @@ path.
 """
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -91,14 +92,21 @@ def _bounded(output: Tensor) -> Tensor:
 
 def _positive(example: Any) -> Any:
     """The example with every floating-point tensor replaced by positive numbers that all differ."""
+    generator = torch.Generator().manual_seed(0)
+    return with_values(example, lambda shape: 0.5 + 0.5 * torch.rand(shape, generator=generator, dtype=torch.float64))
+
+
+def ones_like(example: Any) -> Any:
+    """The example with every floating-point tensor replaced by ones in double precision, on the CPU."""
+    return with_values(example, lambda shape: torch.ones(shape, dtype=torch.float64))
+
+
+def with_values(example: Any, values: Callable[[torch.Size], Tensor]) -> Any:
+    """The example, which may nest lists, tuples and dicts, with other values in its floating-point tensors."""
     if isinstance(example, Tensor):
-        if not example.is_floating_point():
-            return example
-        generator = torch.Generator().manual_seed(0)
-        values = torch.rand(example.shape, generator=generator, dtype=torch.float64)
-        return 0.5 + 0.5 * values
+        return values(example.shape) if example.is_floating_point() else example.cpu()
     if isinstance(example, dict):
-        return {key: _positive(value) for key, value in example.items()}
+        return {key: with_values(value, values) for key, value in example.items()}
     if isinstance(example, list | tuple):
-        return type(example)(_positive(value) for value in example)
+        return type(example)(with_values(value, values) for value in example)
     return example

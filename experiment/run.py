@@ -68,7 +68,7 @@ def run(config: Config, directory: Path, device: str = "cpu") -> Outcome:
     failures = []
     for net_seed in range(config.num_nets):
         try:
-            trained = experiment.train(net_seed)
+            start = experiment.start(net_seed, experiment.train(net_seed))
         except UserError:
             raise
         except Exception as error:
@@ -76,7 +76,7 @@ def run(config: Config, directory: Path, device: str = "cpu") -> Outcome:
             continue
         for cell in cells(config, net_seed):
             try:
-                experiment.run_cell(cell, trained)
+                experiment.run_cell(cell, start)
             except Exception as error:
                 failures.append(_failure(logger, f"net {net_seed}  {cell.label}  repetition {cell.repetition}", error))
     return Outcome(logger.figures(), failures)
@@ -122,13 +122,19 @@ class Experiment:
             "prune_seconds": 0.0, "retrain_seconds": trained.record["seconds"], "note": None, **evaluation.record})
         return trained
 
-    def run_cell(self, cell: Cell, trained: StepResult) -> None:
+    def start(self, net_seed: int, trained: StepResult) -> StepResult:
+        """The net that pruning starts from: the trained one, or its initialisation for schedule `random`."""
+        if self.config.pruning.schedule != "random":
+            return trained
+        return self.store.step(f"net{net_seed}/initialise", self._initialise, net_seed)
+
+    def run_cell(self, cell: Cell, start: StepResult) -> None:
         """Prune, retrain where the schedule says so, and evaluate, step by step."""
-        current, current_key = trained, None
+        current, current_key = start, None
         for step in steps(self.config):
             key = f"{cell.key}/{step.index:03d}"
-            source = current if step.from_previous else trained
-            pruned = self.store.step(f"{key}-prune", self._prune, cell, step, source, source is trained)
+            source = current if step.from_previous else start
+            pruned = self.store.step(f"{key}-prune", self._prune, cell, step, source, source is start)
             before = evaluation = self.store.step(f"{key}-evaluate-pruned", self._evaluate, pruned)
             result, result_key, superseded = pruned, f"{key}-prune", [current_key]
             if step.retrained:
@@ -164,10 +170,19 @@ class Experiment:
         sample = self.data.sample(size or self.sample_size(), self.stream.child("net", net_seed, "sample", repetition))
         return Pruner(net, sample, masks=masks, loss=cross_entropy, delta=self.config.pruning.delta)
 
+    def _initialise(self, net_seed: int) -> StepResult:
+        net = self.new_net(net_seed)
+        return StepResult(state=State.of(net, keep_all(net)))
+
     def _train(self, net_seed: int) -> StepResult:
         net, start = self.new_net(net_seed), time.perf_counter()
+
+        def keep_early(epoch: int) -> None:
+            if self.config.pruning.schedule == "rewind" and epoch == self.config.pruning.rewind_epoch:
+                self.store.step(_early_key(net_seed), lambda: StepResult(state=State.of(net, keep_all(net))))
+
         records = self.trainer.fit(net, self.config.training, self.stream.child("net", net_seed, "train"),
-                                   label=f"net {net_seed}: training")
+                                   label=f"net {net_seed}: training", before_epoch=keep_early)
         return StepResult({"epochs": records, "seconds": time.perf_counter() - start}, State.of(net, keep_all(net)))
 
     def _prune(self, cell: Cell, step: Step, source: StepResult, unpruned: bool) -> StepResult:
@@ -181,10 +196,15 @@ class Experiment:
 
     def _retrain(self, cell: Cell, step: Step, pruned: StepResult) -> StepResult:
         net = self.new_net(cell.net_seed)
-        masks, start = pruned.state.restore(net, self.device), time.perf_counter()
+        masks, start, start_epoch = pruned.state.restore(net, self.device), time.perf_counter(), 0
+        enforce = enforcer(net, masks)
+        if self.config.pruning.schedule == "rewind":  # the weights and the learning rate of the early checkpoint
+            self.store.load(_early_key(cell.net_seed)).state.restore(net, self.device)
+            start_epoch = self.config.pruning.rewind_epoch
+            enforce(net)
         label = f"net {cell.net_seed}, {cell.label}, step {step.index}: retraining at {step.keep_ratio:.1%}"
         records = self.trainer.fit(net, self.config.retraining, self._stream(cell, "retrain", step.index),
-                                   label=label, after_step=enforcer(net, masks))
+                                   label=label, after_step=enforce, start_epoch=start_epoch)
         return StepResult({"epochs": records, "seconds": time.perf_counter() - start}, State.of(net, masks))
 
     def _evaluate(self, result: StepResult) -> StepResult:
@@ -209,6 +229,11 @@ class Experiment:
     def _stream(self, cell: Cell, *names: object) -> Stream:
         """A cell's stream; retraining draws the same for every method, so that methods alone differ."""
         return self.stream.child("net", cell.net_seed, "repetition", cell.repetition, *names)
+
+
+def _early_key(net_seed: int) -> str:
+    """Where the checkpoint that `rewind` goes back to is stored."""
+    return f"net{net_seed}/early"
 
 
 def _row(cell: Cell, step: Step, pruned: dict, before: dict, evaluation: dict, result: dict) -> dict[str, Any]:

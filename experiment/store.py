@@ -78,7 +78,7 @@ class Store:
         """The stored result of a step, or else that of `compute(*arguments)`, which is then stored."""
         record_path = self.directory / f"{key}.json"
         if record_path.exists():
-            return self._load(key)
+            return self.load(key)
         result = compute(*arguments)
         if result.has_state:
             named = {f"tensor:{name}": tensor for name, tensor in result.state.tensors.items()}
@@ -88,12 +88,13 @@ class Store:
         write_whole(record_path, json.dumps({"record": result.record, "state": result.has_state}, indent=1))
         return result
 
-    def _load(self, key: str) -> StepResult:
+    def load(self, key: str) -> StepResult:
+        """The stored result of a step. Raises UserError if it is missing or broken."""
         path = self.directory / f"{key}.json"
         try:
             stored = json.loads(path.read_text())
             return StepResult(stored["record"], path=self._state_path(key) if stored["state"] else None)
-        except (ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{path}: the stored result is broken ({error}); delete it to compute it anew") from None
 
     def discard_state(self, key: str) -> None:

@@ -45,11 +45,13 @@ class Trainer:
         self.progress = progress
 
     def fit(self, net: nn.Module, settings: Training, stream: Stream, *, label: str = "training",
-            after_step: Callable[[nn.Module], None] | None = None, start_epoch: int = 0) -> list[dict]:
+            after_step: Callable[[nn.Module], None] | None = None,
+            before_epoch: Callable[[int], None] | None = None, start_epoch: int = 0) -> list[dict]:
         """Train a net in place from `start_epoch` to the last; return one record an epoch.
 
         Every epoch draws its order and variations from a stream of its own. `after_step` is called after each
-        step of the optimiser, for instance to keep masked weights at zero. Raises DivergedError.
+        step of the optimiser, for instance to keep masked weights at zero, `before_epoch` with the number of epochs
+        done before each. Raises DivergedError.
         """
         batches = self.data.train.num_batches(settings.batch_size)
         first_step = start_epoch * batches
@@ -60,6 +62,8 @@ class Trainer:
         try:
             with stream.child("dropout").as_global():
                 for epoch in range(start_epoch, settings.epochs):
+                    if before_epoch is not None:
+                        before_epoch(epoch)
                     start, rate = time.perf_counter(), scheduler.get_last_lr()[0]
                     loss, accuracy = self._epoch(net, optimizer, scheduler, settings.batch_size,
                                                  stream.child("epoch", epoch), after_step, bar)

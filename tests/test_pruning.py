@@ -28,7 +28,8 @@ def test_the_size_is_what_was_asked_for(method, images):
     net = experiment.build_network("resnet20", input_shape=(3, 8, 8), num_classes=10)
     total = sum(parameter.numel() for parameter in net.parameters())
     for keep_ratio in (0.9, 0.2, 0.02):
-        pruned = experiment.prune(net, [images], method=method, keep_ratio=keep_ratio)
+        pruned = experiment.prune(net, [(images, torch.arange(6))], method=method, keep_ratio=keep_ratio,
+                                  loss=nn.functional.cross_entropy)
         kept = sum(int(mask.sum()) for mask in pruned.masks.values())
         assert pruned.keep_ratio == kept / total
         assert pruned.keep_ratio == pytest.approx(keep_ratio, rel=0.005) or pruned.reason

@@ -5,7 +5,7 @@ weights are in the order of the flat vector of weights.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy
@@ -31,6 +31,10 @@ class Units:
     negative: numpy.ndarray  # [weights] bool: the weight's sign
     layers: list[Layer]
     delta: float
+
+    def with_importance(self, importance: numpy.ndarray) -> "Units":
+        """The same units with another importance of their weights."""
+        return replace(self, importance=importance)
 
     @cached_property
     def row(self) -> numpy.ndarray:

@@ -5,6 +5,7 @@ from torch import Tensor
 from experiment.masks import prunable_layers
 from experiment.methods.method import ScoreMethod
 from experiment.registry import METHODS
+from experiment.seeding import Stream
 from experiment.statistics import Statistics
 
 
@@ -12,6 +13,14 @@ from experiment.statistics import Statistics
 class WT(ScoreMethod):
     """Keep the weights of largest magnitude over the whole network (Han et al. 2015, Renda et al. 2020)."""
 
-    def scores(self, statistics: Statistics) -> dict[str, Tensor]:
+    def scores(self, statistics: Statistics, stream: Stream) -> dict[str, Tensor]:
         layers = prunable_layers(statistics.net)
         return {name: layers[name].weight.detach().abs() for name in statistics.layers}
+
+
+@METHODS.register
+class WTLayer(WT):
+    """Keep the weights of largest magnitude of each layer, the same share of every layer."""
+
+    def __init__(self):
+        super().__init__(allocation="uniform")

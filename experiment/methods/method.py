@@ -8,6 +8,7 @@ from typing import Literal
 import numpy
 from torch import Tensor
 
+from experiment.allocation.layers import Allocation, layer_budgets
 from experiment.masks import Masks, largest
 from experiment.seeding import Stream
 from experiment.statistics import Statistics
@@ -19,7 +20,9 @@ class Selection:
 
     kept: Tensor  # bool
     factors: Callable[[], Tensor] | None = None  # computes what each kept weight is multiplied with, if anything
-    draws: numpy.ndarray | None = None  # of each unit (allocation.units), infinite where it was not sampled
+    # Of each unit of sensitivities (allocation.units), infinite where it was not sampled: what is certified about
+    # reweighted weights. None with factors: nothing is.
+    draws: numpy.ndarray | None = None
     vectors: Masks = field(default_factory=dict)  # masks of biases and normalisations that go with removed filters
 
 
@@ -38,12 +41,31 @@ class Method(abc.ABC):
 
 
 class ScoreMethod(Method):
-    """A method that keeps the weights with the largest scores over the whole network."""
+    """A method that keeps the weights with the largest scores.
+
+    `allocation` says where they are compared: over the whole network (`global`), or within each layer, which then
+    keeps the same share as the others (`uniform`) or one that falls with its size (`erk`).
+    """
+
+    def __init__(self, *, allocation: Allocation = "global"):
+        self.allocation = allocation
 
     @abc.abstractmethod
-    def scores(self, statistics: Statistics) -> dict[str, Tensor]:
+    def scores(self, statistics: Statistics, stream: Stream) -> dict[str, Tensor]:
         """For each layer of `statistics.layers` a score of each weight; larger means more important."""
 
     def prepare(self, statistics: Statistics, stream: Stream) -> Callable[[int], Selection]:
-        scores = statistics.flat.join(self.scores(statistics))
-        return lambda budget: Selection(largest(scores, budget, statistics.candidates))
+        scores = self.scores(statistics, stream)
+        return lambda budget: Selection(keep_largest(scores, statistics, budget, self.allocation))
+
+
+def keep_largest(scores: dict[str, Tensor], statistics: Statistics, budget: int, allocation: Allocation) -> Tensor:
+    """The mask over the flat vector of the candidates with the largest scores, `budget` of them in all."""
+    flat, candidates = statistics.flat, statistics.candidates
+    if allocation == "global":
+        return largest(flat.join(scores), budget, candidates)
+    by_layer = flat.split(candidates)
+    available = [int(mask.sum()) for mask in by_layer.values()]
+    budgets = layer_budgets(allocation, list(flat.shapes.values()), available, budget)
+    return flat.join({name: largest(scores[name].flatten(), count, mask.flatten())
+                      for (name, mask), count in zip(by_layer.items(), budgets)})

@@ -4,6 +4,7 @@ from torch import Tensor
 
 from experiment.methods.method import ScoreMethod
 from experiment.registry import METHODS
+from experiment.seeding import Stream
 from experiment.statistics import Statistics
 
 
@@ -11,5 +12,5 @@ from experiment.statistics import Statistics
 class SiPP(ScoreMethod):
     """Keep the weights of largest sensitivity over the whole network, not reweighted (arXiv:1910.05422)."""
 
-    def scores(self, statistics: Statistics) -> dict[str, Tensor]:
+    def scores(self, statistics: Statistics, stream: Stream) -> dict[str, Tensor]:
         return statistics.sensitivities("mean")

@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy
 import torch
+from torch import Tensor
 
 from experiment.allocation.optimal import allocate
 from experiment.allocation.sampling import counts, draws_needed, first_appearances
@@ -50,10 +51,11 @@ class Sampler:
         expected = finite[self.units.unit] * self.units.probability
         return numpy.divide(drawn, expected, out=numpy.ones(len(drawn)), where=expected > 0)
 
-    def selection(self, kept: numpy.ndarray, draws: numpy.ndarray, device: torch.device) -> Selection:
+    def selection(self, kept: numpy.ndarray, draws: numpy.ndarray, device: torch.device, *,
+                  certified: bool = True) -> Selection:
         """These weights, those of units with finite draws reweighted."""
         return Selection(torch.from_numpy(kept).to(device),
-                         lambda: torch.from_numpy(self.factors(draws)).float().to(device), draws)
+                         lambda: torch.from_numpy(self.factors(draws)).float().to(device), draws if certified else None)
 
 
 @METHODS.register
@@ -76,9 +78,13 @@ class SiPPRand(Method):
 
 def sensitivity_units(statistics: Statistics) -> Units:
     """The units of a net with the max-reduced sensitivities of its weights."""
+    return units_of(statistics, statistics.flat.join(statistics.sensitivities("max")).double())
+
+
+def units_of(statistics: Statistics, importance: Tensor) -> Units:
+    """The units of a net with an importance of each weight of the flat vector; what was pruned has none."""
     layers, flat = prunable_layers(statistics.net), statistics.flat
-    importance = flat.join(statistics.sensitivities("max")).double().cpu()
-    importance = torch.where(statistics.candidates.cpu(), importance, 0)
-    return Units(importance.numpy(), (flat.weights(statistics.net) < 0).cpu().numpy(),
+    importance = torch.where(statistics.candidates, importance, 0).cpu().numpy()
+    return Units(importance, (flat.weights(statistics.net) < 0).cpu().numpy(),
                  [Layer(len(layers[name].weight), layers[name].weight[0].numel(), statistics.patches[name],
                         layers[name].weight[0, 0].numel()) for name in flat.shapes], statistics.delta)

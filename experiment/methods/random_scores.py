@@ -1,0 +1,19 @@
+"""Random pruning, the baseline that every method should beat."""
+
+import torch
+from torch import Tensor
+
+from experiment.methods.method import ScoreMethod
+from experiment.registry import METHODS
+from experiment.seeding import Stream
+from experiment.statistics import Statistics
+
+
+@METHODS.register
+class Random(ScoreMethod):
+    """Keep weights at random, not reweighted."""
+
+    def scores(self, statistics: Statistics, stream: Stream) -> dict[str, Tensor]:
+        generator, device = stream.generator(), statistics.candidates.device
+        return {name: torch.rand(shape, generator=generator).to(device)
+                for name, shape in statistics.flat.shapes.items()}
