@@ -52,7 +52,8 @@ def test_streams_are_independent_by_name_and_reproducible():
 LAYERS = [  # each may import what stands in the same or a later line
     {"main"}, {"plan", "run"}, {"trainer", "pruner", "logger", "schedules"}, {"plots", "store", "data.splits"},
     {"methods", "networks", "data"}, {"statistics"}, {"sensitivity", "allocation", "calibration", "reachability"},
-    {"flat", "metrics", "config"}, {"masks", "seeding", "registry", "nets", "yaml_files", "devices"}, {"errors"},
+    {"flat", "metrics", "config"}, {"channels"},
+    {"masks", "seeding", "registry", "nets", "yaml_files", "devices"}, {"errors"},
 ]
 
 
