@@ -82,7 +82,7 @@ class Pruner:
         achieved = best.size / self.original_size
         reason = None
         if abs(achieved - keep_ratio) > PROMISED * keep_ratio:
-            reason = self._reason(target, fixed, fixed + most, best)
+            reason = self._reason(method, target, fixed, fixed + most, best)
         net = self._pruned_net(best)
         wait_for(device_of(net))
         shared = sum(seconds for name, seconds in known.items() if name in statistics.accessed)
@@ -95,8 +95,9 @@ class Pruner:
 
     def _attempt(self, selection: Selection) -> Attempt:
         statistics = self.statistics
-        kept = statistics.flat.split_masks(selection.kept & statistics.candidates)
-        masks = remove_dead(statistics.net, statistics.masks | kept, statistics.batches[0], statistics.connected)
+        kept = statistics.flat.split_masks(selection.kept) | selection.vectors
+        masks = statistics.masks | {name: mask & statistics.masks[name] for name, mask in kept.items()}
+        masks = remove_dead(statistics.net, masks, statistics.batches[0], statistics.connected)
         return Attempt(selection, masks, masking.size(masks))
 
     @torch.no_grad()
@@ -109,10 +110,13 @@ class Pruner:
         masking.enforcer(net, attempt.masks)()
         return net
 
-    def _reason(self, target: int, fixed: int, current: int, best: Attempt) -> str:
+    def _reason(self, method: Method, target: int, fixed: int, current: int, best: Attempt) -> str:
         """Why the size is not what was asked for."""
         if current < target:
             return f"the net had only {current} parameters left, {target} were asked for"
+        if method.structure == "filters":
+            return (f"whole filters were removed, at least one of each layer stays: of the possible sizes {best.size} "
+                    f"parameters came closest, {target} were asked for")
         if target < fixed:
             return f"{fixed} of the parameters are not prunable, {target} were asked for"
         return f"no budget of weights leaves {target} parameters alive; {best.size} came closest"

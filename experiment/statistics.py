@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from experiment.channels.channels import Channels
+from experiment.channels.graph import find_channels
 from experiment.errors import UserError
 from experiment.flat import FlatWeights
 from experiment.masks import Masks, keep_all, prunable_layers
@@ -68,6 +70,11 @@ class Statistics:
     def connected(self) -> Masks:
         """From which parameters of the whole net a path leads to the output."""
         return reached(self.net, keep_all(self.net), self.batches[0])
+
+    @property
+    def channels(self) -> Channels:
+        """The channels that can be removed as a whole. Raises UserError where the net cannot be traced."""
+        return self.once("channels", lambda: find_channels(self.net, self.batches[0]))
 
     def sensitivities(self, reduction: Reduction) -> dict[str, Tensor]:
         return self.once(f"sensitivities {reduction}",

@@ -34,7 +34,11 @@ def test_the_size_is_what_was_asked_for(method, images):
                                   loss=nn.functional.cross_entropy)
         kept = sum(int(mask.sum()) for mask in pruned.masks.values())
         assert pruned.keep_ratio == kept / total
-        assert pruned.keep_ratio == pytest.approx(keep_ratio, rel=0.005), pruned.reason
+        if METHODS.get(method).structure == "filters":  # as close as whole filters permit
+            assert pruned.keep_ratio == pytest.approx(keep_ratio, rel=0.02)
+            assert abs(pruned.keep_ratio / keep_ratio - 1) <= 0.005 or "whole filters" in pruned.reason
+        else:
+            assert pruned.keep_ratio == pytest.approx(keep_ratio, rel=0.005), pruned.reason
 
 
 def test_the_budget_of_weights_is_exact(small_net, images):
@@ -104,6 +108,10 @@ class Tied(nn.Module):
 @pytest.mark.parametrize("method", METHODS.names())
 def test_shared_weights_are_pruned_once(method):
     torch.manual_seed(0)
+    if METHODS.get(method).structure == "filters":  # which leave shared weights whole, all that this net has
+        with pytest.raises(experiment.UserError, match="no filter that could be removed"):
+            experiment.prune(Tied(), [torch.arange(9).reshape(3, 3)], method=method, keep_ratio=0.7)
+        return
     net, tokens = Tied(), torch.arange(36).reshape(12, 3) % 9
     pruned = experiment.prune(net, [(tokens, tokens[:, 0])], method=method, keep_ratio=0.7,
                               loss=nn.functional.cross_entropy)

@@ -2,14 +2,15 @@
 
 import abc
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy
 from torch import Tensor
 
 from experiment.allocation.layers import Allocation, layer_budgets
 from experiment.errors import UserError
-from experiment.masks import largest
+from experiment.masks import Masks, largest
 from experiment.seeding import Stream
 from experiment.statistics import Statistics
 
@@ -23,10 +24,13 @@ class Selection:
     # Of each unit of sensitivities (allocation.units), infinite where it was not sampled: what is certified about
     # reweighted weights. None with factors: nothing is.
     draws: numpy.ndarray | None = None
+    vectors: Masks = field(default_factory=dict)  # masks of biases and normalisations that go with removed filters
 
 
 class Method(abc.ABC):
     """A pruning method. Its options are the keyword arguments of its `__init__`."""
+
+    structure: Literal["weights", "filters"] = "weights"  # what it removes: single weights, or whole filters
 
     @abc.abstractmethod
     def prepare(self, statistics: Statistics, stream: Stream) -> Callable[[int], Selection]:

@@ -1,0 +1,42 @@
+"""Filters of the smallest norm go."""
+
+import numpy
+
+from experiment.channels.channels import Channels
+from experiment.masks import prunable_layers
+from experiment.methods.filter_method import FilterMethod, Ranking, uniform_priority
+from experiment.registry import METHODS
+from experiment.seeding import Stream
+from experiment.statistics import Statistics
+
+
+@METHODS.register
+class FT(FilterMethod):
+    """Keep, in every layer the same ratio, the filters of largest l1 norm (Li et al. 2017, arXiv:1608.08710).
+
+    The filters of a channel that several layers produce count as one.
+    """
+
+    def rank(self, statistics: Statistics, alive: numpy.ndarray, stream: Stream) -> Ranking:
+        return Ranking(uniform_priority(statistics.channels, norms(statistics, 1), alive))
+
+
+@METHODS.register
+class SoftNet(FilterMethod):
+    """Keep, in every layer the same ratio, the filters of largest l2 norm (He et al. 2018, arXiv:1808.06866).
+
+    Only the choice of the filters is the paper's: here they go for good, and do not come back while retraining.
+    """
+
+    def rank(self, statistics: Statistics, alive: numpy.ndarray, stream: Stream) -> Ranking:
+        return Ranking(uniform_priority(statistics.channels, norms(statistics, 2), alive))
+
+
+def norms(statistics: Statistics, power: int) -> numpy.ndarray:
+    """The sum of |w|^power [channels] over the weights that produce each channel: ordered as their norms."""
+    channels: Channels = statistics.channels
+    layers, result = prunable_layers(statistics.net), numpy.zeros(channels.number)
+    for name, channel in channels.rows.items():
+        by_row = layers[name].weight.detach().flatten(1).double().abs().pow(power).sum(1).cpu().numpy()
+        numpy.add.at(result, channel[channel >= 0], by_row[channel >= 0])
+    return result

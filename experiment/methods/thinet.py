@@ -1,0 +1,33 @@
+"""ThiNet: channels go whose removal changes the next layer's outputs least."""
+
+import numpy
+
+from experiment.errors import UserError
+from experiment.methods.filter_method import FilterMethod, Ranking, uniform_priority
+from experiment.registry import METHODS
+from experiment.seeding import Stream
+from experiment.sensitivity.reconstruction import gram_matrices, greedy_removal
+from experiment.statistics import Statistics
+
+
+@METHODS.register
+class ThiNet(FilterMethod):
+    """Keep, in every layer the same ratio, channels chosen greedily for a small reconstruction error on S.
+
+    Luo et al. 2017, arXiv:1707.06342, Section 3.2, without its least-squares rescaling of the kept channels.
+    `points_per_sample`: how many positions of each sample are looked at in a layer, with all of their filters.
+    """
+
+    def __init__(self, *, points_per_sample: int = 10):
+        if points_per_sample < 1:
+            raise UserError(f"ThiNet: points_per_sample must be at least 1, not {points_per_sample}")
+        self.points_per_sample = points_per_sample
+
+    def rank(self, statistics: Statistics, alive: numpy.ndarray, stream: Stream) -> Ranking:
+        channels = statistics.channels
+        scores = numpy.empty(channels.number)
+        grams = gram_matrices(statistics.net, statistics.batches, channels, self.points_per_sample,
+                              stream.child("points"))
+        for part, gram in zip(channels.groups, grams):
+            scores[part.start + greedy_removal(gram)] = numpy.arange(len(gram))  # removed late: important
+        return Ranking(uniform_priority(channels, scores, alive))

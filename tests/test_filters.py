@@ -1,0 +1,266 @@
+"""Whole filters: which channels belong together, which go first, and that nothing of them is left."""
+
+import numpy
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import experiment
+from experiment.allocation.units import Layer, Units
+from experiment.channels.channels import Channels
+from experiment.channels.graph import find_channels
+from experiment.masks import weight_names
+from experiment.methods.filter_norms import FT, SoftNet
+from experiment.methods.pfp import PFP, PFPTop, channel_units, critical_error, draws
+from experiment.registry import METHODS
+from experiment.seeding import Stream
+from experiment.sensitivity.channels import channel_sensitivities
+from experiment.sensitivity.reconstruction import gram_matrices, greedy_removal
+from experiment.statistics import Statistics
+
+FILTER_METHODS = [name for name in METHODS.names() if METHODS.get(name).structure == "filters"]
+
+
+class Net(nn.Module):
+    """Modules by name and what they compute."""
+
+    def __init__(self, compute, **modules):
+        super().__init__()
+        self.compute = compute
+        for name, module in modules.items():
+            self.add_module(name, module)
+
+    def forward(self, x):
+        return self.compute(self, x)
+
+
+def pooled(x):
+    return functional.relu(x).mean((2, 3))
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def channels_of(net: nn.Module) -> Channels:
+    return find_channels(net, torch.rand(2, 3, 6, 6))
+
+
+def by_hand(found: dict[str, numpy.ndarray], **places: list[int]) -> bool:
+    """Whether the channels found are those worked out by hand."""
+    return {name: values.tolist() for name, values in found.items()} == places
+
+
+def test_all_registered_filter_methods_are_tested():
+    assert FILTER_METHODS == ["FT", "PFP", "PFPRand", "PFPTop", "SoftNet", "ThiNet", "UniformFilters"]
+
+
+def test_channels_through_a_residual_addition_with_batchnorm():
+    net = Net(lambda net, x: net.fc(pooled(net.a(x) + net.bn(net.b(functional.relu(net.a(x)))))),
+              a=nn.Conv2d(3, 2, 1), b=nn.Conv2d(2, 2, 1, bias=False), bn=nn.BatchNorm2d(2), fc=nn.Linear(2, 4))
+    channels = channels_of(net)
+    assert channels.sizes.tolist() == [2]
+    assert by_hand(channels.rows, a=[0, 1], b=[0, 1]) and by_hand(channels.columns, b=[0, 1], fc=[0, 1])
+    assert by_hand(channels.vectors, **{"a.bias": [0, 1], "bn.weight": [0, 1], "bn.bias": [0, 1]})
+
+
+def test_channels_through_a_concatenation_that_is_added_to():
+    net = Net(lambda net, x: net.fc(pooled(torch.cat([net.a(x), net.b(x)], 1) + net.c(x))),
+              a=nn.Conv2d(3, 2, 1), b=nn.Conv2d(3, 3, 1), c=nn.Conv2d(3, 5, 1), fc=nn.Linear(5, 4))
+    channels = channels_of(net)
+    assert channels.sizes.tolist() == [2, 3]
+    assert by_hand(channels.rows, a=[0, 1], b=[2, 3, 4], c=[0, 1, 2, 3, 4])
+    assert by_hand(channels.columns, fc=[0, 1, 2, 3, 4])
+
+
+def test_channels_through_flattening_and_a_depthwise_convolution():
+    net = Net(lambda net, x: net.fc(net.depthwise(net.a(x)).flatten(1)),
+              a=nn.Conv2d(3, 2, 5), depthwise=nn.Conv2d(2, 2, 1, groups=2), fc=nn.Linear(8, 4))
+    channels = channels_of(net)
+    assert by_hand(channels.rows, a=[0, 1], depthwise=[0, 1]) and by_hand(channels.columns, fc=[0, 0, 0, 0, 1, 1, 1, 1])
+    assert set(channels.vectors) == {"a.bias", "depthwise.bias"}
+
+
+def test_halves_that_meet_again_are_one_channel():
+    net = Net(lambda net, x: net.fc(pooled(torch.mul(*net.a(x).chunk(2, 1)))), a=nn.Conv2d(3, 4, 1), fc=nn.Linear(2, 4))
+    assert by_hand(channels_of(net).rows, a=[0, 1, 0, 1])
+
+
+def test_what_passes_groups_or_leaves_the_net_stays(small_net, images):
+    with pytest.raises(experiment.UserError, match="no filter that could be removed"):
+        find_channels(small_net, images)  # conv1 -> grouped conv2 -> fc
+    net = Net(lambda net, x: (net.a(x), net.fc(pooled(net.b(net.a(x))))),
+              a=nn.Conv2d(3, 2, 1), b=nn.Conv2d(2, 5, 1), fc=nn.Linear(5, 4))
+    assert list(channels_of(net).rows) == ["b"]
+
+
+@pytest.mark.parametrize(("net", "expected"), [
+    (nn.Sequential(nn.Flatten(), nn.Linear(108, 4)), "no filter that could be removed"),
+    (Net(lambda net, x: net.fc(net.a(x).softmax(1).mean((2, 3))), a=nn.Conv2d(3, 4, 1), fc=nn.Linear(4, 4)),
+     "cannot tell which weights read them"),
+    (Net(lambda net, x: net.fc(functional.pixel_shuffle(net.a(x), 2).mean((2, 3))), a=nn.Conv2d(3, 8, 1),
+         fc=nn.Linear(2, 4)), "cannot trace it"),
+])
+def test_nets_whose_channels_cannot_be_followed(net, expected):
+    with pytest.raises(experiment.UserError, match=expected):
+        experiment.prune(net, [torch.rand(2, 3, 6, 6)], method="FT", keep_ratio=0.5)
+
+
+def test_a_masked_channel_is_as_good_as_absent():
+    """Keeping 2 of 3 channels of the only group leaves the net that has only two."""
+    def build(width):
+        return Net(lambda net, x: net.fc(functional.relu(net.bn(net.a(x))).flatten(1)),
+                   a=nn.Conv2d(3, width, 5), bn=nn.BatchNorm2d(width), fc=nn.Linear(4 * width, 4))
+
+    net, x = build(3), torch.rand(5, 3, 6, 6)
+    with torch.no_grad():
+        net.a.weight[1] *= 0.01  # the middle one goes
+        net.bn.running_mean.uniform_()
+        net.bn.bias.uniform_()
+    net.eval()
+    pruned = experiment.prune(net, [x], method="FT", keep_ratio=0.67)
+    small = build(2).eval()
+    assert pruned.keep_ratio == sum(p.numel() for p in small.parameters()) / sum(p.numel() for p in net.parameters())
+    kept = torch.tensor([0, 2])
+    state = {name: value[kept] if value.dim() and len(value) == 3 else value
+             for name, value in net.state_dict().items()}
+    state["fc.weight"] = net.fc.weight.unflatten(1, (3, 4))[:, kept].flatten(1)
+    small.load_state_dict(state)
+    torch.testing.assert_close(pruned.net.eval()(x), small(x))
+
+
+def test_norms_order_filters():
+    """l1: 3, 4; l2: 3, 2.83."""
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([[3.0, 0.0], [2.0, -2.0]]))
+    for method, kept in ((FT(), [False, True]), (SoftNet(), [True, False])):
+        pruned = experiment.prune(net, [torch.rand(4, 2)], method=method, keep_ratio=0.6)
+        assert pruned.masks["0.bias"].tolist() == kept
+        assert pruned.masks["0.weight"].tolist() == [[here, here] for here in kept]
+        assert pruned.masks["2.weight"].tolist() == [kept, kept] and pruned.masks["2.bias"].all()
+
+
+def test_a_channels_sensitivity_is_the_largest_of_the_weights_that_read_it():
+    channels = Channels(numpy.array([0, 0]), {"a": numpy.array([0, 1])},
+                        {"b": numpy.array([0, 1]), "c": numpy.array([-1, 0, 0, 1])}, {})
+    sensitivities = {"a": torch.ones(2, 1), "b": torch.tensor([[[0.1, 0.2], [0.5, 0.3]], [[0.3, 0.0], [0.1, 0.1]]]),
+                     "c": torch.tensor([[0.9, 0.2, 0.4, 0.1]])}
+    assert channel_sensitivities(channels, sensitivities) == pytest.approx([0.4, 0.5])
+
+
+def test_draws_for_a_relative_error():
+    """3 (6 + 2) 2 / 1 = 48 and 3 (6 + 1) 2 / 0.25 = 168."""
+    assert draws(numpy.array([1.0, 0.5]), numpy.array([2.0, 2.0])).tolist() == [48, 168]
+    assert critical_error(numpy.array([48, 168, 0, numpy.inf]), numpy.full(4, 2.0)).tolist() \
+        == pytest.approx([1, 0.5, numpy.inf, 0])
+
+
+def test_channels_expected_and_certain():
+    """p = 0.5, 0.3, 0.2: one draw finds 1, two 1.62, three 2.02; certain from 2, 4 and 5 draws."""
+    units = Units(numpy.array([0.0, 1.0, 0.6, 0.4]), numpy.zeros(4, dtype=bool), [Layer(1, 4, 1, 1)], 0.1)
+    assert PFP().critical_draws(units, Stream(0)).tolist() == [numpy.inf, 1, 2, 3]
+    certain = PFPTop().certain
+    assert [certain(units, numpy.full(4, n)).tolist() for n in (2, 4, 5)] \
+        == [[False, True, False, False], [False, True, True, False], [False, True, True, True]]
+
+
+@pytest.mark.parametrize("method", ["PFPRand", "PFPTop"])
+def test_counts_of_a_group_add_up(method):
+    """The sum of factor x p over the channels is 1, for those that are reweighted: counts add up to N."""
+    net = nn.Sequential(nn.Linear(6, 40), nn.ReLU(), nn.Linear(40, 30), nn.ReLU(), nn.Linear(30, 3))
+    statistics = Statistics(net, [torch.rand(8, 6)])
+    alive = numpy.ones(70, dtype=bool)
+    ranking = METHODS.build(method, {}).rank(statistics, alive, Stream(0))
+    kept = ranking.priority > numpy.median(ranking.priority)
+    units, factors = channel_units(statistics, alive), ranking.factors(kept)
+    assert not (factors[kept] == 0).any()
+    if method == "PFPRand":
+        assert numpy.bincount(units.unit[kept] // 2, (factors * units.probability)[kept]) == pytest.approx([1, 1])
+    else:
+        assert (factors[kept] == 1).any() and (factors[kept] != 1).any()
+
+
+def test_thinet_is_greedy():
+    """Against the error of every candidate computed from the contributions themselves, in every step."""
+    net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 5))
+    x = torch.rand(20, 4)
+    contributions = (net[1](net[0](x))[:, None] * net[2].weight).detach().double()  # points, filters, channels
+    gram = gram_matrices(net, [x[:8], x[8:]], find_channels(net, x), 10, Stream(0))[0]
+    assert gram.sum() == pytest.approx(1, rel=1e-5)
+    removed: list[int] = []
+    for _ in range(6):
+        errors = {c: float(contributions[:, :, removed + [c]].sum(2).square().sum())
+                  for c in range(6) if c not in removed}
+        removed.append(min(errors, key=errors.get))
+    assert greedy_removal(gram).tolist() == removed
+
+
+def test_thinet_sums_over_kernel_positions():
+    net = Net(lambda net, x: pooled(net.b(net.a(x))), a=nn.Conv2d(3, 3, 1), b=nn.Conv2d(3, 2, 3))
+    x = torch.rand(2, 3, 6, 6)
+    gram = gram_matrices(net, [x], find_channels(net, x), 99, Stream(0))[0]
+    single = torch.stack([functional.conv2d(net.a(x)[:, c:c + 1], net.b.weight[:, c:c + 1]).flatten()
+                          for c in range(3)])
+    expected = (single @ single.T).detach().double()
+    assert gram == pytest.approx((expected / expected.sum()).numpy(), rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    torch.manual_seed(0)
+    return experiment.build_network("resnet20", input_shape=(3, 8, 8), num_classes=10)
+
+
+def of_layers(net, pruned):
+    """The masks of the layers' weights by layer."""
+    return {layer: pruned.masks[name] for layer, name in weight_names(net).items()}
+
+
+@pytest.mark.parametrize("method", FILTER_METHODS)
+def test_whole_filters_of_a_resnet(method, resnet, images):
+    first = experiment.prune(resnet, [images], method=method, keep_ratio=0.5, seed=3)
+    assert first.keep_ratio == pytest.approx(0.5, rel=0.01)
+    later = experiment.prune(first.net, [images], method=method, keep_ratio=0.2, seed=4, masks=first.masks)
+    assert later.keep_ratio == pytest.approx(0.2, rel=0.03)
+    assert abs(later.keep_ratio - 0.2) <= 0.001 or "whole filters were removed" in later.reason
+    channels = find_channels(resnet, images)
+    for pruned in (first, later):
+        kept = channels.alive(of_layers(resnet, pruned))
+        whole = channels.weight_masks(resnet, list(channels.rows), kept)
+        assert all(torch.equal(pruned.masks[f"{name}.weight"], mask) for name, mask in whole.items())
+        assert (numpy.bincount(channels.group[kept], minlength=len(channels.sizes)) >= 1).all()
+        assert pruned.masks["fc.weight"].any(1).all() and pruned.masks["fc.bias"].all()
+    assert all(not (later.masks[name] & ~mask).any() for name, mask in first.masks.items())
+
+
+@pytest.mark.parametrize("method", FILTER_METHODS)
+def test_the_seed_decides(method, images):
+    net = experiment.build_network("lenet5", input_shape=(3, 8, 8), num_classes=10)
+    first, again, other = (experiment.prune(net, [images], method=method, keep_ratio=0.5, seed=seed)
+                           for seed in (3, 3, 4))
+    assert all(torch.equal(mask, again.masks[name]) for name, mask in first.masks.items())
+    assert all(torch.equal(one, same) for one, same in zip(first.net.parameters(), again.net.parameters()))
+    differs = any(not torch.equal(one, another) for one, another in zip(first.net.parameters(), other.net.parameters()))
+    assert differs == (method in ("PFPRand", "PFPTop", "UniformFilters")) or method == "ThiNet"  # which samples points
+
+
+@pytest.mark.parametrize("method", FILTER_METHODS)
+def test_one_channel_of_each_group_stays(method, images):
+    net = experiment.build_network("lenet5", input_shape=(3, 8, 8), num_classes=10)
+    pruned = experiment.prune(net, [images], method=method, keep_ratio=0.001)
+    assert "at least one of each layer stays" in pruned.reason
+    channels = find_channels(net, images)
+    assert numpy.bincount(channels.group[channels.alive(of_layers(net, pruned))]).tolist() == [1, 1, 1, 1]
+    whole = experiment.prune(net, [images], method=method, keep_ratio=1.0)
+    assert whole.keep_ratio == 1 and torch.equal(whole.net(images), net(images))
+
+
+@pytest.mark.parametrize("name", ["vgg11_bn", "densenet22", "resnet56"])
+def test_channels_are_found_in_all_kinds_of_nets(name):
+    net = experiment.build_network(name, input_shape=(3, 32, 32), num_classes=10)
+    channels = find_channels(net, torch.zeros(1, 3, 32, 32))
+    prunable = {layer for layer, module in net.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+    assert prunable - set(channels.rows) == {[*net.named_children()][-1][0]}  # the classifier
