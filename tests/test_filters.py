@@ -99,7 +99,7 @@ def test_what_passes_groups_or_leaves_the_net_stays(small_net, images):
 @pytest.mark.parametrize(("net", "expected"), [
     (nn.Sequential(nn.Flatten(), nn.Linear(108, 4)), "no filter that could be removed"),
     (Net(lambda net, x: net.fc(net.a(x).softmax(1).mean((2, 3))), a=nn.Conv2d(3, 4, 1), fc=nn.Linear(4, 4)),
-     "cannot tell which weights read them"),
+     "none of which torch-pruning can tell"),
     (Net(lambda net, x: net.fc(functional.pixel_shuffle(net.a(x), 2).mean((2, 3))), a=nn.Conv2d(3, 8, 1),
          fc=nn.Linear(2, 4)), "cannot trace it"),
 ])

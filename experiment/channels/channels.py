@@ -39,6 +39,18 @@ class Channels:
         ends = numpy.cumsum(self.sizes)
         return [slice(end - size, end) for size, end in zip(self.sizes, ends)]
 
+    def only(self, groups: list[int]) -> "Channels":
+        """The channels of these groups, numbered anew; the others become part of what is not removable."""
+        stays = numpy.isin(self.group, groups)
+        number = numpy.where(stays, numpy.cumsum(stays) - 1, -1)
+
+        def renumbered(channels: dict[str, numpy.ndarray]) -> dict[str, numpy.ndarray]:
+            moved = {name: numpy.where(channel >= 0, number[channel], -1) for name, channel in channels.items()}
+            return {name: channel for name, channel in moved.items() if (channel >= 0).any()}
+
+        _, group = numpy.unique(self.group[stays], return_inverse=True)
+        return Channels(group, renumbered(self.rows), renumbered(self.columns), renumbered(self.vectors))
+
     def alive(self, masks: dict[str, Tensor]) -> numpy.ndarray:
         """The channels that the masks of layers' weights have left: with a weight that makes them and, if any could,
         one that reads them."""

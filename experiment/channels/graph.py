@@ -6,7 +6,8 @@ copy of the net and never lets loose on it. Not removable are channels that
 - pass a convolution with groups that is not depthwise: removing one would leave the groups unequal;
 - pass LayerNorm or GroupNorm, whose statistics mix them with other channels;
 - meet any other layer with parameters, a transposed convolution or attention for instance, or a parameter of its own;
-- are made or read by a weight that several modules share.
+- are made or read by a weight that several modules share;
+- turn out to be read by something that torch-pruning did not see.
 """
 
 import copy
@@ -65,13 +66,20 @@ def find_channels(net: nn.Module, example: Any) -> Channels:
     except Exception as error:  # whatever goes wrong inside torch-pruning
         raise UserError("whole filters cannot be pruned in this net, because torch-pruning cannot trace it "
                         f"({one_line(error)}); methods that prune weights can") from None
+    channels = _sound(net, channels, inputs)
     if not channels.number:
-        raise UserError("this net has no filter that could be removed as a whole; methods that prune weights can "
-                        "prune it")
-    if leaking(net, channels, inputs):
-        raise UserError("whole filters cannot be pruned in this net, because torch-pruning cannot tell which weights "
-                        "read them; methods that prune weights can")
+        raise UserError("this net has no filter that could be removed as a whole, or none of which torch-pruning can "
+                        "tell what reads it; methods that prune weights can prune it")
     return channels
+
+
+def _sound(net: nn.Module, channels: Channels, inputs: Any) -> Channels:
+    """The channels without the groups that have an influence torch-pruning did not see."""
+    if not leaking(net, channels, inputs):
+        return channels
+    groups = [group for group in range(len(channels.sizes)) if not leaking(net, channels.only([group]), inputs)]
+    sound = channels.only(groups)
+    return channels.only([]) if leaking(net, sound, inputs) else sound
 
 
 def _unshared(net: nn.Module) -> dict[int, str]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from experiment.errors import UserError
 from experiment.masks import prunable_layers
@@ -84,7 +85,7 @@ def gradients_of(net: nn.Module, weights: dict[str, nn.Parameter]) -> Iterator[N
     try:
         for weight in weights.values():
             weight.requires_grad_(True)
-        with evaluating(net), torch.enable_grad():
+        with evaluating(net), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # which can be derived twice
             yield
     finally:
         for weight, required in zip(weights.values(), before):
