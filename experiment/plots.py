@@ -14,7 +14,13 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, to_rgb
 from experiment.summary import evaluated
 
 # One colour a method, the same in every figure; a method of one's own gets one by its name.
-COLOURS = {"SiPP": "#d62728", "SiPPRand": "#ff7f0e", "SiPPHybrid": "#9467bd", "WT": "#1f77b4", "SNIP": "#2ca02c"}
+FEW = 6  # curves with a legend among them
+COLOURS = {
+    "SiPP": "#d62728", "SiPPRand": "#ff7f0e", "SiPPHybrid": "#9467bd", "WT": "#1f77b4", "WTLayer": "#17becf",
+    "SNIP": "#2ca02c", "GraSP": "#8c564b", "SynFlow": "#e377c2", "Wanda": "#bcbd22", "Uniform": "#7f7f7f",
+    "L1Sampling": "#6baed6", "L2Sampling": "#74c476", "L1L2Sampling": "#c5b0d5", "Random": "#bdbdbd",
+    "PFP": "#a50f15", "PFPRand": "#fdae6b", "PFPTop": "#dd1c77", "FT": "#08519c", "SoftNet": "#54278f",
+    "ThiNet": "#006d2c", "UniformFilters": "#525252"}
 SPARE_COLOURS = ["#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf", "#393b79", "#637939", "#8c6d31", "#843c39",
                  "#7b4173", "#3182bd", "#e6550d", "#31a354", "#756bb1", "#636363"]
 MARKERS = "os^vDP"
@@ -60,7 +66,10 @@ def accuracy_vs_sparsity(rows: pandas.DataFrame, path: Path) -> Path:
     axes.set_xlabel("prune ratio: parameters removed (%)")
     axes.set_ylabel("test accuracy (%)")
     axes.grid(alpha=0.3)
-    if len(rows):  # none if every training failed
+    if pruned["method"].nunique() > FEW:
+        figure.set_size_inches(9, 5)
+        figure.legend(loc="outside right upper", fontsize=9)
+    else:
         axes.legend(loc="lower left", fontsize=9)
     return _save(figure, path)
 

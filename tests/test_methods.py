@@ -121,7 +121,7 @@ def test_grasp_by_hand():
     from experiment.statistics import Statistics
     statistics = Statistics(net, [(torch.tensor([[1.0, 3.0]]), torch.zeros(1))],
                             loss=lambda outputs, targets: (outputs**2).sum() / 2)
-    scores = METHODS.build("GraSP", {}).scores(statistics, Stream(0))
+    scores = METHODS.build("GraSP", {"temperature": 1.0}).scores(statistics, Stream(0))
     assert scores[""].flatten().tolist() == pytest.approx([100, 150])
 
 

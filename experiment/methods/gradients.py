@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from experiment.allocation.layers import Allocation
 from experiment.errors import UserError
 from experiment.masks import prunable_layers
 from experiment.methods.method import ScoreMethod
@@ -22,18 +23,29 @@ class SNIP(ScoreMethod):
 
     def scores(self, statistics: Statistics, stream: Stream) -> dict[str, Tensor]:
         weights = prunable_weights(statistics)
-        gradients = statistics.once("gradients", lambda: loss_gradients(statistics, weights))
+        with gradients_of(statistics.net, weights):
+            gradients = statistics.once("gradients", lambda: loss_gradients(statistics, weights))
         return {name: (weights[name].detach() * gradients[name]).abs() for name in weights}
 
 
 @METHODS.register
 class GraSP(ScoreMethod):
     """Keep the weights whose removal would reduce the gradient norm most: the largest w x Hg (Wang et al. 2020,
-    equation 8, whose score is the negative of it), the net in eval mode."""
+    equation 8, whose score is the negative of it).
+
+    As there, BatchNorm normalises by the batch, and outputs are divided by a temperature. Made for nets that are not
+    trained yet: near a minimum the gradient whose norm is preserved is noise.
+    """
+
+    def __init__(self, *, allocation: Allocation = "global", temperature: float = 200.0):
+        super().__init__(allocation=allocation)
+        self.temperature = temperature
 
     def scores(self, statistics: Statistics, stream: Stream) -> dict[str, Tensor]:
         weights = prunable_weights(statistics)
-        products = statistics.once("Hessian-gradient products", lambda: hessian_gradients(statistics, weights))
+        with gradients_of(statistics.net, weights), batch_statistics(statistics.net):
+            products = statistics.once(f"Hessian-gradient products at temperature {self.temperature}",
+                                       lambda: hessian_gradients(statistics, weights, self.temperature))
         return {name: weights[name].detach() * products[name] for name in weights}
 
 
@@ -43,31 +55,39 @@ def prunable_weights(statistics: Statistics) -> dict[str, nn.Parameter]:
     return {name: layers[name].weight for name in statistics.layers}
 
 
-def loss_gradients(statistics: Statistics, weights: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+def loss_gradients(statistics: Statistics, weights: dict[str, nn.Parameter],
+                   temperature: float = 1.0) -> dict[str, Tensor]:
     """Gradient of the mean loss over S with respect to each weight."""
-    total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-    with gradients_of(statistics.net, weights):
-        for loss in weighted_losses(statistics):
-            for name, gradient in zip(total, torch.autograd.grad(loss, list(weights.values()))):
-                total[name] += gradient
-    return total
+    return _summed(weights, weighted_losses(statistics, temperature))
 
 
-def hessian_gradients(statistics: Statistics, weights: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+def hessian_gradients(statistics: Statistics, weights: dict[str, nn.Parameter],
+                      temperature: float) -> dict[str, Tensor]:
     """H g of the mean loss over S: the Hessian with respect to all weights times the gradient."""
-    gradients = statistics.once("gradients", lambda: loss_gradients(statistics, weights))
-    total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-    with gradients_of(statistics.net, weights):
-        for loss in weighted_losses(statistics):
+    gradients = loss_gradients(statistics, weights, temperature)
+
+    def products() -> Iterator[Tensor]:
+        for loss in weighted_losses(statistics, temperature):
             own = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
-            product = sum((one * gradients[name]).sum() for name, one in zip(weights, own))
-            for name, gradient in zip(total, torch.autograd.grad(product, list(weights.values()))):
-                total[name] += gradient
+            yield sum((one * gradients[name]).sum() for name, one in zip(weights, own))
+
+    return _summed(weights, products())
+
+
+def _summed(weights: dict[str, nn.Parameter], values: Iterator[Tensor]) -> dict[str, Tensor]:
+    """The sum of the gradients of some values with respect to each weight."""
+    total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    for value in values:
+        for name, gradient in zip(total, torch.autograd.grad(value, list(weights.values()))):
+            total[name] += gradient
     return total
 
 
-def weighted_losses(statistics: Statistics) -> Iterator[Tensor]:
-    """The loss of each batch, times its share of the samples, with a graph. Raises UserError without targets."""
+def weighted_losses(statistics: Statistics, temperature: float) -> Iterator[Tensor]:
+    """The loss of each batch, its outputs divided by a temperature, times its share of the samples, with a graph.
+
+    Raises UserError without a loss or targets.
+    """
     if statistics.loss is None:
         raise UserError("this method uses gradients: it needs loss=..., a function of outputs and targets")
     count = sum(len(split_batch(batch)[1]) if split_batch(batch)[1] is not None else 0 for batch in statistics.batches)
@@ -75,7 +95,7 @@ def weighted_losses(statistics: Statistics) -> Iterator[Tensor]:
         inputs, targets = moved(split_batch(batch), device_of(statistics.net))
         if targets is None:
             raise UserError("this method uses gradients: batches must be (inputs, targets)")
-        yield statistics.loss(call(statistics.net, inputs), targets) * (len(targets) / count)
+        yield statistics.loss(call(statistics.net, inputs) / temperature, targets) * (len(targets) / count)
 
 
 @contextlib.contextmanager
@@ -90,3 +110,18 @@ def gradients_of(net: nn.Module, weights: dict[str, nn.Parameter]) -> Iterator[N
     finally:
         for weight, required in zip(weights.values(), before):
             weight.requires_grad_(required)
+
+
+@contextlib.contextmanager
+def batch_statistics(net: nn.Module) -> Iterator[None]:
+    """Within the block BatchNorm normalises by the batch, and its running statistics stay as they are."""
+    norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    before = [(norm.training, norm.track_running_stats) for norm in norms]
+    for norm in norms:
+        norm.train()
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm, (training, tracks) in zip(norms, before):
+            norm.training, norm.track_running_stats = training, tracks
