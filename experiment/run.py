@@ -69,6 +69,8 @@ def run(config: Config, directory: Path, device: str = "cpu", nets: Path | None 
     logger = Logger(directory, config, device)
     logger.say(f"results in {directory}, on {device}")
     experiment = Experiment(config, data, logger, torch.device(device), nets)
+    if config.pruning.schedule != "train":
+        logger.say(f"S: {experiment.sample_size} validation images")
     failures = []
     for net_seed in range(config.num_nets):
         try:
