@@ -269,7 +269,7 @@ def _duplicates(methods: list[Part], document: Document, source: str) -> list[st
 def place(path: KeyPath, document: Document, source: str) -> str:
     """`file:line: key.path`"""
     text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).lstrip(".")
-    return f"{document.origin(path) or source}: {text}"
+    return f"{document.origin(path) or source}: {text}" if path else source
 
 
 def _report(error: pydantic.ValidationError, model: type, prefix: KeyPath, document: Document, source: str,

@@ -69,7 +69,7 @@ class Pruner:
 
     def prune(self, method: Method, keep_ratio: float, stream: Stream) -> Pruned:
         """Prune to `keep_ratio` of the original parameters; random methods draw from `stream`."""
-        if not (isinstance(keep_ratio, int | float) and 0 < keep_ratio <= 1):
+        if not (isinstance(keep_ratio, int | float) and not isinstance(keep_ratio, bool) and 0 < keep_ratio <= 1):
             raise UserError(f"keep_ratio must be a number above 0 and at most 1, not {keep_ratio!r}")
         statistics, target = self.statistics, math.floor(keep_ratio * self.original_size * (1 + 1e-12))
         start, known = time.perf_counter(), dict(statistics.seconds)
@@ -81,7 +81,7 @@ class Pruner:
                                       target - fixed, most, target, self._tolerance(target))
         achieved = best.size / self.original_size
         reason = None
-        if abs(achieved - keep_ratio) > PROMISED * keep_ratio:
+        if abs(best.size - target) > PROMISED * target:
             reason = self._reason(method, target, fixed, fixed + most, best)
         net = self._pruned_net(best)
         wait_for(device_of(net))
@@ -117,7 +117,7 @@ class Pruner:
         if method.structure == "filters":
             return (f"whole filters were removed, at least one of each layer stays: of the possible sizes {best.size} "
                     f"parameters came closest, {target} were asked for")
-        if target < fixed:
+        if target < fixed <= best.size:
             return f"{fixed} of the parameters are not prunable, {target} were asked for"
         return f"no budget of weights leaves {target} parameters alive; {best.size} came closest"
 

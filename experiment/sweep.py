@@ -110,7 +110,7 @@ def _joint(item: Any, path: KeyPath, document: Document, source: str) -> list[Se
     if not isinstance(item, dict) or not item:
         raise UserError(f"{place(path, document, source)}: must map at least one key path to a value, "
                         f"not {plain(item)}")
-    settings = [Setting(key, value, place((*path, key), document, source)) for key, value in item.items()]
+    settings = [Setting(str(key), value, place((*path, key), document, source)) for key, value in item.items()]
     for setting in settings:
         parts = setting.key.split(".")
         if not all(parts) or parts[0] in FILE_KEYS:

@@ -86,7 +86,9 @@ def measure_net(experiment: Experiment, net_seed: int, options: argparse.Namespa
             method = METHODS.build(cell.method.name, cell.method.options)
             for step in steps(experiment.config):
                 pruned = pruner.prune(method, step.keep_ratio, stream.child("prune", step.index))
-                if certificates.cover(pruned):
+                if not certificates.cover(pruned):
+                    experiment.logger.say(f"{cell.label} kept {step.keep_ratio:.3g}: nothing is certified about it")
+                else:
                     where = {"method": cell.label, "net_seed": net_seed, "sample_size": size,
                              "keep_ratio_requested": step.keep_ratio, "keep_ratio": pruned.keep_ratio}
                     table = fresh.compare(certificates, pruned)

@@ -156,7 +156,7 @@ def test_train_only(small_config, tmp_path):
 def test_dry_run_tells_the_cost_and_trains_nothing(capsys, tmp_path):
     assert launch(ROOT / "paper/sipp/cifar/cascade/resnet20.yaml", tmp_path / "r", "--dry-run") == 0
     printed = capsys.readouterr().out
-    assert "3 trainings of 182 epochs, 414 prunings, 138 retrainings of 182 epochs; 25662 epochs in all" in printed
+    assert "3 trainings of 182 epochs, 1035 prunings, 345 retrainings of 182 epochs; 63336 epochs in all" in printed
     assert "272,474 parameters; sample size |S| = 183" in printed
     assert not (tmp_path / "r").exists()
 

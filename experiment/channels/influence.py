@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from experiment.channels.channels import Channels, spread
+from experiment.errors import UserError
 from experiment.masks import prunable_layers
 from experiment.nets import call, evaluating, map_tensors, tensors
 
@@ -27,6 +28,8 @@ def leaking(net: nn.Module, channels: Channels, inputs: Any) -> bool:
         with evaluating(changed):
             _mask_readers(changed, channels, hidden)
             before = tensors(call(changed, inputs))
+            if not all(output.isfinite().all() for output in before):
+                raise UserError("the net's output on the sample is not finite")
             _change(changed, channels, hidden)
             after = tensors(call(changed, inputs))
         if not all(torch.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE * float(one.abs().max()))

@@ -22,10 +22,9 @@ class digits(Dataset):
     """
 
     crop_padding: int = 1
-    image_size: int = 8  # a larger one adds a black frame, for networks that need it
 
     def shape(self) -> Shape:
-        return Shape((1, self.image_size, self.image_size), 10, 1797 - NUM_TEST)
+        return Shape((1, 8, 8), 10, 1797 - NUM_TEST)
 
     def load(self) -> Splits:
         bunch = sklearn.datasets.load_digits()
@@ -34,4 +33,4 @@ class digits(Dataset):
         train, test = sklearn.model_selection.train_test_split(
             range(len(labels)), test_size=NUM_TEST, random_state=0, stratify=bunch.target)
         return from_tensors((images[train], labels[train]), (images[test], labels[test]),
-                            size=(self.image_size, self.image_size), augmentation=Augmentation(self.crop_padding))
+                            augmentation=Augmentation(self.crop_padding))

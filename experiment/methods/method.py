@@ -57,7 +57,10 @@ class ScoreMethod(Method):
 
     def prepare(self, statistics: Statistics, stream: Stream) -> Callable[[int], Selection]:
         scores = self.scores(statistics, stream)
-        for name, score in scores.items():
+        for name in statistics.layers:
+            if name not in scores:
+                raise UserError(f"the method gives no scores for layer {name}")
+            score = scores[name]
             if score.isnan().any():
                 raise UserError(f"the scores of layer {name} are not numbers; does the net work on the sample?")
         return lambda budget: Selection(keep_largest(scores, statistics, budget, self.allocation))
