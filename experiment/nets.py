@@ -1,4 +1,4 @@
-"""Small helpers for using any net: calling it, its inputs and outputs, its modes."""
+"""Using any net: calling it, its inputs and outputs, its modes."""
 
 import contextlib
 import dataclasses

@@ -109,6 +109,9 @@ def test_image_folder_mistakes(folder):
     Image.new("RGB", (5, 5)).save(folder / "train" / "dog" / "small.png")
     with pytest.raises(UserError, match=r"small.png has 5x5 pixels .*: set dataset.image_size"):
         load("ImageFolder", root=str(folder))
+    Image.fromarray(numpy.full((12, 10), 40_000, dtype=numpy.uint16)).save(folder / "train" / "dog" / "small.png")
+    with pytest.raises(UserError, match=r"small\.png has more than 8 bits a channel"):
+        load("ImageFolder", root=str(folder))
     (folder / "train" / "dog" / "small.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"small\.png is not a readable image"):
         load("ImageFolder", root=str(folder))

@@ -35,6 +35,8 @@ def read_image(dataset: str, path: str, grayscale: bool = False) -> Tensor:
     """One image as bytes [C, H, W], in its own size. Raises UserError for a file that is none."""
     try:
         with Image.open(path) as file:
+            if file.mode.startswith("I") or file.mode == "F":  # which a conversion to bytes would cut off at white
+                raise UserError(f"dataset {dataset}: {path} has more than 8 bits a channel; convert it to 8 bits first")
             return transform.pil_to_tensor(file.convert("L" if grayscale else "RGB"))
     except (OSError, SyntaxError, ValueError) as error:  # what PIL raises for broken files of various formats
         raise UserError(f"dataset {dataset}: {path} is not a readable image: {error}") from None
