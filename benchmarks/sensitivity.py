@@ -21,6 +21,7 @@ import torchvision
 
 import experiment
 from experiment.devices import choose_device
+from experiment.layers import find_layers
 from experiment.sensitivity.empirical import measure
 from experiment.sensitivity.max_product import COMPILED, kernel
 from experiment.sensitivity.reference import reference_sensitivities
@@ -57,22 +58,23 @@ def speed(device: str) -> list[dict]:
     """Each version on resnet20 and CIFAR-sized images; the slow one on fewer, scaled to the same number."""
     net, images = resnet20(device), torch.randn(IMAGES, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     images, few = images.to(device), images[:2].to(device)
+    layers = find_layers(net, [images]).prunable
 
     def forward_backward() -> None:
         net.zero_grad()
         net(images).sum().backward()
 
     compiled = f"max, {COMPILED[device]} kernel"
-    versions = {"forward + backward": forward_backward, "mean": lambda: measure(net, [images], ("mean",)),
-                compiled: lambda: measure(net, [images], ("max",)),
-                "max, eager kernel": lambda: with_eager_kernel(lambda: measure(net, [images], ("max",)))}
+    versions = {"forward + backward": forward_backward, "mean": lambda: measure(net, layers, [images], ("mean",)),
+                compiled: lambda: measure(net, layers, [images], ("max",)),
+                "max, eager kernel": lambda: with_eager_kernel(lambda: measure(net, layers, [images], ("max",)))}
     times = fastest(versions, device)
     rows = [{"what": name, "seconds": seconds, "to_forward_backward": seconds / times["forward + backward"]}
             for name, seconds in times.items()]
     for row, reduction in zip(rows[1:], ("mean", "max", "max")):
         slow, seconds = timed(lambda reduction=reduction: reference_sensitivities(net, [few], reduction), device)
         calculate = with_eager_kernel if "eager" in row["what"] else lambda function: function()
-        fast = calculate(lambda reduction=reduction: measure(net, [few], (reduction,))[reduction])
+        fast = calculate(lambda reduction=reduction: measure(net, layers, [few], (reduction,))[reduction])
         row["times_faster_than_slow"] = seconds * IMAGES / len(few) / row["seconds"]
         row["largest_difference"] = max(float(((fast[name] - slow[name]).abs() / slow[name].clamp(min=SMALLEST)).max())
                                         for name in slow)
@@ -120,7 +122,9 @@ def first_pass(device: str) -> float:
     net = resnet20(device)
     size = experiment.sample_size(net, torch.zeros(1, 3, 32, 32))
     batches = torch.randn(size, 3, 32, 32).to(device).split(IMAGES)
-    _, seconds = timed(lambda: (measure(net, batches, ("mean",)), measure(net, batches, ("max",))), device)
+    layers = find_layers(net, batches).prunable
+    _, seconds = timed(lambda: (measure(net, layers, batches, ("mean",)),
+                                measure(net, layers, batches, ("max",))), device)
     return seconds
 
 
@@ -137,7 +141,9 @@ def extra_memory(device: str) -> int:
     batch = torch.randn(IMAGES, 3, 224, 224)
     kernel(COMPILED[device])  # loading the compiler is not what is measured
     before = peak_memory(device)
-    measure(net, (batch[: min(IMAGES, size - start)] for start in range(0, size, IMAGES)), ("mean", "max"))
+    measure(net, find_layers(net, [batch]).prunable,
+            (batch[: min(IMAGES, size - start)] for start in range(0, size, IMAGES)),
+            ("mean", "max"))
     return peak_memory(device) - before
 
 

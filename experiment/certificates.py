@@ -12,7 +12,6 @@ from torch import Tensor
 
 from experiment.allocation.units import certified_random
 from experiment.errors import UserError
-from experiment.masks import prunable_layers
 from experiment.methods.sipp_rand import sensitivity_units
 from experiment.pruner import Pruned
 from experiment.sensitivity.sample_size import C
@@ -26,7 +25,10 @@ class Certificates:
         self.statistics = statistics
         self.units = sensitivity_units(statistics)
         self.sensitivities = statistics.sensitivities("max")
-        self.layers = prunable_layers(statistics.net)
+
+    def weight(self, layer: str) -> Tensor:
+        """The oriented weight of a layer of the unpruned net."""
+        return self.statistics.weights[layer]
 
     def cover(self, pruned: Pruned) -> bool:
         """Whether something is certified: weights were kept as they are, or sampled by their sensitivities."""

@@ -133,6 +133,7 @@ class Pruning(Section):
     retrain_count: int | None = Field(None, ge=0)
     delta: float = Field(1e-16, gt=0)
     sample_size: int | None = Field(None, ge=1)
+    min_kept_per_layer: int = Field(0, ge=0)
     commensurate_margin: float = Field(0.005, ge=0, lt=1)
 
     @pydantic.field_validator("methods", mode="before")

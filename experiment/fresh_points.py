@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from experiment.certificates import Certificates
 from experiment.errors import UserError
-from experiment.masks import prunable_layers
+from experiment.layers import PrunableLayer, watch
 from experiment.methods.method import Method
-from experiment.nets import call, device_of, evaluating, moved, split_batch, watching_inputs
+from experiment.products import Product
 from experiment.pruner import Pruned, Pruner, named_method
 from experiment.seeding import Stream
 from experiment.sensitivity.empirical import EPSILON
-from experiment.sensitivity.points import nonnegative_parts, patches
+from experiment.sensitivity.points import nonnegative_parts, some_points
 from experiment.sensitivity.sample_size import C
 
 SLACK = 1 + 1e-9  # for rounding in double precision
@@ -58,21 +58,22 @@ class Pairs:
 class FreshPoints:
     """A seeded choice of points that the layers of the unpruned net see on fresh data."""
 
-    def __init__(self, net: nn.Module, fresh: Iterable[Any], layers: list[str], per_sample: int, stream: Stream):
+    def __init__(self, net: nn.Module, fresh: Iterable[Any], layers: dict[str, PrunableLayer],
+                 per_sample: int, stream: Stream):
         chosen: dict[str, list[Tensor]] = {name: [] for name in layers}
         generators = {name: stream.child(name).generator() for name in layers}
 
-        def keep_some(name: str, layer: nn.Module, inputs: Tensor) -> None:
-            for part in nonnegative_parts(inputs.float()):
-                chosen[name].append(some_points(layer, part, per_sample, generators[name]).cpu())
+        def keep_some(name: str, product: Product, num_samples: int) -> None:
+            for part in nonnegative_parts(product.inputs.float()):
+                points = some_points(product, part, num_samples, per_sample, generators[name])
+                chosen[name].append(points.cpu())
 
-        modules = prunable_layers(net)
-        with watching_inputs({name: modules[name] for name in layers}, keep_some), evaluating(net), torch.no_grad():
-            for batch in fresh:
-                call(net, moved(split_batch(batch)[0], device_of(net)))
+        watch(net, layers, fresh, keep_some)
         if not all(chosen.values()):
             raise UserError("fresh is empty, or some layers do not run on it")
-        self.points = {name: torch.cat(pieces, dim=2).double() for name, pieces in chosen.items()}  # groups, K, points
+        self.layers = layers
+        self.points = {name: torch.cat(pieces, dim=2).double()
+                       for name, pieces in chosen.items()}  # groups, K, points
         self._pairs: dict[str, tuple[Certificates, Pairs]] = {}  # the last ones of each layer
 
     @torch.no_grad()
@@ -86,11 +87,10 @@ class FreshPoints:
         many of these are `contributions_beyond` C times the sensitivity.
         """
         certified, sampled = certificates.of(pruned)
-        layers = prunable_layers(pruned.net)
         rows = []
         for name in self.points:
             pairs = self._pairs_of(certificates, name)
-            errors = self._errors(certificates.layers[name], layers[name], name)
+            errors = self._errors(certificates.weight(name), self.layers[name].weight(pruned.net), name)
             bound = certified[name].t()[:, :, None]  # 2, filters, 1
             exceeding = (errors > bound * SLACK) & pairs.sees
             by_chance = sampled[name].t()[:, :, None] & pairs.sees
@@ -104,9 +104,9 @@ class FreshPoints:
                 "contributions": pairs.contributions, "contributions_beyond": pairs.beyond})
         return pandas.DataFrame(rows)
 
-    def _errors(self, layer: nn.Module, pruned_layer: nn.Module, name: str) -> Tensor:
+    def _errors(self, weight: Tensor, pruned: Tensor, name: str) -> Tensor:
         """|z_hat / z - 1| of every unit and point, [2, filters, points]; 0 where nothing of the unit changed."""
-        weight, difference = layer.weight.cpu().double(), (layer.weight - pruned_layer.weight).cpu().double()
+        weight, difference = weight.cpu().double(), (weight - pruned).cpu().double()
         result = []
         for sign in (1, -1):
             own = (sign * weight) > 0
@@ -122,13 +122,13 @@ class FreshPoints:
 
     def _pairs_of(self, certificates: Certificates, name: str) -> Pairs:
         if name not in self._pairs or self._pairs[name][0] is not certificates:
-            pairs = self._split(certificates.layers[name], certificates.sensitivities[name], name)
+            pairs = self._split(certificates.weight(name), certificates.sensitivities[name], name)
             self._pairs[name] = (certificates, pairs)
         return self._pairs[name][1]
 
-    def _split(self, layer: nn.Module, sensitivity: Tensor, name: str) -> Pairs:
+    def _split(self, weight: Tensor, sensitivity: Tensor, name: str) -> Pairs:
         """Which pairs keep to the sensitivities, and how many contributions do not."""
-        weight, points = layer.weight.cpu().double(), self.points[name]
+        weight, points = weight.cpu().double(), self.points[name]
         limit = (C * SLACK * sensitivity.cpu().double()).flatten(1)
         sees, within, contributions, beyond = [], [], 0, 0
         per_group = len(weight) // len(points)
@@ -149,24 +149,6 @@ class FreshPoints:
             beyond += int(over.sum())
             contributions += int((sees[-1].sum(1) * (part.flatten(1) > 0).sum(1)).sum())
         return Pairs(torch.stack(sees), torch.stack(within), contributions, beyond)
-
-
-def some_points(layer: nn.Module, inputs: Tensor, per_sample: int, generator: torch.Generator) -> Tensor:
-    """Random points of each sample, at most `per_sample`: [groups, K, points].
-
-    The points of a linear layer are the tokens of a sample, or a single one.
-    """
-    if isinstance(layer, nn.Linear):
-        view, positions = inputs.reshape(len(inputs), -1, layer.in_features), 1
-    else:
-        positions = len(layer.kernel_size)
-        view = patches(layer, inputs)  # samples, groups, channels, *kernel, *output
-        view = view.movedim(tuple(range(-positions, 0)), tuple(range(1, 1 + positions)))
-    sizes = view.shape[1 : 1 + positions]
-    order = torch.rand(len(view), sizes.numel(), generator=generator).argsort(1)[:, :per_sample].to(inputs.device)
-    cut = view[torch.arange(len(view), device=inputs.device)[:, None], *torch.unravel_index(order, sizes)]
-    groups = getattr(layer, "groups", 1)
-    return cut.reshape(-1, groups, layer.weight[0].numel()).permute(1, 2, 0)  # from samples, points, groups, K
 
 
 def _quantiles(name: str, values: Tensor) -> dict[str, float]:

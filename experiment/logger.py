@@ -22,7 +22,7 @@ from experiment.store import write_whole
 RESULT_COLUMNS = ["network", "dataset", "method", "net_seed", "repetition", "step", "keep_ratio_requested",
                   "keep_ratio", "prune_ratio", "flop_keep_ratio", "retrained", "accuracy_before_retraining",
                   "validation_accuracy", "test_accuracy", "test_top5", "test_loss", "prune_seconds",
-                  "retrain_seconds", "note"]
+                  "retrain_seconds", "empty_layers", "constant_output", "note"]
 TRAINING_COLUMNS = ["method", "net_seed", "repetition", "step", "epoch", "learning_rate", "train_loss",
                     "train_accuracy", "validation_loss", "validation_accuracy", "seconds"]
 RESULT_KEY = ["method", "net_seed", "repetition", "step"]
@@ -156,13 +156,13 @@ class Logger:
 
 def result_line(row: dict[str, Any]) -> str:
     """A row of results.csv for people."""
+    note = f"  [{row['note']}]" if row["note"] else ""
     if row["method"] == "reference":
         return (f"net {row['net_seed']}  unpruned: test accuracy {row['test_accuracy']:.2%}, "
-                f"trained in {row['retrain_seconds']:.0f} s")
+                f"trained in {row['retrain_seconds']:.0f} s{note}")
     retraining = ""
     if row["retrained"]:
         retraining = f" ({row['accuracy_before_retraining']:.2%} before retraining, {row['retrain_seconds']:.0f} s)"
-    note = f"  [{row['note']}]" if row["note"] else ""
     return (f"net {row['net_seed']}  {row['method']}  repetition {row['repetition']}  step {row['step']}: "
             f"kept {row['keep_ratio']:.2%} (asked {row['keep_ratio_requested']:.2%}), "
             f"test accuracy {row['test_accuracy']:.2%}{retraining}{note}")

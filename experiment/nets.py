@@ -79,22 +79,11 @@ def wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-@contextlib.contextmanager
-def watching_inputs(modules: dict[str, nn.Module],
-                    visit: Callable[[str, nn.Module, Tensor], None]) -> Iterator[None]:
-    """Within the block, call `visit(name, module, input)` whenever one of the modules is about to run."""
-    def hook_for(name: str):
-        def before_forward(module: nn.Module, args: tuple, kwargs: dict) -> None:
-            visit(name, module, args[0] if args else kwargs["input"])
-        return before_forward
-
-    handles = [module.register_forward_pre_hook(hook_for(name), with_kwargs=True)
-               for name, module in modules.items()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+def without_autocast(device: torch.device) -> contextlib.AbstractContextManager:
+    """A block in which no mixed precision set outside applies."""
+    if not torch.amp.is_autocast_available(device.type):
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 @contextlib.contextmanager
@@ -106,7 +95,8 @@ def evaluating(net: nn.Module) -> Iterator[None]:
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.compiler.set_stance("force_eager"):  # compiled code would not call the hooks of its layers
+        # Compiled code and autocast would run other products than those of the parameters.
+        with torch.compiler.set_stance("force_eager"), without_autocast(device_of(net)):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)

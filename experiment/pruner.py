@@ -3,20 +3,24 @@
 import copy
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import pandas
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from experiment import masks as masking
 from experiment.calibration import calibrate
+from experiment.collapse import collapse_notes, empty_layers, has_constant_output
 from experiment.errors import UserError
+from experiment.layers import Layers
 from experiment.masks import Masks
 from experiment.methods.method import Method, Selection
 from experiment.metrics import layer_table
+from experiment.minimum import with_minimum
 from experiment.nets import device_of, wait_for
 from experiment.reachability import remove_dead
 from experiment.registry import METHODS
@@ -24,7 +28,8 @@ from experiment.seeding import Stream
 from experiment.statistics import Statistics
 
 TOLERANCE = 0.002
-PROMISED = 0.005  # largest relative distance of the achieved from the requested keep ratio that needs no reason
+PROMISED = 0.005  # largest relative distance of the achieved from the requested keep ratio that needs no note
+NAMED = 3  # of several parameters, how many a note names
 
 
 @dataclass(frozen=True)
@@ -35,15 +40,30 @@ class Pruned:
     masks: Masks  # parameter name -> bool tensor, True = kept; every parameter is listed
     keep_ratio_requested: float
     keep_ratio: float  # achieved: kept parameters / parameters of the original net
-    reason: str | None  # why the two differ by more than 0.5%, if they do
+    size_note: str | None  # why the two differ by more than 0.5%, if they do
+    empty_layers: list[str]  # prunable layers that have no weight left
+    constant_output: bool  # whether the output is the same for all samples
+    constant_before: bool  # and was so before pruning
     evaluations: int  # how many budgets the calibration tried
     seconds: float  # including statistics of the sample that other methods share
     selection: Selection  # what the method decided, before dead parameters were dropped
+    found: Layers  # the prunable layers, and what stays out
+
+    @property
+    def note(self) -> str | None:
+        """Why the size is not what was asked for, and what of the net no longer works."""
+        collapsed = collapse_notes(self.empty_layers, self.constant_output, self.constant_before)
+        return "; ".join(filter(None, [self.size_note, *collapsed])) or None
 
     @property
     def layers(self) -> pandas.DataFrame:
-        """One row a prunable layer: layer, kind, weights, kept_weights, keep_ratio."""
-        return layer_table(self.net, self.masks)
+        """One row per prunable layer: layer, kind, weights, kept_weights, keep_ratio."""
+        return layer_table(self.found.prunable, self.masks)
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Why other parameters than biases and normalisations are not pruned, by parameter."""
+        return self.found.left_out
 
 
 @dataclass(frozen=True)
@@ -51,6 +71,7 @@ class Attempt:
     """The outcome for one budget."""
 
     selection: Selection
+    kept: Tensor  # over the flat vector: the selection, and what was added for the minimum of a layer
     masks: Masks
     size: int
 
@@ -58,14 +79,16 @@ class Attempt:
 class Pruner:
     """Prunes one net, with the sample S, by any number of methods and to any ratios.
 
-    The net is not changed: every result is a copy. `masks` are those of earlier prunings; keep ratios are
-    relative to the original net all the same.
+    The net is not changed: every result is a copy. `masks` are those of earlier prunings; keep
+    ratios are relative to the original net all the same. Each layer keeps at least
+    `min_kept_per_layer` weights that lead to the output, if it has so many.
     """
 
     def __init__(self, net: nn.Module, batches: Iterable[Any], *, masks: Masks | None = None,
-                 loss: Callable | None = None, delta: float = 1e-16):
+                 loss: Callable | None = None, delta: float = 1e-16, min_kept_per_layer: int = 0):
         self.statistics = Statistics(net, batches, masks=masks, loss=loss, delta=delta)
         self.original_size = sum(mask.numel() for mask in self.statistics.masks.values())
+        self.min_kept_per_layer = min_kept_per_layer
 
     def prune(self, method: Method, keep_ratio: float, stream: Stream) -> Pruned:
         """Prune to `keep_ratio` of the original parameters; random methods draw from `stream`."""
@@ -79,52 +102,81 @@ class Pruner:
         fixed = masking.size(statistics.masks) - most
         best, evaluations = calibrate(lambda budget: self._attempt(select(budget)), lambda attempt: attempt.size,
                                       target - fixed, most, target, self._tolerance(target))
-        achieved = best.size / self.original_size
-        reason = None
-        if abs(best.size - target) > PROMISED * target:
-            reason = self._reason(method, target, fixed, fixed + most, best)
         net = self._pruned_net(best)
         wait_for(device_of(net))
         shared = sum(seconds for name, seconds in known.items() if name in statistics.accessed)
-        return Pruned(net, best.masks, keep_ratio, achieved, reason, evaluations,
-                      time.perf_counter() - start + shared, best.selection)
+        seconds = time.perf_counter() - start + shared
+        size_note = None
+        if abs(best.size - target) > PROMISED * target:
+            smallest = self._attempt(select(0)).size if method.structure == "filters" else fixed
+            size_note = self._size_note(method, target, smallest, fixed + most, best)
+        constant = has_constant_output(net, statistics.batches)
+        return Pruned(net, best.masks, keep_ratio, best.size / self.original_size, size_note,
+                      empty_layers(statistics.layers, best.masks), constant,
+                      statistics.constant_output if constant else False, evaluations, seconds,
+                      best.selection, statistics.found)
 
     def _tolerance(self, target: int) -> float:
         """How far from the target the search may end: a share of what is kept, and of what is removed."""
         return TOLERANCE * min(target, self.original_size - target)
 
     def _attempt(self, selection: Selection) -> Attempt:
+        kept, masks = selection.kept, self._living(selection.kept, selection)
+        if self.min_kept_per_layer:
+            kept, masks = with_minimum(self.statistics, selection, self.min_kept_per_layer,
+                                       lambda kept: self._living(kept, selection))
+        return Attempt(selection, kept, masks, masking.size(masks))
+
+    def _living(self, kept: Tensor, selection: Selection) -> Masks:
+        """The masks that keep these weights, less what is dead then."""
         statistics = self.statistics
-        kept = statistics.flat.split_masks(selection.kept) | selection.vectors
-        masks = statistics.masks | {name: mask & statistics.masks[name] for name, mask in kept.items()}
-        masks = remove_dead(statistics.net, masks, statistics.batches[0], statistics.connected)
-        return Attempt(selection, masks, masking.size(masks))
+        chosen = statistics.flat.split_masks(kept) | selection.vectors
+        masks = statistics.masks | {name: mask & statistics.masks[name] for name, mask in chosen.items()}
+        return remove_dead(statistics.net, statistics.layers, masks, statistics.batches[0],
+                           statistics.connected)
 
     @torch.no_grad()
     def _pruned_net(self, attempt: Attempt) -> nn.Module:
         net = copy.deepcopy(self.statistics.net)
         if attempt.selection.factors is not None:
-            layers = masking.prunable_layers(net)
-            for name, factors in self.statistics.flat.split(attempt.selection.factors()).items():
-                layers[name].weight.mul_(factors)
+            added = attempt.kept & ~attempt.selection.kept
+            factors = torch.where(added, 1, attempt.selection.factors())
+            for name, of_layer in self.statistics.flat.split(factors).items():
+                self.statistics.layers[name].weight(net).mul_(of_layer)
         masking.enforcer(net, attempt.masks)()
         return net
 
-    def _reason(self, method: Method, target: int, fixed: int, current: int, best: Attempt) -> str:
-        """Why the size is not what was asked for."""
+    def _size_note(self, method: Method, target: int, smallest: int, current: int, best: Attempt) -> str:
+        """Why the size is not what was asked for; `smallest` is that with as little kept as possible."""
+        asked = f"{target} were asked for"
         if current < target:
-            return f"the net had only {current} parameters left, {target} were asked for"
+            return f"the net had only {current} parameters left, {asked}"
+        if target < smallest and method.structure == "filters":
+            return (f"{smallest} of the {self.original_size} parameters stay, {asked}: they belong to no filter "
+                    f"that can be removed as a whole, or to the one of each layer that is always kept")
         if method.structure == "filters":
-            return (f"whole filters were removed, at least one of each layer stays: of the possible sizes {best.size} "
-                    f"parameters came closest, {target} were asked for")
-        if target < fixed <= best.size:
-            return f"{fixed} of the parameters are not prunable, {target} were asked for"
+            return (f"whole filters were removed: of the possible sizes {best.size} parameters came closest, "
+                    f"{asked}")
+        if target < smallest <= best.size:
+            return f"{smallest} of the {self.original_size} parameters are not prunable ({self._fixed()}), {asked}"
         return f"no budget of weights leaves {target} parameters alive; {best.size} came closest"
+
+    def _fixed(self) -> str:
+        """What is not prunable, for people."""
+        left_out, masks = self.statistics.found.left_out, self.statistics.masks
+        largest = sorted(left_out, key=lambda name: -masks[name].numel())
+        named = [f"{name}: {left_out[name]}" for name in largest[:NAMED]]
+        if len(largest) > NAMED:
+            named.append(f"{len(largest) - NAMED} more")
+        return ", ".join([*named, "biases and normalisations"])
 
 
 def prune(net: nn.Module, batches: Iterable[Any], *, method: str | dict | Method = "SiPP", keep_ratio: float,
-          loss: Callable | None = None, seed: int = 0, masks: Masks | None = None, delta: float = 1e-16) -> Pruned:
+          loss: Callable | None = None, seed: int = 0, masks: Masks | None = None, delta: float = 1e-16,
+          min_kept_per_layer: int = 0) -> Pruned:
     """Prune a copy of any net.
+
+    Warns if a layer lost all of its weights or the output became the same for all samples.
 
     Args:
         net: any module; it is left as it is.
@@ -135,12 +187,16 @@ def prune(net: nn.Module, batches: Iterable[Any], *, method: str | dict | Method
         seed: of the random methods' draws.
         masks: those of an earlier pruning of this net, for pruning it further.
         delta: failure probability of the certificates, which enters the budgets of the sampling methods.
+        min_kept_per_layer: so many weights that lead to the output stay in every layer.
 
     Raises:
         UserError: for unknown methods or options and impossible ratios.
     """
-    pruner = Pruner(net, batches, masks=masks, loss=loss, delta=delta)
-    return pruner.prune(named_method(method), keep_ratio, Stream(seed).child("prune"))
+    pruner = Pruner(net, batches, masks=masks, loss=loss, delta=delta, min_kept_per_layer=min_kept_per_layer)
+    pruned = pruner.prune(named_method(method), keep_ratio, Stream(seed).child("prune"))
+    if pruned.empty_layers or (pruned.constant_output and not pruned.constant_before):
+        warnings.warn(f"the pruned net is degenerate: {pruned.note}", stacklevel=2)
+    return pruned
 
 
 def named_method(method: str | dict | Method) -> Method:

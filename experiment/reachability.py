@@ -1,8 +1,8 @@
 """Which kept parameters still matter: those from which a kept path leads to the output.
 
-A fact about the masks and the net's structure, never about data. It is read off a positive surrogate of the
-net: every kept weight positive, every normalisation a positive scale, every activation function the identity, so that
-a gradient is zero exactly if there is no path.
+A fact about the masks and the net's structure, never about data. It is read off a positive surrogate
+of the net: every kept weight positive, every normalisation a positive scale, every activation
+function the identity, so that a gradient is zero exactly if there is no path.
 """
 
 import copy
@@ -14,72 +14,93 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from experiment.errors import UserError
-from experiment.masks import PRUNABLE, Masks
-from experiment.nets import call, device_of, evaluating, first_sample, map_tensors, moved, split_batch, tensors
+from experiment.layers import PrunableLayer
+from experiment.masks import Masks
+from experiment.nets import (
+    call,
+    device_of,
+    evaluating,
+    first_sample,
+    map_tensors,
+    moved,
+    split_batch,
+    tensors,
+)
 
 ACTIVATIONS = {name + suffix for suffix in ("", "_") for name in (
-    "relu", "relu6", "leaky_relu", "rrelu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardtanh",
-    "hardswish", "hardsigmoid", "hardshrink", "softshrink", "tanhshrink", "softsign", "softplus", "sigmoid",
-    "logsigmoid", "tanh", "threshold", "clamp", "clip", "clamp_min", "clamp_max")}
-NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm)
+    "relu", "relu6", "leaky_relu", "rrelu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish",
+    "hardtanh", "hardswish", "hardsigmoid", "hardshrink", "softshrink", "tanhshrink", "softsign",
+    "softplus", "sigmoid", "logsigmoid", "tanh", "threshold", "clamp", "clip", "clamp_min",
+    "clamp_max")}
+PRODUCTS = {"linear", "conv1d", "conv2d", "conv3d", "addmm", "matmul", "__matmul__", "mm", "bmm"}
+MAXIMA = {"max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d",
+          "adaptive_max_pool3d"}
+CHANNELS_SECOND = {"batch_norm", "instance_norm", "group_norm"}  # whose parameters are for dimension 1
+CHANNELS_LAST = {"layer_norm", "rms_norm"}
+NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
-def remove_dead(net: nn.Module, masks: Masks, example: Any, connected: Masks) -> Masks:
-    """The masks less the dead parameters of prunable and normalisation layers.
+def remove_dead(net: nn.Module, layers: dict[str, PrunableLayer], masks: Masks, example: Any,
+                connected: Masks) -> Masks:
+    """The masks less the dead parameters of prunable layers and normalisations.
 
-    Dead are the weights into a filter or neuron from which no kept path leads to the output, with its bias and
-    its normalisation's parameters. A filter that lost its inputs but passes a bias on is not dead. `example` is
-    one batch for the net; only its shape counts. `connected` is what `reached` says of the whole net: what seems to
-    have no path even there is never called dead.
+    Dead are the weights into a filter or neuron from which no kept path leads to the output, with
+    its bias and its normalisation's parameters. A filter that lost its inputs but passes a bias on
+    is not dead. `example` is one batch for the net; only its shape counts. `connected` is what
+    `reached` says of the whole net: what seems to have no path even there is never called dead.
     """
-    alive = reached(net, masks, example)
-    return {name: mask & (alive[name] | ~connected[name]) if name in alive and name in connected else mask
-            for name, mask in masks.items()}
+    alive = reached(net, layers, masks, example)
+    return {name: mask & (alive[name] | ~connected[name]) if name in alive and name in connected
+            else mask for name, mask in masks.items()}
 
 
-def reached(net: nn.Module, masks: Masks, example: Any) -> Masks:
-    """From which parameters of prunable and normalisation layers a path through kept weights leads to the output.
+def reached(net: nn.Module, layers: dict[str, PrunableLayer], masks: Masks, example: Any) -> Masks:
+    """From which parameters of layers and normalisations kept weights lead on to the output.
 
-    Rows of a weight are reached as a whole. Raises UserError if the output does not depend on the parameters.
+    All weights of an output are reached or none. Raises UserError if the net's output does not
+    depend on its parameters.
     """
     surrogate = _surrogate(net, masks)
-    with evaluating(surrogate), torch.enable_grad(), _IdentityActivations():
-        inputs = moved(_positive(first_sample(split_batch(example)[0])), device_of(surrogate))
+    inputs = moved(_positive(first_sample(split_batch(example)[0])), device_of(surrogate))
+    with evaluating(surrogate), torch.enable_grad(), _Positive():
         outputs = [output for output in tensors(call(surrogate, inputs)) if output.requires_grad]
         if not outputs:
-            raise UserError("the net's output has no gradient with respect to its parameters: is its forward pass run "
-                            "without gradients, or does it end in an argmax?")
-        generator = torch.Generator().manual_seed(0)
-        total = sum((output * torch.rand(output.shape, generator=generator).to(output)).sum()
-                    for output in outputs)
-        total.backward()
-    result, owned = {}, _owned_parameters(surrogate)
-    for name, parameter in surrogate.named_parameters():
-        if id(parameter) in owned and parameter.grad is not None and name in masks:
-            path = (parameter.grad != 0).to(masks[name].device)
-            if path.dim() > 1:  # a row's own mask does not enter its gradient
-                path = path.flatten(1).any(1).reshape(-1, *[1] * (path.dim() - 1)).expand(path.shape)
-            result[name] = path
+            raise UserError(
+                "the net's output has no gradient with respect to its parameters: is its forward "
+                "pass run without gradients, or does it end in an argmax?")
+        _weighted_sum(outputs).backward()
+    gradients = {name: parameter.grad.to(masks[name].device)
+                 for name, parameter in surrogate.named_parameters() if parameter.grad is not None}
+    result = {name: gradients[name] != 0 for name in _vectors(net, layers) if name in gradients}
+    for layer in layers.values():
+        if layer.parameter in gradients:  # an output's own mask does not enter its gradients
+            leads_on = layer.oriented(gradients[layer.parameter] != 0).flatten(1).any(1)
+            whole = leads_on.reshape(-1, *[1] * (len(layer.shape) - 1)).expand(layer.shape)
+            result[layer.parameter] = layer.oriented(whole)
     return result
 
 
-def _owned_parameters(net: nn.Module) -> set[int]:
-    """The ids of all parameters of prunable and normalisation layers."""
-    return {id(parameter) for module in net.modules() if isinstance(module, PRUNABLE + NORMALISATIONS)
-            for parameter in module.parameters(recurse=False)}
+def _weighted_sum(outputs: list[Tensor]) -> Tensor:
+    """One number that depends on every element of the outputs, with positive random weights."""
+    generator = torch.Generator().manual_seed(0)
+    return sum((output * torch.rand(output.shape, generator=generator).to(output)).sum()
+               for output in outputs)
 
 
-class _IdentityActivations(TorchFunctionMode):
-    """Within the block activation functions do nothing: wherever they are flat, a path would seem to end."""
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        if getattr(function, "__name__", "") in ACTIVATIONS and args:
-            return args[0]
-        return function(*args, **(kwargs or {}))
+def _vectors(net: nn.Module, layers: dict[str, PrunableLayer]) -> list[str]:
+    """The one-dimensional parameters of modules that own a layer's weight, and of normalisations."""
+    weights = {layer.parameter for layer in layers.values()}
+    names = {id(parameter): name for name, parameter in net.named_parameters()}
+    result = []
+    for module in net.modules():
+        own = [parameter for parameter in module._parameters.values() if parameter is not None]
+        if isinstance(module, NORMALISATIONS) or any(names[id(one)] in weights for one in own):
+            result += [names[id(one)] for one in own if one.dim() == 1]
+    return result
 
 
 def _surrogate(net: nn.Module, masks: Masks) -> nn.Module:
-    """A copy in double precision whose kept weights average their inputs and whose activations lie in (0, 1]."""
+    """A copy in double precision whose kept weights average their inputs."""
     surrogate = copy.deepcopy(net)
     if device_of(net).type == "mps":  # which has no double precision
         surrogate = surrogate.cpu()
@@ -91,36 +112,76 @@ def _surrogate(net: nn.Module, masks: Masks) -> nn.Module:
         for name, parameter in surrogate.named_parameters():
             if name in masks:
                 kept = masks[name].to(parameter)
-                share = kept.flatten(1).sum(1).clamp(min=1).reshape(-1, *[1] * (kept.dim() - 1)) \
-                    if kept.dim() > 1 else 1
-                parameter.copy_(kept / share)
-    for module in surrogate.modules():
-        if isinstance(module, NORMALISATIONS):
-            module.register_forward_hook(_scale_instead)
-        elif isinstance(module, PRUNABLE):
-            module.register_forward_hook(lambda module, inputs, output: _bounded(output))
+                count = kept.flatten(1).sum(1).clamp(min=1) if kept.dim() > 1 else torch.ones(1)
+                parameter.copy_(kept / count.reshape(-1, *[1] * (kept.dim() - 1)).to(kept))
     return surrogate
 
 
-def _scale_instead(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
-    """A normalisation as a positive scale: no mean is subtracted, and its parameters stay on the path."""
-    weight = getattr(module, "weight", None)
-    if weight is None:
-        return _bounded(inputs[0])
-    shape = weight.shape if isinstance(module, nn.LayerNorm) else (-1, *[1] * (inputs[0].dim() - 2))
-    scaled = inputs[0] * weight.reshape(shape)
-    return _bounded(scaled if module.bias is None else scaled + module.bias.reshape(shape))
+class _Positive(TorchFunctionMode):
+    """Within the block all values stay positive and every path carries a gradient.
+
+    Activation functions do nothing: wherever they are flat, a path would seem to end. Maxima become
+    means: any of the values compared may be the largest. Products are scaled to where other
+    functions are not flat, and normalisations are positive scales.
+    """
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs, name = kwargs or {}, getattr(function, "__name__", "")
+        if name in ACTIVATIONS:
+            return args[0] if args else kwargs["input"]
+        if name in CHANNELS_SECOND | CHANNELS_LAST and function.__module__ == "torch.nn.functional":
+            return _scaled(name, *args, **kwargs)
+        if name in MAXIMA:
+            return _mean_instead(name, *args, **kwargs)
+        if name == "amax":
+            return torch.mean(*args, **kwargs)
+        output = function(*args, **kwargs)
+        return _bounded(output) if name in PRODUCTS else output
+
+
+def _scaled(name: str, input: Tensor, *args: Any, weight: Tensor | None = None,
+            bias: Tensor | None = None, **options: Any) -> Tensor:
+    """A normalisation as a positive scale: no mean is subtracted, its parameters stay on the path."""
+    place = {"layer_norm": 1, "rms_norm": 1, "group_norm": 1}.get(name, 2)  # of weight in `args`
+    weight = args[place] if len(args) > place else weight
+    if name != "rms_norm":
+        bias = args[place + 1] if len(args) > place + 1 else bias
+    if name in CHANNELS_SECOND:
+        shape = (-1, *[1] * (input.dim() - 2))
+        weight, bias = (None if one is None else one.reshape(shape) for one in (weight, bias))
+    scaled = input if weight is None else input * weight
+    return _bounded(scaled if bias is None else scaled + bias)
+
+
+def _mean_instead(name: str, input: Tensor, size: Any, stride: Any = None, padding: Any = 0,
+                  dilation: Any = 1, ceil_mode: bool = False, **options: Any) -> Tensor:
+    """Average pooling in the place of max pooling, over all that dilated windows span."""
+    instead = getattr(nn.functional, name.replace("max", "avg"))
+    if name.startswith("adaptive"):
+        return instead(input, size)
+    spatial = int(name[-2])
+    sizes, steps = ([value] * spatial if isinstance(value, int) else value
+                    for value in (size, dilation))
+    spans = [step * (one - 1) + 1 for one, step in zip(sizes, steps)]
+    return instead(input, spans, size if stride is None else stride, padding, ceil_mode)
 
 
 def _bounded(output: Tensor) -> Tensor:
-    """Scale to (0, 1], far from where any activation function is flat, without changing which paths exist."""
-    return 0.5 + 0.5 * output / output.detach().abs().max().clamp(min=1e-300)
+    """Scale to (0, 1], without changing which paths exist; what is all zero becomes one half."""
+    if not (isinstance(output, Tensor) and output.is_floating_point() and output.numel()):
+        return output
+    largest = output.detach().abs().max()
+    bounded = 0.5 + 0.5 * output / torch.where(largest > 0, largest, 1)
+    if bounded.requires_grad:  # in deep nets products of small gradients would vanish
+        bounded.register_hook(lambda gradient: (gradient != 0).to(gradient))
+    return bounded
 
 
 def _positive(example: Any) -> Any:
     """The example with every floating-point tensor replaced by positive numbers that all differ."""
     generator = torch.Generator().manual_seed(0)
-    return with_values(example, lambda shape: 0.5 + 0.5 * torch.rand(shape, generator=generator, dtype=torch.float64))
+    return with_values(example, lambda shape: 0.5 + 0.5 * torch.rand(
+        shape, generator=generator, dtype=torch.float64))
 
 
 def ones_like(example: Any) -> Any:
@@ -130,4 +191,5 @@ def ones_like(example: Any) -> Any:
 
 def with_values(example: Any, values: Callable[[torch.Size], Tensor]) -> Any:
     """The example, on the CPU, with other values in its floating-point tensors."""
-    return map_tensors(lambda tensor: values(tensor.shape) if tensor.is_floating_point() else tensor.cpu(), example)
+    return map_tensors(lambda tensor: values(tensor.shape) if tensor.is_floating_point()
+                       else tensor.cpu(), example)

@@ -16,12 +16,14 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from experiment.collapse import collapse_notes, has_constant_output
 from experiment.config import Config, Part
-from experiment.data.splits import Data, largest_sample, load_data
+from experiment.data.splits import SAMPLE_BATCH, Data, largest_sample, load_data
 from experiment.errors import UserError, one_line
+from experiment.layers import find_layers
 from experiment.logger import Logger
 from experiment.masks import enforcer, keep_all
-from experiment.metrics import flop_keep_ratio, layer_flops
+from experiment.metrics import flop_keep_ratio
 from experiment.networks.build import build_network
 from experiment.pruner import Pruner
 from experiment.registry import METHODS
@@ -118,7 +120,7 @@ class Experiment:
         self.nets = Store(nets / f"{config.training_id()}-{device.type}") if nets else None
         self.data = data
         self.trainer = Trainer(self.data, logger.progress)
-        self.flops = layer_flops(self.new_net(0), self._example())
+        self.layers = find_layers(self.new_net(0), [self._example()])
         self._unpruned: tuple[tuple[int, int], Pruner] | None = None
 
     def train(self, net_seed: int) -> StepResult:
@@ -130,7 +132,9 @@ class Experiment:
         self.logger.result({
             **where, "keep_ratio_requested": 1.0, "keep_ratio": 1.0, "prune_ratio": 0.0, "flop_keep_ratio": 1.0,
             "retrained": False, "accuracy_before_retraining": evaluation.record["test_accuracy"],
-            "prune_seconds": 0.0, "retrain_seconds": trained.record["seconds"], "note": None, **evaluation.record})
+            "prune_seconds": 0.0, "retrain_seconds": trained.record["seconds"], "empty_layers": 0,
+            "note": "; ".join(collapse_notes([], evaluation.record["constant_output"], False)) or None,
+            **evaluation.record})
         return trained
 
     def start(self, net_seed: int, trained: StepResult) -> StepResult:
@@ -180,7 +184,8 @@ class Experiment:
         net = self.new_net(net_seed)
         masks = source.state.restore(net, self.device)
         sample = self.data.sample(size or self.sample_size, self.stream.child("net", net_seed, "sample", repetition))
-        return Pruner(net, sample, masks=masks, loss=cross_entropy, delta=self.config.pruning.delta)
+        return Pruner(net, sample, masks=masks, loss=cross_entropy, delta=self.config.pruning.delta,
+                      min_kept_per_layer=self.config.pruning.min_kept_per_layer)
 
     def _shared(self, net_seed: int) -> StepResult:
         """A trained net from where runs share them, or trained and put there; each run keeps a copy of its own.
@@ -211,8 +216,11 @@ class Experiment:
         pruner = of_cell(cell.net_seed, cell.repetition, source)
         method = METHODS.build(cell.method.name, cell.method.options)
         pruned = pruner.prune(method, step.keep_ratio, self._stream(cell, "prune", step.index))
-        record = {"keep_ratio": pruned.keep_ratio, "flop_keep_ratio": flop_keep_ratio(self.flops, pruned.masks),
-                  "seconds": pruned.seconds, "note": pruned.reason, "evaluations": pruned.evaluations}
+        record = {"keep_ratio": pruned.keep_ratio,
+                  "flop_keep_ratio": flop_keep_ratio(self.layers.prunable, pruned.masks),
+                  "seconds": pruned.seconds, "evaluations": pruned.evaluations,
+                  "size_note": pruned.size_note, "empty_layers": pruned.empty_layers,
+                  "constant_before": pruned.constant_before}
         return StepResult(record, State.of(pruned.net, pruned.masks))
 
     def _retrain(self, cell: Cell, step: Step, pruned: StepResult) -> StepResult:
@@ -233,8 +241,10 @@ class Experiment:
         result.state.restore(net, self.device)
         validation = self.trainer.evaluate(net, self.data.validation)
         test = self.trainer.evaluate(net, self.data.test)
+        constant = has_constant_output(net, self.data.validation.batches(SAMPLE_BATCH))
         return StepResult({"validation_accuracy": validation.accuracy, "test_accuracy": test.accuracy,
-                           "test_top5": test.top5, "test_loss": test.loss})
+                           "test_top5": test.top5, "test_loss": test.loss,
+                           "constant_output": constant})
 
     def _unpruned_pruner(self, net_seed: int, repetition: int, trained: StepResult) -> Pruner:
         """The pruner of the unpruned net, kept while cells need it, so that methods share its statistics."""
@@ -259,9 +269,12 @@ def _early_key(net_seed: int) -> str:
 
 def _row(cell: Cell, step: Step, pruned: dict, before: dict, evaluation: dict, result: dict) -> dict[str, Any]:
     """A row of results.csv."""
+    collapsed = collapse_notes(pruned["empty_layers"], evaluation["constant_output"],
+                               pruned["constant_before"])
+    notes = filter(None, [pruned["size_note"], *collapsed])
     return {"method": cell.label, "net_seed": cell.net_seed, "repetition": cell.repetition, "step": step.index,
             "keep_ratio_requested": step.keep_ratio, "keep_ratio": pruned["keep_ratio"],
             "prune_ratio": 1 - pruned["keep_ratio"], "flop_keep_ratio": pruned["flop_keep_ratio"],
             "retrained": step.retrained, "accuracy_before_retraining": before["test_accuracy"],
             "prune_seconds": pruned["seconds"], "retrain_seconds": result["seconds"] if step.retrained else 0.0,
-            "note": pruned["note"], **evaluation}
+            "empty_layers": len(pruned["empty_layers"]), "note": "; ".join(notes) or None, **evaluation}

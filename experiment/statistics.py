@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from experiment.channels.channels import Channels
 from experiment.channels.graph import find_channels
+from experiment.collapse import has_constant_output
 from experiment.errors import UserError
 from experiment.flat import FlatWeights
-from experiment.masks import Masks, keep_all, prunable_layers
-from experiment.metrics import outputs_per_sample
+from experiment.layers import Layers, PrunableLayer, find_layers, require_layers
+from experiment.masks import Masks, keep_all
 from experiment.nets import device_of, wait_for
 from experiment.reachability import reached
 from experiment.registry import nearest
@@ -44,22 +45,23 @@ class Statistics:
         self._computed: dict[str, Any] = {}
 
     @cached_property
-    def layers(self) -> list[str]:
-        """Names of the prunable layers that run; what never runs is not pruned."""
-        return list(self.patches)
+    def found(self) -> Layers:
+        """What of the net can be pruned, and what not. Raises UserError if there is nothing."""
+        return require_layers(find_layers(self.net, self.batches))
+
+    @property
+    def layers(self) -> dict[str, PrunableLayer]:
+        """The prunable layers by name."""
+        return self.found.prunable
 
     @cached_property
-    def patches(self) -> dict[str, int]:
-        """P, the number of output positions of a sample, by layer; 1 for linear layers, whose tokens are samples."""
-        outputs = outputs_per_sample(self.net, self.batches[0])
-        if not outputs:
-            raise UserError("the net runs no linear or convolutional layer: there is nothing to prune")
-        return {name: 1 if isinstance(layer, nn.Linear) else round(outputs[name] / layer.out_channels)
-                for name, layer in prunable_layers(self.net).items() if name in outputs}
+    def weights(self) -> dict[str, Tensor]:
+        """The weight of each layer, [outputs, inputs of a group, *kernel]; not to be changed."""
+        return {name: layer.weight(self.net).detach() for name, layer in self.layers.items()}
 
     @cached_property
     def flat(self) -> FlatWeights:
-        return FlatWeights.of(self.net, self.layers)
+        return FlatWeights(self.layers)
 
     @cached_property
     def candidates(self) -> Tensor:
@@ -69,7 +71,12 @@ class Statistics:
     @cached_property
     def connected(self) -> Masks:
         """From which parameters of the whole net a path leads to the output."""
-        return reached(self.net, keep_all(self.net), self.batches[0])
+        return reached(self.net, self.layers, keep_all(self.net), self.batches[0])
+
+    @cached_property
+    def constant_output(self) -> bool:
+        """Whether the net's output does not depend on its input."""
+        return has_constant_output(self.net, self.batches)
 
     @property
     def channels(self) -> Channels:
@@ -77,8 +84,10 @@ class Statistics:
         return self.once("channels", lambda: find_channels(self.net, self.batches[0]))
 
     def sensitivities(self, reduction: Reduction) -> dict[str, Tensor]:
+        """Oriented sensitivities of each layer."""
         return self.once(f"sensitivities {reduction}",
-                         lambda: measure(self.net, self.batches, (reduction,))[reduction])
+                         lambda: measure(self.net, self.layers, self.batches,
+                                         (reduction,))[reduction])
 
     def once(self, name: str, compute: Callable[[], Any]) -> Any:
         """The value of that name, computed and timed when first asked for."""

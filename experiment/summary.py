@@ -4,9 +4,12 @@ import pandas
 
 CHOSEN_ON = ("test", "validation")
 MEASURES = ("prune_ratio", "test_accuracy", "flop_reduction")
+FAULTS = {"constant_output": "with an output that is the same for all samples",
+          "empty_layers": "with layers that have no weight left"}
 COLUMNS = ["method", "nets", "commensurate_margin",
            *(f"{measure}_chosen_on_{chosen}_{statistic}" for chosen in CHOSEN_ON for measure in MEASURES
-             for statistic in ("mean", "std"))]
+             for statistic in ("mean", "std")), *(f"nets_with_{fault}" for fault in FAULTS),
+           *(f"first_prune_ratio_with_{fault}" for fault in FAULTS)]
 SHORT = {"chosen on test": "prune_ratio_chosen_on_test", "FLOPs removed": "flop_reduction_chosen_on_test",
          "chosen on validation": "prune_ratio_chosen_on_validation",
          "test accuracy there": "test_accuracy_chosen_on_validation"}
@@ -33,7 +36,8 @@ def summarise(rows: pandas.DataFrame, margin: float) -> pandas.DataFrame:
         nets = pandas.DataFrame([best(of_net, references.loc[net_seed], margin)
                                  for net_seed, of_net in of_method.groupby("net_seed")])
         means, deviations = nets.mean().add_suffix("_mean"), nets.std(ddof=1).add_suffix("_std")
-        summaries.append({"method": method, "nets": len(nets), "commensurate_margin": margin, **means, **deviations})
+        summaries.append({"method": method, "nets": len(nets), "commensurate_margin": margin, **means, **deviations,
+                          **faults(evaluated(rows).query("method == @method"))})
     return pandas.DataFrame(summaries, columns=COLUMNS)
 
 
@@ -54,6 +58,27 @@ def best(steps: pandas.DataFrame, reference: pandas.Series, margin: float) -> di
     return result
 
 
+def faults(pruned: pandas.DataFrame) -> dict[str, float]:
+    """How many pruned nets no longer work, and from which prune ratio on, by kind of fault."""
+    result = {}
+    for fault in FAULTS:
+        faulty = pruned[pruned[fault].astype(bool)]
+        result |= {f"nets_with_{fault}": len(faulty),
+                   f"first_prune_ratio_with_{fault}": faulty["prune_ratio"].min()}
+    return result
+
+
+def fault_lines(summary: pandas.DataFrame) -> list[str]:
+    """One line for each method and kind of fault that occurred; names of rows come before `nets`."""
+    lines = []
+    for row in summary.to_dict("records"):
+        name = ", ".join(str(row[key]) for key in summary.columns[: summary.columns.get_loc("nets")])
+        lines += [f"{name}: {row[f'nets_with_{fault}']} pruned nets {words}, the first at prune ratio "
+                  f"{row[f'first_prune_ratio_with_{fault}']:.1%}"
+                  for fault, words in FAULTS.items() if row[f"nets_with_{fault}"]]
+    return lines
+
+
 def text(summary: pandas.DataFrame) -> str:
     """A summary for people, a part of its columns; those before `nets` name the rows."""
     names = summary.columns[: summary.columns.get_loc("nets")]
@@ -62,7 +87,8 @@ def text(summary: pandas.DataFrame) -> str:
     for title, column in SHORT.items():
         short[title] = [_percent(*pair) for pair in zip(summary[f"{column}_mean"], summary[f"{column}_std"])]
     return (f"largest prune ratio with an error at most {margins} points above the unpruned net's, mean over nets, "
-            f"chosen on the test or the validation set:\n{short.to_string(index=False)}")
+            f"chosen on the test or the validation set:\n"
+            + "\n".join([short.to_string(index=False), *fault_lines(summary)]))
 
 
 def _percent(mean: float, deviation: float) -> str:

@@ -9,7 +9,8 @@ from torch import nn
 import experiment
 from experiment import guarantee
 from experiment.certificates import Certificates
-from experiment.fresh_points import FreshPoints, some_points
+from experiment.fresh_points import FreshPoints
+from experiment.layers import find_layers
 from experiment.pruner import Pruner, named_method
 from experiment.seeding import Stream
 
@@ -68,7 +69,7 @@ def test_the_command_writes_table_and_plot_and_takes_the_trained_net(small_confi
 def test_pairs_belong_to_their_certificates(small_net, images):
     """The split of the pairs is that of the certificates in hand, not of some that were looked at before."""
     streams, fresh = Stream(0), torch.randn(30, 3, 8, 8, generator=torch.Generator().manual_seed(9))
-    layers = ["conv1", "conv2", "fc"]
+    layers = find_layers(small_net, [images]).prunable
     points = FreshPoints(small_net, [fresh], layers, 4, streams)
     seen = []
     for count in (1, 6, 1):
@@ -86,11 +87,16 @@ def test_nothing_is_certified_about_other_samplings(small_net, images):
 def test_tokens_and_grouped_convolutions_have_points_of_their_own():
     linear, conv = nn.Linear(4, 3), nn.Conv2d(4, 6, 3, groups=2)
     tokens, pictures = torch.rand(2, 5, 4), torch.rand(2, 4, 6, 6)
-    chosen = some_points(linear, tokens, 3, torch.Generator().manual_seed(0))
+
+    def some_points(net, inputs, per_sample):
+        found = FreshPoints(net, [inputs], find_layers(net, [inputs]).prunable, per_sample, Stream(0))
+        return found.points[""]
+
+    chosen = some_points(linear, tokens, 3)
     assert chosen.shape == (1, 4, 6)
-    rows = {tuple(row) for row in tokens.flatten(0, 1).tolist()}
+    rows = {tuple(row) for row in tokens.double().flatten(0, 1).tolist()}
     assert all(tuple(point) in rows for point in chosen[0].t().tolist())
-    chosen = some_points(conv, pictures, 100, torch.Generator().manual_seed(0))
+    chosen = some_points(conv, pictures, 100)
     assert chosen.shape == (2, 18, 2 * 16)
-    expected = torch.nn.functional.unfold(pictures, 3).unflatten(1, (2, 18))  # all of them, in another order
+    expected = torch.nn.functional.unfold(pictures.double(), 3).unflatten(1, (2, 18))  # all of them, in another order
     assert torch.allclose(chosen.sum(2), expected.sum((0, 3)))

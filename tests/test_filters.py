@@ -10,7 +10,7 @@ import experiment
 from experiment.allocation.units import Layer, Units
 from experiment.channels.channels import Channels
 from experiment.channels.graph import find_channels
-from experiment.masks import weight_names
+from experiment.layers import find_layers
 from experiment.methods.filter_norms import FT, SoftNet
 from experiment.methods.pfp import PFP, PFPTop, channel_units, critical_error, draws
 from experiment.registry import METHODS
@@ -131,6 +131,7 @@ def test_a_masked_channel_is_as_good_as_absent():
     torch.testing.assert_close(pruned.net.eval()(x), small(x))
 
 
+@pytest.mark.filterwarnings("ignore:the pruned net is degenerate")
 def test_norms_order_filters():
     """l1: 3, 4; l2: 3, 2.83."""
     net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
@@ -188,7 +189,7 @@ def test_thinet_is_greedy():
     net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 5))
     x = torch.rand(20, 4)
     contributions = (net[1](net[0](x))[:, None] * net[2].weight).detach().double()  # points, filters, channels
-    gram = gram_matrices(net, [x[:8], x[8:]], find_channels(net, x), 10, Stream(0))[0]
+    gram = gram_matrices(net, find_layers(net, [x]).prunable, [x[:8], x[8:]], find_channels(net, x), 10, Stream(0))[0]
     assert gram.sum() == pytest.approx(1, rel=1e-5)
     removed: list[int] = []
     for _ in range(6):
@@ -201,7 +202,7 @@ def test_thinet_is_greedy():
 def test_thinet_sums_over_kernel_positions():
     net = Net(lambda net, x: pooled(net.b(net.a(x))), a=nn.Conv2d(3, 3, 1), b=nn.Conv2d(3, 2, 3))
     x = torch.rand(2, 3, 6, 6)
-    gram = gram_matrices(net, [x], find_channels(net, x), 99, Stream(0))[0]
+    gram = gram_matrices(net, find_layers(net, [x]).prunable, [x], find_channels(net, x), 99, Stream(0))[0]
     single = torch.stack([functional.conv2d(net.a(x)[:, c:c + 1], net.b.weight[:, c:c + 1]).flatten()
                           for c in range(3)])
     expected = (single @ single.T).detach().double()
@@ -216,7 +217,7 @@ def resnet():
 
 def of_layers(net, pruned):
     """The masks of the layers' weights by layer."""
-    return {layer: pruned.masks[name] for layer, name in weight_names(net).items()}
+    return {name: pruned.masks[layer.parameter] for name, layer in pruned.found.prunable.items()}
 
 
 @pytest.mark.parametrize("method", FILTER_METHODS)
@@ -225,11 +226,12 @@ def test_whole_filters_of_a_resnet(method, resnet, images):
     assert first.keep_ratio == pytest.approx(0.5, rel=0.01)
     later = experiment.prune(first.net, [images], method=method, keep_ratio=0.2, seed=4, masks=first.masks)
     assert later.keep_ratio == pytest.approx(0.2, rel=0.03)
-    assert abs(later.keep_ratio - 0.2) <= 0.001 or "whole filters were removed" in later.reason
+    assert abs(later.keep_ratio - 0.2) <= 0.001 or "whole filters were removed" in later.note
     channels = find_channels(resnet, images)
     for pruned in (first, later):
         kept = channels.alive(of_layers(resnet, pruned))
-        whole = channels.weight_masks(resnet, list(channels.rows), kept)
+        whole = channels.weight_masks({name: resnet.get_submodule(name).weight
+                                       for name in channels.rows}, kept)
         assert all(torch.equal(pruned.masks[f"{name}.weight"], mask) for name, mask in whole.items())
         assert (numpy.bincount(channels.group[kept], minlength=len(channels.sizes)) >= 1).all()
         assert pruned.masks["fc.weight"].any(1).all() and pruned.masks["fc.bias"].all()
@@ -247,11 +249,12 @@ def test_the_seed_decides(method, images):
     assert differs == (method in ("PFPRand", "PFPTop", "UniformFilters")) or method == "ThiNet"  # which samples points
 
 
+@pytest.mark.filterwarnings("ignore:the pruned net is degenerate")
 @pytest.mark.parametrize("method", FILTER_METHODS)
 def test_one_channel_of_each_group_stays(method, images):
     net = experiment.build_network("lenet5", input_shape=(3, 8, 8), num_classes=10)
     pruned = experiment.prune(net, [images], method=method, keep_ratio=0.001)
-    assert "at least one of each layer stays" in pruned.reason
+    assert "the one of each layer that is always kept" in pruned.note
     channels = find_channels(net, images)
     assert numpy.bincount(channels.group[channels.alive(of_layers(net, pruned))]).tolist() == [1, 1, 1, 1]
     whole = experiment.prune(net, [images], method=method, keep_ratio=1.0)

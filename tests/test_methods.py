@@ -37,6 +37,7 @@ NETS = {
 CASES = [(method, name) for method in METHODS.names() for name in NETS]
 
 
+@pytest.mark.filterwarnings("ignore:the pruned net is degenerate")
 @pytest.mark.parametrize(("method", "name"), CASES, ids=lambda value: value)
 def test_every_method_keeps_the_contract(method, name):
     """Budget met, no NaN, same seed same masks, nested in a cascade, masks kept by training steps, net untouched."""
@@ -57,7 +58,7 @@ def test_every_method_keeps_the_contract(method, name):
     second = prune(first.net, 0.5, masks=first.masks)
     assert all(not (second.masks[key] & ~mask).any() for key, mask in first.masks.items())
     for pruned, asked in ((first, 0.7), (second, 0.5)):
-        assert pruned.keep_ratio == pytest.approx(asked, rel=0.005) or "parameters" in pruned.reason
+        assert pruned.keep_ratio == pytest.approx(asked, rel=0.005) or "parameters" in pruned.note
         assert pruned.keep_ratio == pytest.approx(asked, rel=0.25) or name == "vit"  # of which filters are a part
         assert all(parameter.isfinite().all() for parameter in pruned.net.parameters())
         assert pruned.net.eval()(batch[0]).isfinite().all()

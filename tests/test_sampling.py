@@ -228,4 +228,4 @@ def test_the_keep_ratio_is_met(name, method):
     pruner = Pruner(net, [torch.rand(8 if name == "resnet20" else 64, *shape)])
     for keep_ratio in (0.9, 0.5, 0.1, 0.02):
         pruned = pruner.prune(named_method(method), keep_ratio, Stream(0))
-        assert pruned.keep_ratio == pytest.approx(keep_ratio, rel=0.005), pruned.reason
+        assert pruned.keep_ratio == pytest.approx(keep_ratio, rel=0.005), pruned.note

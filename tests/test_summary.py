@@ -22,7 +22,8 @@ def one_thread():
 
 def row(method, net, step, test, validation=None, prune=0.0, flops=1.0, retrained=False, repetition=0):
     return {"method": method, "net_seed": net, "repetition": repetition, "step": step, "prune_ratio": prune,
-            "flop_keep_ratio": flops, "retrained": retrained, "test_accuracy": test,
+            "flop_keep_ratio": flops, "retrained": retrained, "test_accuracy": test, "empty_layers": int(prune > 0.95),
+            "constant_output": test < 0.2,
             "validation_accuracy": test if validation is None else validation}
 
 

@@ -51,10 +51,10 @@ def test_streams_are_independent_by_name_and_reproducible():
 
 LAYERS = [  # each may import what stands in the same or a later line
     {"guarantee"}, {"verification"}, {"main"}, {"plan", "run", "collect"}, {"fresh_points"}, {"certificates"},
-    {"trainer", "pruner", "logger", "schedules"}, {"plots", "store", "data.splits"}, {"summary"},
+    {"trainer", "pruner", "minimum", "logger", "schedules"}, {"plots", "store", "data.splits"}, {"summary"},
     {"methods", "networks", "data"}, {"statistics", "reachability"}, {"allocation"}, {"sensitivity", "calibration"},
-    {"sweep"}, {"flat", "metrics", "config"}, {"channels"},
-    {"masks", "seeding", "registry", "nets", "yaml_files", "devices"}, {"errors"},
+    {"sweep"}, {"flat", "metrics", "collapse", "config"}, {"channels"}, {"layers"},
+    {"masks", "seeding", "registry", "nets", "products", "yaml_files", "devices"}, {"errors"},
 ]
 
 

@@ -10,9 +10,9 @@ from functools import cached_property
 
 import numpy
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from experiment.masks import Masks, prunable_layers
+from experiment.masks import Masks
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,10 @@ class Channels:
             _mark(readers, channel, torch.ones(len(channel), dtype=torch.bool))
         return made & (read | ~readers)
 
-    def weight_masks(self, net: nn.Module, layers: list[str], kept: numpy.ndarray) -> dict[str, Tensor]:
-        """By layer, which weights belong to kept channels [channels] only."""
-        modules, result = prunable_layers(net), {}
-        for name in layers:
-            weight = modules[name].weight
+    def weight_masks(self, weights: dict[str, Tensor], kept: numpy.ndarray) -> dict[str, Tensor]:
+        """By layer, which of its weights belong to kept channels [channels] only."""
+        result = {}
+        for name, weight in weights.items():
             rows = spread(kept, self.rows.get(name), len(weight), True)
             columns = spread(kept, self.columns.get(name), weight.shape[1], True)
             shape = (len(weight), weight.shape[1], *[1] * (weight.dim() - 2))

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from experiment.channels.channels import Channels
 from experiment.channels.influence import leaking
 from experiment.errors import UserError, one_line
-from experiment.masks import PRUNABLE
+from experiment.layers import LINEAR_OR_CONVOLUTION
 from experiment.nets import call, device_of, evaluating, first_sample, moved, split_batch, tensors
 
 Slot = tuple[str, int, int]  # parameter name, dimension, index
@@ -98,7 +98,8 @@ def _joined(net: nn.Module, inputs: Any, names: dict[int, str]) -> Joined:
         graph = DependencyGraph().build_dependency(net, inputs, forward_fn=_outputs, verbose=False)
     joined = Joined()
     for layer in list(graph.module2node):
-        if isinstance(layer, PRUNABLE) and id(layer.weight) in names and _row(layer, names, 0) not in joined.parent:
+        if isinstance(layer, LINEAR_OR_CONVOLUTION) and id(layer.weight) in names \
+                and _row(layer, names, 0) not in joined.parent:
             _join_group(joined, graph, layer, names)
     return joined
 
@@ -142,7 +143,7 @@ def _slots(module: Any, is_output: bool, index: int, names: dict[int, str]) -> l
     """What of a module belongs to the channel with that index there; None if the channel must stay."""
     if isinstance(module, nn.Module) and any(id(own) not in names for own in module.parameters(recurse=False)):
         return None
-    if isinstance(module, PRUNABLE):
+    if isinstance(module, LINEAR_OR_CONVOLUTION):
         groups = getattr(module, "groups", 1)
         if groups > 1 and not groups == module.in_channels == module.out_channels:
             return None
@@ -164,7 +165,7 @@ def _numbered(sets: list[list[Slot]], net: nn.Module) -> Channels:
     """Channels from their slots: grouped by the weights that produce them, groups in the order of the net."""
     parameters, layers = dict(net.named_parameters()), {}
     for name, module in net.named_modules():
-        if isinstance(module, PRUNABLE) and isinstance(module._parameters.get("weight"), nn.Parameter):
+        if isinstance(module, LINEAR_OR_CONVOLUTION) and isinstance(module._parameters.get("weight"), nn.Parameter):
             layers.setdefault(f"{name}.weight" if name else "weight", name)
     places = {name: place for place, name in enumerate(parameters)}
     producers = [tuple(sorted({places[name] for name, dimension, _ in slots if name in layers and dimension == 0}))

@@ -9,7 +9,6 @@ from torch import nn
 
 from experiment.channels.channels import Channels, spread
 from experiment.errors import UserError
-from experiment.masks import prunable_layers
 from experiment.nets import call, evaluating, map_tensors, tensors
 
 TOLERANCE = 1e-6  # relative, in double precision
@@ -39,16 +38,16 @@ def leaking(net: nn.Module, channels: Channels, inputs: Any) -> bool:
 
 
 def _mask_readers(net: nn.Module, channels: Channels, hidden: numpy.ndarray) -> None:
-    layers = prunable_layers(net)
     for name, channel in channels.columns.items():
+        weight = net.get_submodule(name).weight
         where = torch.from_numpy(spread(hidden, channel, len(channel), False))
-        layers[name].weight[:, where.to(layers[name].weight.device)] = 0
+        weight[:, where.to(weight.device)] = 0
 
 
 def _change(net: nn.Module, channels: Channels, hidden: numpy.ndarray) -> None:
     """Double what makes the hidden channels, and add a little."""
-    layers, parameters = prunable_layers(net), dict(net.named_parameters())
-    for tensor, channel in [*((layers[name].weight, channel) for name, channel in channels.rows.items()),
+    parameters = dict(net.named_parameters())
+    for tensor, channel in [*((net.get_submodule(name).weight, channel) for name, channel in channels.rows.items()),
                             *((parameters[name], channel) for name, channel in channels.vectors.items())]:
         where = torch.from_numpy(spread(hidden, channel, len(channel), False)).to(tensor.device)
         tensor[where] = 2 * tensor[where] + 0.1

@@ -8,7 +8,6 @@ import numpy
 import torch
 
 from experiment.channels.channels import Channels, WeightCount, spread
-from experiment.masks import weight_names
 from experiment.methods.method import Method, Selection
 from experiment.seeding import Stream
 from experiment.statistics import Statistics
@@ -39,8 +38,8 @@ class FilterMethod(Method):
 
     def prepare(self, statistics: Statistics, stream: Stream) -> Callable[[int], Selection]:
         channels = statistics.channels
-        names = weight_names(statistics.net)
-        alive = channels.alive({layer: statistics.masks[name] for layer, name in names.items()})
+        alive = channels.alive({name: layer.oriented(statistics.masks[layer.parameter])
+                                for name, layer in statistics.layers.items()})
         ranking = self.rank(statistics, alive, stream)
         order = keeping_order(channels, ranking.priority, alive)
         fewest = len(numpy.unique(channels.group[alive]))
@@ -48,7 +47,7 @@ class FilterMethod(Method):
 
         def select(budget: int) -> Selection:
             kept = longest_beginning(order, fewest, channels.number, count, budget)
-            weights = channels.weight_masks(statistics.net, statistics.layers, kept)
+            weights = channels.weight_masks(statistics.weights, kept)
             factors = None if ranking.factors is None else lambda: column_factors(statistics, ranking.factors(kept))
             return Selection(statistics.flat.join(weights) & statistics.candidates, factors,
                              vectors=channels.vector_masks(statistics.masks, kept))

@@ -9,7 +9,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from experiment.allocation.layers import Allocation
 from experiment.errors import UserError
-from experiment.masks import prunable_layers
 from experiment.methods.method import ScoreMethod
 from experiment.nets import call, device_of, evaluating, moved, split_batch
 from experiment.registry import METHODS
@@ -51,8 +50,8 @@ class GraSP(ScoreMethod):
 
 def prunable_weights(statistics: Statistics) -> dict[str, nn.Parameter]:
     """The weights of the layers that run."""
-    layers = prunable_layers(statistics.net)
-    return {name: layers[name].weight for name in statistics.layers}
+    return {name: statistics.net.get_parameter(layer.parameter)
+            for name, layer in statistics.layers.items()}
 
 
 def loss_gradients(statistics: Statistics, weights: dict[str, nn.Parameter],

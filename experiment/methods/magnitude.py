@@ -2,7 +2,6 @@
 
 from torch import Tensor
 
-from experiment.masks import prunable_layers
 from experiment.methods.method import ScoreMethod
 from experiment.registry import METHODS
 from experiment.seeding import Stream
@@ -14,8 +13,7 @@ class WT(ScoreMethod):
     """Keep the weights of largest magnitude over the whole network (Han et al. 2015, Renda et al. 2020)."""
 
     def scores(self, statistics: Statistics, stream: Stream) -> dict[str, Tensor]:
-        layers = prunable_layers(statistics.net)
-        return {name: layers[name].weight.detach().abs() for name in statistics.layers}
+        return {name: weight.abs() for name, weight in statistics.weights.items()}
 
 
 @METHODS.register

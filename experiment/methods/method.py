@@ -24,6 +24,7 @@ class Selection:
     # Of each unit of sensitivities (allocation.units), infinite where it was not sampled: what is certified about
     # reweighted weights. None with factors: nothing is.
     draws: numpy.ndarray | None = None
+    priority: Tensor | None = None  # in which order the method keeps weights, if it has one; larger is kept longer
     vectors: Masks = field(default_factory=dict)  # masks of biases and normalisations that go with removed filters
 
 
@@ -63,7 +64,8 @@ class ScoreMethod(Method):
             score = scores[name]
             if score.isnan().any():
                 raise UserError(f"the scores of layer {name} are not numbers; does the net work on the sample?")
-        return lambda budget: Selection(keep_largest(scores, statistics, budget, self.allocation))
+        priority = statistics.flat.join(scores)
+        return lambda budget: Selection(keep_largest(scores, statistics, budget, self.allocation), priority=priority)
 
 
 def keep_largest(scores: dict[str, Tensor], statistics: Statistics, budget: int, allocation: Allocation) -> Tensor:

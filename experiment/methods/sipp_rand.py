@@ -11,7 +11,6 @@ from torch import Tensor
 from experiment.allocation.optimal import allocate
 from experiment.allocation.sampling import counts, draws_needed, first_appearances
 from experiment.allocation.units import Layer, Units
-from experiment.masks import prunable_layers
 from experiment.methods.method import Method, Selection
 from experiment.registry import METHODS
 from experiment.seeding import Stream
@@ -71,7 +70,9 @@ class Sampler:
                   certified: bool = True) -> Selection:
         """These weights, those of units with finite draws reweighted."""
         return Selection(torch.from_numpy(kept).to(device),
-                         lambda: torch.from_numpy(self.factors(draws)).float().to(device), draws if certified else None)
+                         lambda: torch.from_numpy(self.factors(draws)).float().to(device),
+                         draws if certified else None,
+                         torch.from_numpy(self.units.importance).to(device))
 
 
 @METHODS.register
@@ -100,8 +101,8 @@ def sensitivity_units(statistics: Statistics) -> Units:
 
 def units_of(statistics: Statistics, importance: Tensor) -> Units:
     """The units of a net with an importance of each weight of the flat vector; what was pruned has none."""
-    layers, flat = prunable_layers(statistics.net), statistics.flat
+    flat = statistics.flat
     importance = torch.where(statistics.candidates, importance, 0).cpu().double().numpy()
     return Units(importance, (flat.weights(statistics.net) < 0).cpu().numpy(),
-                 [Layer(len(layers[name].weight), layers[name].weight[0].numel(), statistics.patches[name],
-                        layers[name].weight[0, 0].numel()) for name in flat.shapes], statistics.delta)
+                 [Layer(layer.shape[0], layer.shape[1:].numel(), layer.patches, layer.shape[2:].numel())
+                  for layer in statistics.layers.values()], statistics.delta)

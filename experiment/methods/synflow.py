@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from experiment.masks import largest, prunable_layers
+from experiment.masks import largest
 from experiment.methods.method import Method, Selection
 from experiment.nets import call, evaluating, first_sample, split_batch, tensors
 from experiment.reachability import NORMALISATIONS, ones_like
@@ -70,8 +70,8 @@ def _scale_alone(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
 
 def flow(net: nn.Module, statistics: Statistics, kept: Tensor, inputs: object) -> dict[str, Tensor]:
     """log |w dR/dw| of each prunable weight of the positive net with only the kept weights, on the masks' device."""
-    layers, originals = prunable_layers(net), {}
-    weights = {name: layers[name].weight for name in statistics.layers}
+    originals = {}
+    weights = {name: net.get_parameter(layer.parameter) for name, layer in statistics.layers.items()}
     for name, mask in statistics.flat.split(kept).items():
         originals[name] = weights[name].data
         weights[name].data = originals[name] * mask.cpu()

@@ -26,8 +26,8 @@ class ThiNet(FilterMethod):
     def rank(self, statistics: Statistics, alive: numpy.ndarray, stream: Stream) -> Ranking:
         channels = statistics.channels
         scores = numpy.empty(channels.number)
-        grams = gram_matrices(statistics.net, statistics.batches, channels, self.points_per_sample,
-                              stream.child("points"))
+        grams = gram_matrices(statistics.net, statistics.layers, statistics.batches, channels,
+                              self.points_per_sample, stream.child("points"))
         for part, gram in zip(channels.groups, grams):
             scores[part.start + greedy_removal(gram)] = numpy.arange(len(gram))  # removed late: important
         return Ranking(uniform_priority(channels, scores, alive))

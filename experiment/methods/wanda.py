@@ -1,12 +1,12 @@
 """Wanda: weights by magnitude times the norm of what they read."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from experiment.allocation.layers import Allocation
-from experiment.masks import prunable_layers
+from experiment.layers import watch
 from experiment.methods.method import ScoreMethod
-from experiment.nets import call, device_of, evaluating, moved, split_batch, watching_inputs
+from experiment.products import Product
 from experiment.registry import METHODS
 from experiment.seeding import Stream
 from experiment.sensitivity.points import tiles
@@ -24,26 +24,22 @@ class Wanda(ScoreMethod):
         super().__init__(allocation=allocation)
 
     def scores(self, statistics: Statistics, stream: Stream) -> dict[str, Tensor]:
-        layers = prunable_layers(statistics.net)
         squares = statistics.once("squared input norms", lambda: squared_input_norms(statistics))
-        return {name: layers[name].weight.detach().float().abs() * squares[name].sqrt() for name in statistics.layers}
+        return {name: weight.float().abs() * squares[name].sqrt()
+                for name, weight in statistics.weights.items()}
 
 
-@torch.no_grad()
 def squared_input_norms(statistics: Statistics) -> dict[str, Tensor]:
     """Sum over all points of the square of what each weight of a layer reads, in the shape of the weight."""
-    layers = prunable_layers(statistics.net)
-    watched = {name: layers[name] for name in statistics.layers}
-    result = {name: torch.zeros_like(layer.weight, dtype=torch.float32) for name, layer in watched.items()}
+    result = {name: torch.zeros_like(weight, dtype=torch.float32)
+              for name, weight in statistics.weights.items()}
 
-    def add(name: str, layer: nn.Module, inputs: Tensor) -> None:
-        for chunk in tiles(layer, inputs.float()):
+    def add(name: str, product: Product, num_samples: int) -> None:
+        block = result[name].flatten(1)[product.rows, product.columns]
+        for chunk in tiles(product, product.inputs.float()):
             for points in chunk:  # samples, groups, K, patches
                 squares = points.square().sum((0, 3))  # groups, K
-                filters = len(layer.weight) // len(squares)
-                result[name] += squares.repeat_interleave(filters, 0).reshape(result[name].shape)
+                block += squares.repeat_interleave(len(block) // len(squares), 0)
 
-    with watching_inputs(watched, add), evaluating(statistics.net):
-        for batch in statistics.batches:
-            call(statistics.net, moved(split_batch(batch)[0], device_of(statistics.net)))
+    watch(statistics.net, statistics.layers, statistics.batches, add)
     return result

@@ -6,8 +6,7 @@ g = |W[i,j]| * a[j] * R[i,s] with R = 1/z, only matrix products are needed and n
 filters x K x patches is ever built.
 """
 
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -15,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from experiment.errors import UserError
-from experiment.masks import PRUNABLE, prunable_layers
-from experiment.nets import call, device_of, evaluating, moved, split_batch, watching_inputs
+from experiment.layers import PrunableLayer, find_layers, require_layers, watch
+from experiment.products import Product
 from experiment.sensitivity.max_product import max_product_
 from experiment.sensitivity.points import nonnegative_parts, tiles
 
@@ -37,71 +36,60 @@ def sensitivities(net: nn.Module, batches: Iterable[Any], reduction: Reduction =
         For each layer's qualified name a float32 tensor of its weight's shape. Layers that never ran are absent,
         and named in a warning.
     """
-    return measure(net, batches, (reduction,))[reduction]
+    batches = list(batches)
+    if not batches:
+        raise UserError("batches is empty: sensitivities need at least one batch of samples")
+    layers = require_layers(find_layers(net, batches)).prunable
+    measured = measure(net, layers, batches, (reduction,))[reduction]
+    return {name: layer.oriented(measured[name]) for name, layer in layers.items()}
 
 
-def measure(net: nn.Module, batches: Iterable[Any],
+def measure(net: nn.Module, layers: dict[str, PrunableLayer], batches: Iterable[Any],
             reductions: tuple[Reduction, ...]) -> dict[Reduction, dict[str, Tensor]]:
-    """Sensitivities by several reductions in one pass over the batches.
+    """Oriented sensitivities of layers by several reductions in one pass over the batches.
 
-    Raises UserError for weights or inputs that are not finite, and if there are no batches.
+    Raises UserError for weights or inputs that are not finite.
     """
-    layers = prunable_layers(net)
     for name, layer in layers.items():
-        if not layer.weight.isfinite().all():
+        if not layer.weight(net).isfinite().all():
             raise UserError(f"the weight of layer {name} holds numbers that are not finite")
-    passes = {id(layer.weight): WeightPass(layer, reductions) for layer in layers.values()}
-    users = {name: module for name, module in net.named_modules()
-             if isinstance(module, PRUNABLE) and id(module._parameters.get("weight")) in passes}
-    with watching_inputs(users, lambda name, layer, inputs: passes[id(layer.weight)].add(layer, inputs)), \
-            evaluating(net), torch.no_grad():
-        for batch in nonempty(batches):
-            call(net, moved(split_batch(batch)[0], device_of(net)))
-    used = {name: passes[id(layer.weight)] for name, layer in layers.items() if passes[id(layer.weight)].used}
-    if len(used) < len(layers):
-        warnings.warn("layers that never ran have no sensitivities and are not pruned: "
-                      + ", ".join(name for name in layers if name not in used), stacklevel=3)
-    return {reduction: {name: weight_pass.result(reduction) for name, weight_pass in used.items()}
+    passes = {name: WeightPass(layer.weight(net), layer.patches == 1, reductions)
+              for name, layer in layers.items()}
+    watch(net, layers, batches, lambda name, product, samples: passes[name].add(product))
+    return {reduction: {name: weight_pass.result(reduction) for name, weight_pass in passes.items()}
             for reduction in reductions}
 
 
-def nonempty(batches: Iterable[Any]) -> Iterator[Any]:
-    """The batches. Raises UserError if there are none."""
-    batch = None
-    for batch in batches:
-        yield batch
-    if batch is None:
-        raise UserError("batches is empty: sensitivities need at least one batch of samples")
-
-
 class WeightPass:
-    """The running maximum of g / |W| for one weight, fed with the inputs of the layer, or layers, that use it."""
+    """The running maximum of g / |W| for one oriented weight, fed with its products."""
 
-    def __init__(self, layer: nn.Module, reductions: tuple[Reduction, ...]):
-        self.weight = layer.weight.detach()
-        self.used = False
-        # A point of a linear layer is a sample of one patch, so that its two reductions agree.
-        self.kept = {reduction: "max" if isinstance(layer, nn.Linear) else reduction for reduction in reductions}
-        self.running = {kept: torch.zeros_like(self.weight.flatten(1), dtype=torch.float32)
-                        for kept in self.kept.values()}
+    def __init__(self, weight: Tensor, one_patch: bool, reductions: tuple[Reduction, ...]):
+        self.weight = weight.detach().float()
+        # Over a single patch the two reductions agree.
+        self.kept = {reduction: "max" if one_patch else reduction for reduction in reductions}
+        self.running = {kept: torch.zeros_like(self.weight.flatten(1)) for kept in self.kept.values()}
 
-    @torch.no_grad()
-    def add(self, layer: nn.Module, inputs: Tensor) -> None:
-        """Take one input of a layer that uses the weight (any number of samples) into account."""
-        self.used = True
-        groups = getattr(layer, "groups", 1)
-        weight = self.weight.float().flatten(1).unflatten(0, (groups, -1))  # groups, filters, K
-        running = {kept: value.unflatten(0, (groups, -1)) for kept, value in self.running.items()}
+    def add(self, product: Product) -> None:
+        """Take the inputs of one product with (a block of) the weight into account."""
+        groups = 1 if product.convolution is None else product.convolution.groups
+
+        def block_of(matrix: Tensor) -> Tensor:  # [groups, filters, K]
+            return matrix[product.rows, product.columns].unflatten(0, (groups, -1))
+
+        weight = block_of(self.weight.flatten(1)).contiguous()
+        found = {kept: block_of(value).contiguous() for kept, value in self.running.items()}
         signed = torch.cat([weight.clamp(min=0), weight.clamp(max=0).neg_()], dim=1)
-        with torch.autocast(inputs.device.type, enabled=False):
-            for part in nonnegative_parts(inputs.detach().float()):
-                for chunk in tiles(layer, part):
-                    _add_chunk(running, chunk, weight, signed)
+        for part in nonnegative_parts(product.inputs.detach().float()):
+            for chunk in tiles(product, part):
+                _add_chunk(found, chunk, weight, signed)
+        for kept, value in found.items():  # no copy where the block is the whole
+            block_of(self.running[kept]).copy_(value)
 
     def result(self, reduction: Reduction) -> Tensor:
         """Sensitivities in the shape of the weight."""
         # Rounding can carry the only weight of a unit, whose contribution is 1, just above it.
-        return (self.running[self.kept[reduction]].view(self.weight.shape) * self.weight.float().abs()).clamp_(max=1)
+        largest = self.running[self.kept[reduction]].view(self.weight.shape)
+        return (largest * self.weight.abs()).clamp_(max=1)
 
 
 def _add_chunk(running: dict[Reduction, Tensor], chunk: Iterable[Tensor], weight: Tensor, signed: Tensor) -> None:

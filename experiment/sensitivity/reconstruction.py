@@ -13,27 +13,27 @@ import torch
 from torch import Tensor, nn
 
 from experiment.channels.channels import Channels
-from experiment.masks import prunable_layers
-from experiment.nets import call, device_of, evaluating, moved, split_batch, watching_inputs
+from experiment.layers import PrunableLayer, watch
+from experiment.products import Product
 from experiment.seeding import Stream
-from experiment.sensitivity.points import tiles
+from experiment.sensitivity.points import some_points
 
 BLOCK_FLOATS = 2**24  # of the products computed at a time
 
 
-def gram_matrices(net: nn.Module, batches: Iterable[Any], channels: Channels, points_per_sample: int,
-                  stream: Stream) -> list[numpy.ndarray]:
+def gram_matrices(net: nn.Module, layers: dict[str, PrunableLayer], batches: Iterable[Any],
+                  channels: Channels, points_per_sample: int, stream: Stream) -> list[numpy.ndarray]:
     """For each group of channels its G [channels, channels], relative to what the layers that read it put out.
 
     Where several layers read a group, their relative errors are added. At each layer `points_per_sample` points of
     each sample, drawn from `stream`, are looked at.
     """
-    layers = prunable_layers(net)
-    points = sampled_points(net, batches, list(channels.columns), points_per_sample, stream)
+    readers = {name: layer for name, layer in layers.items() if name in channels.columns}
+    points = sampled_points(net, readers, batches, points_per_sample, stream)
     result = [numpy.zeros((size, size)) for size in channels.sizes]
     for name, columns in points.items():
         channel = channels.columns[name]
-        gram, energy = _gram(layers[name].weight.detach().float(), columns, channel)
+        gram, energy = _gram(layers[name].weight(net).detach().float(), columns, channel)
         present = numpy.unique(channel[channel >= 0])
         for group in numpy.unique(channels.group[present]):
             where = channels.group[present] == group
@@ -42,34 +42,20 @@ def gram_matrices(net: nn.Module, batches: Iterable[Any], channels: Channels, po
     return result
 
 
-@torch.no_grad()
-def sampled_points(net: nn.Module, batches: Iterable[Any], names: list[str], per_sample: int,
-                   stream: Stream) -> dict[str, Tensor]:
-    """By layer (without groups), points [K, points] of the net's activations: up to `per_sample` of each sample."""
-    modules = prunable_layers(net)
-    chosen: dict[str, list[Tensor]] = {name: [] for name in names}
-    generators = {name: stream.child(name).generator() for name in names}
+def sampled_points(net: nn.Module, layers: dict[str, PrunableLayer], batches: Iterable[Any],
+                   per_sample: int, stream: Stream) -> dict[str, Tensor]:
+    """By layer (without groups), points [K, points] of the net's activations: up to `per_sample` of
+    each sample."""
+    chosen: dict[str, list[Tensor]] = {name: [] for name in layers}
+    generators = {name: stream.child(name).generator() for name in layers}
 
-    def keep_some(name: str, layer: nn.Module, inputs: Tensor) -> None:
-        inputs = inputs.float()
-        if isinstance(layer, nn.Linear):  # its points: tokens, or a single one a sample
-            tile = inputs.flatten(1, -2).mT if inputs.dim() > 2 else inputs[:, :, None]
-            chosen[name].append(_some(tile, per_sample, generators[name]))
-            return
-        for chunk in tiles(layer, inputs):
-            chosen[name].extend(_some(tile[:, 0], per_sample, generators[name]) for tile in chunk)
+    def keep_some(name: str, product: Product, num_samples: int) -> None:
+        points = some_points(product, product.inputs.float(), num_samples, per_sample,
+                             generators[name])
+        chosen[name].append(points[0])
 
-    with watching_inputs({name: modules[name] for name in names}, keep_some), evaluating(net):
-        for batch in batches:
-            call(net, moved(split_batch(batch)[0], device_of(net)))
+    watch(net, layers, batches, keep_some)
     return {name: torch.cat(pieces, 1) for name, pieces in chosen.items() if pieces}
-
-
-def _some(tile: Tensor, per_sample: int, generator: torch.Generator) -> Tensor:
-    """Up to `per_sample` of the points of each sample, from [samples, K, points]: [K, points]."""
-    order = torch.rand(len(tile), tile.shape[2], generator=generator).argsort(1)[:, :per_sample]
-    index = order[:, None].expand(-1, tile.shape[1], -1).to(tile.device)
-    return tile.gather(2, index).transpose(0, 1).flatten(1)
 
 
 def _gram(weight: Tensor, points: Tensor, channel: numpy.ndarray) -> tuple[numpy.ndarray, float]:

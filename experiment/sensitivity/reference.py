@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiment.masks import prunable_layers
-from experiment.nets import call, device_of, evaluating, moved, split_batch, watching_inputs
+from experiment.nets import call, device_of, evaluating, moved, split_batch
 from experiment.sensitivity.empirical import EPSILON, Reduction
 
 
@@ -20,12 +19,18 @@ def contributions(weights: Tensor, points: Tensor) -> Tensor:
 
 def reference_sensitivities(net: nn.Module, batches: Iterable[Any], reduction: Reduction) -> dict[str, Tensor]:
     """The same as `experiment.sensitivities`, for linear layers and 2-dimensional convolutions with zero padding."""
-    layers = prunable_layers(net)
-    result = {name: torch.zeros_like(layer.weight, dtype=torch.float32) for name, layer in layers.items()}
-    with watching_inputs(layers, lambda name, layer, inputs: _add(result[name], layer, inputs.float(), reduction)), \
-            evaluating(net), torch.no_grad():
+    layers = {name: module for name, module in net.named_modules()
+              if isinstance(module, nn.Linear | nn.Conv2d)}
+    result = {name: torch.zeros_like(layer.weight, dtype=torch.float32)
+              for name, layer in layers.items()}
+    handles = [layer.register_forward_pre_hook(
+        lambda layer, inputs, name=name: _add(result[name], layer, inputs[0].float(), reduction))
+        for name, layer in layers.items()]
+    with evaluating(net), torch.no_grad():
         for batch in batches:
             call(net, moved(split_batch(batch)[0], device_of(net)))
+    for handle in handles:
+        handle.remove()
     return result
 
 

@@ -5,8 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from experiment.errors import UserError
-from experiment.metrics import outputs_per_sample
+from experiment.layers import find_layers, require_layers
 
 C = 3  # the constant of SiPP's assumption on the distribution of relative contributions
 
@@ -17,7 +16,5 @@ def sample_size(net: nn.Module, batch: Any, delta: float = 1e-16) -> int:
     eta is the sum and eta_star the maximum over prunable layers of a layer's outputs per sample; `batch` is
     run once to find them. At least 1, however large delta is.
     """
-    outputs = outputs_per_sample(net, batch).values()
-    if not outputs:
-        raise UserError("the net runs no linear or convolutional layer: there is nothing to prune")
+    outputs = [layer.num_outputs for layer in require_layers(find_layers(net, [batch])).prunable.values()]
     return max(1, math.ceil(C * (math.log(8 * sum(outputs) * max(outputs)) - math.log(delta))))
