@@ -70,7 +70,7 @@ def planned_steps(config: Config) -> list[Step]:
 
 
 def describe_sample(config: Config) -> str:
-    """The parameters of the net and the size of S."""
+    """The parameters of the net and the size of S; and what is to be known of the data."""
     shape = open_dataset(config.dataset).shape()
     net = build_network(config.network.name, input_shape=shape.input_shape, num_classes=shape.num_classes,
                         **config.network.options)
@@ -78,4 +78,5 @@ def describe_sample(config: Config) -> str:
     asked = config.pruning.sample_size or sample_size(net, torch.zeros(1, *shape.input_shape), config.pruning.delta)
     most = largest_sample(num_validation(config.dataset, shape.num_train))
     capped = f", of which half of the validation split allows {most}" if most < asked else ""
-    return f"network: {parameters:,} parameters; sample size |S| = {asked}{capped}"
+    note = f"; {shape.note}" if shape.note else ""
+    return f"network: {parameters:,} parameters; sample size |S| = {asked}{capped}{note}"

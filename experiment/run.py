@@ -70,6 +70,8 @@ def run(config: Config, directory: Path, device: str = "cpu", nets: Path | None 
     data = load_data(config.dataset, Stream(config.seed), torch.device(device))
     logger = Logger(directory, config, device)
     logger.say(f"results in {directory}, on {device}")
+    if data.note:
+        logger.say(data.note)
     experiment = Experiment(config, data, logger, torch.device(device), nets)
     if config.pruning.schedule != "train":
         logger.say(f"S: {experiment.sample_size} validation images")

@@ -35,6 +35,8 @@ def verify(options: argparse.Namespace) -> int:
     data = load_data(config.dataset, Stream(config.seed), torch.device(device))
     directory = results_directory(options.config, config.run_id(), options.results)
     logger = Logger(directory, config, device)
+    if data.note:
+        logger.say(data.note)
     experiment = Experiment(config, data, logger, torch.device(device))
     tables = []
     for net_seed in range(config.num_nets):

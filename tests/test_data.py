@@ -1,5 +1,8 @@
 """Data sets, their splits and variations."""
 
+import gzip
+import hashlib
+import struct
 import sys
 
 import numpy
@@ -9,10 +12,12 @@ from PIL import Image
 
 import experiment.data.image_folder
 from experiment.config import Dataset, load_config
+from experiment.data import idx_files
 from experiment.data.dataset import channel_statistics, from_tensors
 from experiment.data.split import Augmentation
 from experiment.data.splits import load_data, open_dataset
 from experiment.errors import UserError
+from experiment.main import main
 from experiment.registry import DATASETS
 from experiment.seeding import Stream
 
@@ -129,11 +134,121 @@ def test_a_download_that_fails_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr("torchvision.datasets.utils.urllib.request.urlopen", no_network)
     with pytest.raises(UserError) as error:
         load("CIFAR10", root=str(tmp_path))
-    for part in ("no network", "https://", f"put cifar-10-python.tar.gz into {tmp_path}/", "dataset.name=digits",
+    for part in ("could not be downloaded", "no network", "https://",
+                 f"put cifar-10-python.tar.gz into {tmp_path}/", "dataset.name=digits",
                  "dataset.name=ImageFolder"):
         assert part in str(error.value)
     with pytest.raises(UserError, match=r"train-images-idx3-ubyte.gz, .* into .*/MNIST/raw/"):
         load("MNIST", root=str(tmp_path))
+
+
+def idx(array):
+    """An array as the bytes of an IDX file."""
+    return struct.pack(f">{1 + array.ndim}I", 0x800 + array.ndim, *array.shape) + array.tobytes()
+
+
+@pytest.fixture(params=["MNIST", "FashionMNIST"])
+def own_idx(request, tmp_path):
+    """A folder as MNIST's, of 60 training and 20 test images of a person's own."""
+    folder = tmp_path / request.param / "raw"
+    folder.mkdir(parents=True)
+    random = numpy.random.default_rng(0)
+    for part, count in (("train", 60), ("t10k", 20)):
+        images = random.integers(0, 256, (count, 28, 28), dtype=numpy.uint8)
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(idx(images))
+        labels = numpy.arange(count, dtype=numpy.uint8) % 10
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx(labels))
+    return folder
+
+
+def launch_idx(folder, *arguments):
+    """The exit code of a small experiment on such a folder."""
+    path, results = folder.parent.parent / "own.yaml", folder.parent.parent / "results"
+    path.write_text(f"network: {{name: lenet300_100}}\n"
+                    f"dataset: {{name: {folder.parent.name}, root: '{folder.parent.parent}'}}\n"
+                    f"training: {{epochs: 1, batch_size: 32, optimizer: {{name: SGD, lr: 0.05}}}}\n"
+                    f"pruning: {{methods: [WT], keep_ratios: [0.5]}}\n")
+    return main([str(path), "--results", str(results), "--device", "cpu", *arguments])
+
+
+def test_idx_files_of_ones_own_are_counted_and_said_to_be_so(own_idx, capsys):
+    note = (f"dataset {own_idx.parent.name}: 60 training and 20 test images in {own_idx}, "
+            f"not the published ones (by the md5 of train-images-idx3-ubyte, "
+            f"train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte)\n")
+    assert launch_idx(own_idx, "--dry-run") == 0
+    assert f"half of the validation split allows 3; {note}" in capsys.readouterr().out
+    assert launch_idx(own_idx) == 0
+    assert note in next((own_idx.parent.parent / "results").rglob("log.txt")).read_text()
+
+
+def test_idx_files_are_read_as_they_are(own_idx):
+    data = load(own_idx.parent.name, root=str(own_idx.parent.parent), image_size=32)
+    assert data.input_shape == (1, 32, 32)
+    assert [len(split) for split in (data.train, data.validation, data.test)] == [54, 6, 20]
+    pixels = (own_idx / "t10k-images-idx3-ubyte").read_bytes()[16:]
+    assert data.test.images.numpy().tobytes() == pixels
+    assert data.test.labels.tolist() == [*range(10)] * 2
+
+
+def test_published_idx_files_are_told_by_their_checksums(own_idx, monkeypatch):
+    dataset = open_dataset(Dataset(name=own_idx.parent.name, root=str(own_idx.parent.parent)))
+    checksums = {path.name: hashlib.md5(path.read_bytes()).hexdigest()
+                 for path in own_idx.iterdir()}
+    monkeypatch.setitem(idx_files.PUBLISHED, own_idx.parent.name, checksums)
+    assert dataset.shape().note is None and dataset.shape().num_train == 60
+    (own_idx / "t10k-labels-idx1-ubyte").write_bytes(idx(numpy.full(20, 3, dtype=numpy.uint8)))
+    assert dataset.shape().note.endswith("published ones (by the md5 of t10k-labels-idx1-ubyte)")
+    (own_idx / "t10k-labels-idx1-ubyte").unlink()  # what torchvision will complete
+    assert dataset.shape().note is None and dataset.shape().num_train == 60_000
+
+
+@pytest.mark.parametrize(("name", "content", "expected"), [
+    ("train-images-idx3-ubyte", b"", "ends after 0 bytes; expected is a header of 16"),
+    ("train-images-idx3-ubyte", idx(numpy.zeros((60, 28, 28), numpy.uint8))[:-1],
+     "has 47055 bytes; expected are the 47056 that its header tells of"),
+    ("t10k-images-idx3-ubyte", gzip.compress(idx(numpy.zeros((20, 28, 28), numpy.uint8)), mtime=0),
+     "begins with the bytes '1f 8b 08 00'; expected are '00 00 08 03'"),
+    ("train-images-idx3-ubyte", idx(numpy.zeros((60, 32, 30), numpy.uint8)),
+     "holds images of 32x30 pixels; expected are 28x28"),
+    ("t10k-images-idx3-ubyte", idx(numpy.zeros((0, 28, 28), numpy.uint8)),
+     "holds no images; expected is at least one"),
+    ("t10k-labels-idx1-ubyte", idx(numpy.zeros(19, numpy.uint8)),
+     "holds 19 labels; expected are 20, one for each image of t10k-images-idx3-ubyte"),
+    ("train-labels-idx1-ubyte", idx(numpy.full(60, 10, numpy.uint8)),
+     "holds the label 10; expected are 0 ... 9"),
+    ("t10k-labels-idx1-ubyte", None,
+     "is missing, while train-images-idx3-ubyte is there and not the published one; "
+     "expected are all four"),
+], ids=["empty", "truncated", "packed", "size", "none", "too few labels", "label", "missing"])
+@pytest.mark.parametrize("arguments", [[], ["--dry-run"]], ids=["run", "plan"])
+def test_broken_idx_files_are_refused_before_anything_else(own_idx, name, content, expected,
+                                                           arguments, capsys):
+    (own_idx / name).unlink()
+    if content is not None:
+        (own_idx / name).write_bytes(content)
+    assert launch_idx(own_idx, *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    md5 = idx_files.PUBLISHED[own_idx.parent.name][name]
+    assert error.endswith(f"dataset {own_idx.parent.name}: {own_idx / name} {expected}, "
+                          f"or the published file, whose md5 is {md5} when unpacked\n")
+    assert not (own_idx.parent.parent / "results").exists()
+
+
+def test_packed_idx_files_of_ones_own_are_not_replaced_by_a_download(own_idx, monkeypatch):
+    def no_network(*arguments, **keywords):
+        raise OSError("no network")
+
+    monkeypatch.setattr("torchvision.datasets.utils.urllib.request.urlopen", no_network)
+    for path in list(own_idx.iterdir()):
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    with pytest.raises(UserError, match=r"\.gz is not the published file, .* \w{32}; unpack it"):
+        load(own_idx.parent.name, root=str(own_idx.parent.parent))
+    for path in own_idx.iterdir():  # as a download leaves them that was stopped: it starts again
+        path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(UserError, match="could not be downloaded"):
+        load(own_idx.parent.name, root=str(own_idx.parent.parent))
 
 
 def training_epoch(split, seed=0):

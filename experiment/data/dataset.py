@@ -19,6 +19,7 @@ class Shape:
     input_shape: tuple[int, int, int]  # channels, height, width of an image as the network sees it
     num_classes: int
     num_train: int
+    note: str | None = None  # what the plan and the log of a run should say of the files
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ class Data:
     test: Split
     input_shape: tuple[int, int, int]
     num_classes: int
+    note: str | None = None  # for the log
 
     def sample(self, size: int, stream: Stream) -> list[tuple[Tensor, Tensor]]:
         """S: `size` images of the validation split, at most half of it, without variations, in batches."""
@@ -64,7 +65,7 @@ def load_data(config: DatasetConfig, stream: Stream, device: torch.device | str 
     order = stream.child("validation split").permutation(len(splits.train))
     validation, train = order[:count].sort().values, order[count:].sort().values
     return Data(splits.train.subset(train).to(device), splits.train.subset(validation).to(device),
-                splits.test.to(device), shape.input_shape, shape.num_classes)
+                splits.test.to(device), shape.input_shape, shape.num_classes, shape.note)
 
 
 def _require_agreement(name: str, splits: Splits, shape: Shape) -> None:

@@ -1,0 +1,183 @@
+"""The files of MNIST and FashionMNIST, in IDX format: the published ones, or a person's own.
+
+torchvision verifies what it downloads, but reads whatever lies there already. So files that are
+there are checked and counted here, by their headers and labels, before anything else is done.
+"""
+
+import contextlib
+import gzip
+import math
+import os.path
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy
+import torch
+from torch import Tensor
+from torchvision.datasets.utils import check_md5
+
+from experiment.errors import UserError
+
+SIDE, NUM_CLASSES, PUBLISHED_TRAIN = 28, 10, 60_000
+UNSIGNED_BYTES = 0x800  # how an IDX file of them begins, the number of dimensions added
+PARTS = ("train", "t10k")  # the training and the test images
+
+PUBLISHED = {  # md5 of the unpacked files; torchvision knows those of the packed ones
+    "MNIST": {"train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+              "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+              "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+              "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637"},
+    "FashionMNIST": {"train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+                     "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+                     "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+                     "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965"},
+}
+
+
+@dataclass(frozen=True)
+class IdxFiles:
+    """The four unpacked files of torchvision's data set `source` in `root/<its name>/raw`."""
+
+    source: type
+    root: str
+
+    @property
+    def dataset(self) -> str:
+        return self.source.__name__
+
+    @property
+    def published(self) -> dict[str, str]:
+        """The names of the four files, with the md5 of the published ones."""
+        return PUBLISHED[self.dataset]
+
+    @cached_property
+    def folder(self) -> Path:
+        return Path(self.root).expanduser() / self.dataset / "raw"
+
+    def counts(self) -> tuple[int, ...] | None:
+        """The numbers of training and of test images; None if torchvision has yet to download them.
+
+        Raises UserError for files that are broken, do not fit together, or that a download would
+        replace although they are a person's own.
+        """
+        missing = [name for name in self.published if not os.path.isfile(self.folder / name)]
+        if not missing:
+            return tuple(self._count(part) for part in PARTS)
+        self._require_nothing_own(missing)
+        return None
+
+    def note(self) -> str | None:
+        """A line that says so if files that are there are not the published ones."""
+        counts = self.counts()
+        other = [name for name in self.published if counts and not self._is_published(name)]
+        if not other:
+            return None
+        return (f"dataset {self.dataset}: {counts[0]:,} training and {counts[1]:,} test images in "
+                f"{self.folder}, not the published ones (by the md5 of {', '.join(other)})")
+
+    def read(self, part: str) -> tuple[Tensor, Tensor]:
+        """Images as bytes [N, 1, 28, 28] and labels [N] of a part."""
+        images, labels = (self._values(name) for name in _names(part))
+        return images.reshape(-1, 1, SIDE, SIDE), labels.long()
+
+    def _count(self, part: str) -> int:
+        """The number of images of a part whose two files are sound."""
+        images, labels = _names(part)
+        count, *size = self._dimensions(images)
+        if size != [SIDE, SIDE]:
+            raise self._refusal(images, f"holds images of {size[0]}x{size[1]} pixels",
+                                f"are {SIDE}x{SIDE}")
+        if count == 0:
+            raise self._refusal(images, "holds no images", "is at least one")
+        if self._dimensions(labels) != (count,):
+            raise self._refusal(labels, f"holds {self._dimensions(labels)[0]} labels",
+                                f"are {count}, one for each image of {images}")
+        largest = int(self._values(labels).max())
+        if largest >= NUM_CLASSES:
+            raise self._refusal(labels, f"holds the label {largest}",
+                                f"are 0 ... {NUM_CLASSES - 1}")
+        return count
+
+    def _dimensions(self, name: str) -> tuple[int, ...]:
+        """What a file's header says; UserError unless the file is as long as that asks for."""
+        with self._reading(name) as path, path.open("rb") as file:
+            header, size = file.read(_header_size(name)), path.stat().st_size
+        first = struct.pack(">I", UNSIGNED_BYTES + _rank(name))
+        if len(header) < _header_size(name):
+            raise self._refusal(name, f"ends after {size} bytes",
+                                f"is a header of {_header_size(name)}")
+        if header[:4] != first:
+            raise self._refusal(name, f"begins with the bytes '{header[:4].hex(' ')}'",
+                                f"are '{first.hex(' ')}'")
+        dimensions = struct.unpack(f">{_rank(name)}I", header[4:])
+        expected = _header_size(name) + math.prod(dimensions)
+        if size != expected:
+            raise self._refusal(name, f"has {size} bytes",
+                                f"are the {expected} that its header tells of")
+        return dimensions
+
+    def _values(self, name: str) -> Tensor:
+        """All bytes after the header."""
+        with self._reading(name) as path:
+            values = numpy.fromfile(path, numpy.uint8, offset=_header_size(name))
+        return torch.from_numpy(values)
+
+    def _require_nothing_own(self, missing: list[str]) -> None:
+        """Raise UserError for a person's own files, which a download would overwrite."""
+        for name in self.published:
+            if name not in missing and not self._is_published(name):
+                raise self._refusal(
+                    missing[0], f"is missing, while {name} is there and not the published one",
+                    "are all four")
+        for name, md5 in self.source.resources:
+            path = self.folder / name
+            if _is_whole_gzip(path) and not check_md5(path, md5):
+                raise UserError(
+                    f"dataset {self.dataset}: {path} is not the published file, whose md5 is "
+                    f"{md5}; unpack it and the others to use images of your own, or delete it")
+
+    def _is_published(self, name: str) -> bool:
+        with self._reading(name) as path:
+            return check_md5(path, self.published[name])
+
+    @contextlib.contextmanager
+    def _reading(self, name: str) -> Iterator[Path]:
+        try:
+            yield self.folder / name
+        except OSError as error:
+            raise self._refusal(name, f"cannot be read ({error.strerror})",
+                                "is an IDX file") from None
+
+    def _refusal(self, name: str, found: str, expected: str) -> UserError:
+        return UserError(
+            f"dataset {self.dataset}: {self.folder / name} {found}; expected {expected}, or the "
+            f"published file, whose md5 is {self.published[name]} when unpacked")
+
+
+def _names(part: str) -> tuple[str, str]:
+    """The files of images and labels."""
+    return f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"
+
+
+def _rank(name: str) -> int:
+    """The number of dimensions."""
+    return 3 if "idx3" in name else 1
+
+
+def _header_size(name: str) -> int:
+    return 4 * (1 + _rank(name))
+
+
+def _is_whole_gzip(path: Path) -> bool:
+    """Whether it is there and can be unpacked, unlike what a stopped download leaves."""
+    try:
+        with gzip.open(path) as file:
+            while file.read(2**20):
+                pass
+    except (OSError, EOFError, zlib.error):
+        return False
+    return True
