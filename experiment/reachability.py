@@ -153,17 +153,18 @@ def _scaled(name: str, input: Tensor, *args: Any, weight: Tensor | None = None,
     return _bounded(scaled if bias is None else scaled + bias)
 
 
-def _mean_instead(name: str, input: Tensor, size: Any, stride: Any = None, padding: Any = 0,
-                  dilation: Any = 1, ceil_mode: bool = False, **options: Any) -> Tensor:
+def _mean_instead(name: str, input: Tensor, *args: Any, **options: Any) -> Tensor:
     """Average pooling in the place of max pooling, over all that dilated windows span."""
     instead = getattr(nn.functional, name.replace("max", "avg"))
     if name.startswith("adaptive"):
-        return instead(input, size)
+        return instead(input, args[0] if args else options["output_size"])
+    given = dict(zip(("kernel_size", "stride", "padding", "dilation", "ceil_mode"), args)) | options
     spatial = int(name[-2])
     sizes, steps = ([value] * spatial if isinstance(value, int) else value
-                    for value in (size, dilation))
-    spans = [step * (one - 1) + 1 for one, step in zip(sizes, steps)]
-    return instead(input, spans, size if stride is None else stride, padding, ceil_mode)
+                    for value in (given["kernel_size"], given.get("dilation", 1)))
+    spans = [step * (size - 1) + 1 for size, step in zip(sizes, steps)]
+    stride = given.get("stride") or given["kernel_size"]
+    return instead(input, spans, stride, given.get("padding", 0), given.get("ceil_mode", False))
 
 
 def _bounded(output: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import experiment
+from experiment.layers import find_layers
 from experiment.masks import Masks, keep_all, size
 from experiment.reachability import reached, remove_dead
 
@@ -184,7 +185,8 @@ def judged(output: Node, masks: Masks) -> Masks:
 
 def dead_removed(net: nn.Module, masks: Masks, shape: tuple[int, ...]) -> Masks:
     example = torch.zeros(1, *shape)
-    return remove_dead(net, masks, example, reached(net, keep_all(net), example))
+    layers = find_layers(net, [example]).prunable
+    return remove_dead(net, layers, masks, example, reached(net, layers, keep_all(net), example))
 
 
 def differences(found: Masks, expected: Masks) -> dict[str, tuple[int, int]]:
