@@ -8,24 +8,24 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiment.masks import PRUNABLE, Masks, prunable_layers, weight_names
-from experiment.nets import batch_length, call, device_of, evaluating, moved, split_batch
+from experiment.nets import batch_length, evaluating, run, split_batch
 
 
 @torch.no_grad()
 def outputs_per_sample(net: nn.Module, batch: Any) -> dict[str, float]:
     """How many output elements each prunable layer has for a sample; layers that never run are absent."""
-    inputs = moved(split_batch(batch)[0], device_of(net))
+    samples = batch_length(split_batch(batch)[0])
     counts: dict[str, float] = {}
 
     def count_for(name: str):
         def count(module: nn.Module, args: tuple, output: torch.Tensor) -> None:
-            counts[name] = counts.get(name, 0) + output.numel() / batch_length(inputs)
+            counts[name] = counts.get(name, 0) + output.numel() / samples
         return count
 
     handles = [layer.register_forward_hook(count_for(name)) for name, layer in prunable_layers(net).items()]
     try:
         with evaluating(net):
-            call(net, inputs)
+            run(net, batch)
     finally:
         for handle in handles:
             handle.remove()
@@ -38,7 +38,7 @@ def layer_flops(net: nn.Module, example: Any) -> dict[str, int]:
     weight, by the weight's parameter name."""
     counter = FlopCounterMode(display=False)
     with evaluating(net), counter:
-        call(net, moved(split_batch(example)[0], device_of(net)))
+        run(net, example)
     root, counts = type(net).__name__, counter.get_flop_counts()
     layers, names = prunable_layers(net), weight_names(net)
     by_weight = {id(layers[name].weight): parameter for name, parameter in names.items()}

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from experiment.allocation.layers import Allocation
 from experiment.masks import prunable_layers
 from experiment.methods.method import ScoreMethod
-from experiment.nets import call, device_of, evaluating, moved, split_batch, watching_inputs
+from experiment.nets import evaluating, run, watching_inputs
 from experiment.registry import METHODS
 from experiment.seeding import Stream
 from experiment.sensitivity.points import tiles
@@ -45,5 +45,5 @@ def squared_input_norms(statistics: Statistics) -> dict[str, Tensor]:
 
     with watching_inputs(watched, add), evaluating(statistics.net):
         for batch in statistics.batches:
-            call(statistics.net, moved(split_batch(batch)[0], device_of(statistics.net)))
+            run(statistics.net, batch)
     return result

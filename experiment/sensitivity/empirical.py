@@ -8,15 +8,17 @@ filters x K x patches is ever built.
 
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from experiment.batches import as_batches
+from experiment.checks import one_of, usable_net
 from experiment.errors import UserError
 from experiment.masks import PRUNABLE, prunable_layers
-from experiment.nets import call, device_of, evaluating, moved, split_batch, watching_inputs
+from experiment.nets import evaluating, run, watching_inputs
 from experiment.sensitivity.max_product import max_product_
 from experiment.sensitivity.points import nonnegative_parts, tiles
 
@@ -29,15 +31,25 @@ def sensitivities(net: nn.Module, batches: Iterable[Any], reduction: Reduction =
 
     Args:
         net: any module; it is run in eval mode and left as it was.
-        batches: the sample S, as `(inputs, targets)` or inputs alone; inputs may be a dict or tuple.
+        batches: the sample S, a list, DataLoader or other iterable of `(inputs, targets)`, of
+            dicts of keyword arguments, or of inputs alone; `experiment.batches` says what exactly.
         reduction: over the patches of a sample, `"mean"` (deterministic SiPP) or `"max"` (SiPPRand, SiPPHybrid,
             certificates); over samples, always the maximum. For linear layers the two agree.
 
     Returns:
         For each layer's qualified name a float32 tensor of its weight's shape. Layers that never ran are absent,
         and named in a warning.
+
+    Raises:
+        UserError: for whatever cannot be used, in one sentence that says what would be right.
+
+    Example:
+        >>> scores = experiment.sensitivities(net, loader, reduction="max")
+        >>> scores["conv1"].shape == net.conv1.weight.shape
+        True
     """
-    return measure(net, batches, (reduction,))[reduction]
+    reduction = one_of("reduction", reduction, get_args(Reduction))
+    return measure(usable_net(net), as_batches(net, batches), (reduction,))[reduction]
 
 
 def measure(net: nn.Module, batches: Iterable[Any],
@@ -56,7 +68,7 @@ def measure(net: nn.Module, batches: Iterable[Any],
     with watching_inputs(users, lambda name, layer, inputs: passes[id(layer.weight)].add(layer, inputs)), \
             evaluating(net), torch.no_grad():
         for batch in nonempty(batches):
-            call(net, moved(split_batch(batch)[0], device_of(net)))
+            run(net, batch)
     used = {name: passes[id(layer.weight)] for name, layer in layers.items() if passes[id(layer.weight)].used}
     if len(used) < len(layers):
         warnings.warn("layers that never ran have no sensitivities and are not pruned: "

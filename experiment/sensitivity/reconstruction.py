@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from experiment.channels.channels import Channels
 from experiment.masks import prunable_layers
-from experiment.nets import call, device_of, evaluating, moved, split_batch, watching_inputs
+from experiment.nets import evaluating, run, watching_inputs
 from experiment.seeding import Stream
 from experiment.sensitivity.points import tiles
 
@@ -61,7 +61,7 @@ def sampled_points(net: nn.Module, batches: Iterable[Any], names: list[str], per
 
     with watching_inputs({name: modules[name] for name in names}, keep_some), evaluating(net):
         for batch in batches:
-            call(net, moved(split_batch(batch)[0], device_of(net)))
+            run(net, batch)
     return {name: torch.cat(pieces, 1) for name, pieces in chosen.items() if pieces}
 
 

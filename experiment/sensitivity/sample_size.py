@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import nn
 
+from experiment.batches import as_batch
+from experiment.checks import positive, usable_net
 from experiment.errors import UserError
 from experiment.metrics import outputs_per_sample
 
@@ -12,12 +14,25 @@ C = 3  # the constant of SiPP's assumption on the distribution of relative contr
 
 
 def sample_size(net: nn.Module, batch: Any, delta: float = 1e-16) -> int:
-    """|S| = ceil(C ln(8 eta eta_star / delta)) (arXiv:1910.05422, Section 4, with C = 3).
+    """The number of samples |S| = ceil(C ln(8 eta eta_star / delta)).
 
-    eta is the sum and eta_star the maximum over prunable layers of a layer's outputs per sample; `batch` is
-    run once to find them. At least 1, however large delta is.
+    This is arXiv:1910.05422, Section 4, with C = 3. eta is the sum and eta_star the maximum over
+    prunable layers of a layer's outputs per sample. At least 1, however large delta is.
+
+    Args:
+        net: any module.
+        batch: one batch, as `experiment.prune` takes them; it is run once to count outputs.
+        delta: failure probability of the certificates, above 0.
+
+    Raises:
+        UserError: for whatever cannot be used, in one sentence that says what would be right.
+
+    Example:
+        >>> experiment.sample_size(net, torch.zeros(1, 3, 32, 32))
+        183
     """
-    outputs = outputs_per_sample(net, batch).values()
+    delta = positive("delta", delta)
+    outputs = outputs_per_sample(usable_net(net), as_batch(net, batch)).values()
     if not outputs:
         raise UserError("the net runs no linear or convolutional layer: there is nothing to prune")
     return max(1, math.ceil(C * (math.log(8 * sum(outputs) * max(outputs)) - math.log(delta))))
