@@ -7,6 +7,7 @@ import argparse
 import hashlib
 import itertools
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -216,7 +217,16 @@ def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
 
     `overrides` are `key.path=value` texts with YAML values. Of a sweep this is the configuration without the swept
     values; `sweep.load_sweep` gives those with them. Raises UserError, one line for each mistake.
+
+    Example:
+        >>> config = experiment.load_config("experiment.yaml", ["training.epochs=3"])
     """
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"load_config needs the path of a YAML file, not {path!r}")
+    texts = overrides if isinstance(overrides, list | tuple) else [None]
+    if not all(isinstance(text, str) for text in texts):
+        raise UserError(f"overrides must be a list of texts, such as ['training.epochs=3'], "
+                        f"not {overrides!r}")
     return resolve(load_document(path, overrides), str(path))
 
 

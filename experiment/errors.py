@@ -8,3 +8,9 @@ class UserError(Exception):
 def one_line(error: BaseException) -> str:
     """An exception's type and message on one line, for a log."""
     return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def first_line(error: BaseException) -> str:
+    """An exception's type and the first line of its message, for a sentence."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].rstrip(' .')}" if lines else type(error).__name__

@@ -9,7 +9,9 @@ import pandas
 import torch
 from torch import Tensor, nn
 
+from experiment.batches import as_batches
 from experiment.certificates import Certificates
+from experiment.checks import whole_number
 from experiment.errors import UserError
 from experiment.layers import PrunableLayer, watch
 from experiment.methods.method import Method
@@ -31,17 +33,26 @@ def certify(net: nn.Module, batches: Iterable[Any], fresh: Iterable[Any], *, met
 
     Args:
         net, batches, method, keep_ratio, loss, seed, delta: as for `experiment.prune`.
-        fresh: batches that are not in S.
+        fresh: batches that are not in S, in the same form.
         points_per_sample: how many points of each fresh sample and layer are looked at, drawn by `seed`.
 
     Returns:
         One row a layer, with the columns that `FreshPoints.compare` describes.
+
+    Raises:
+        UserError: for whatever cannot be used, in one sentence that says what would be right.
+
+    Example:
+        >>> table = experiment.certify(net, loader, test_loader, keep_ratio=0.5)
+        >>> table[["layer", "certified_median", "measured_median"]]
     """
-    if points_per_sample < 1:
-        raise UserError(f"points_per_sample must be at least 1, not {points_per_sample}")
+    points_per_sample = whole_number("points_per_sample", points_per_sample, least=1)
+    seeds = Stream(whole_number("seed", seed))
     pruner = Pruner(net, batches, loss=loss, delta=delta)
-    pruned = pruner.prune(named_method(method), keep_ratio, Stream(seed).child("prune"))
-    points = FreshPoints(net, fresh, pruner.statistics.layers, points_per_sample, Stream(seed).child("fresh points"))
+    fresh = as_batches(net, fresh, "fresh")
+    pruned = pruner.prune(named_method(method), keep_ratio, seeds.child("prune"))
+    points = FreshPoints(net, fresh, pruner.statistics.layers, points_per_sample,
+                         seeds.child("fresh points"))
     return points.compare(Certificates(pruner.statistics), pruned)
 
 

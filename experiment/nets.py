@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from experiment.errors import UserError, first_line
 
 
 def split_batch(batch: Any) -> tuple[Any, Any]:
@@ -30,6 +32,50 @@ def call(net: nn.Module, inputs: Any) -> Any:
     return net(inputs)
 
 
+def run(net: nn.Module, batch: Any) -> Any:
+    """The net's output for a batch, computed on the net's device.
+
+    Raises UserError, which says the shapes, where the net fails or returns nothing.
+    """
+    inputs = moved(split_batch(batch)[0], device_of(net))
+    try:
+        output = call(net, inputs)
+    except UserError:
+        raise
+    except Exception as error:  # a net is code of the user's
+        raise UserError(f"the net cannot run on the batch: {first_line(error)}; inputs are "
+                        f"{described(inputs)}, the net's parameters {_short(dtype_of(net))}"
+                        f"{_hint(inputs)}") from error
+    plain = isinstance(output, None | bool | int | float | str | list | tuple | dict)
+    if plain and not tensors(output):
+        raise UserError(f"the net returns {described(output)}: its forward pass must return a "
+                        f"tensor, or a dict, tuple or dataclass of tensors")
+    return output
+
+
+def _hint(inputs: Any) -> str:
+    if any(tensor.dtype == torch.uint8 for tensor in tensors(inputs)):
+        return "; convert images of bytes to float and normalise them, as for training"
+    return ""
+
+
+def _short(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def described(value: Any) -> str:
+    """Types and shapes of all tensors in a value, for messages: `(float32 [6, 8], int64 [6])`."""
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{_short(value.dtype)} {list(value.shape)}"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {described(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "(" + ", ".join(map(described, value)) + ")"
+    if isinstance(value, type):
+        return f"the class {value.__qualname__}"
+    return "None" if value is None else f"a value of type {type(value).__qualname__}"
+
+
 def tensors(value: Any) -> list[Tensor]:
     """All tensors in a tensor, or in nested lists, tuples, dicts and dataclasses."""
     if isinstance(value, Tensor):
@@ -40,32 +86,41 @@ def tensors(value: Any) -> list[Tensor]:
     return [inner for item in items for inner in tensors(item)]
 
 
-def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """A tensor, or nested lists, tuples and dicts, with the function applied to every tensor."""
-    if isinstance(value, Tensor):
+def map_tensors(function: Callable[[Any], Any], value: Any, kind: type = Tensor) -> Any:
+    """A tensor, or nested lists, tuples and dicts, with the function applied to every tensor.
+
+    Mappings of any type become dicts; `kind` may be another type than tensors.
+    """
+    if isinstance(value, kind):
         return function(value)
-    if isinstance(value, dict):
-        return {key: map_tensors(function, inner) for key, inner in value.items()}
+    if isinstance(value, Mapping):
+        return {key: map_tensors(function, inner, kind) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        items = [map_tensors(function, inner) for inner in value]
+        items = [map_tensors(function, inner, kind) for inner in value]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     return value
 
 
 def batch_length(inputs: Any) -> int:
-    """The number of samples in a batch of inputs."""
-    return len(tensors(inputs)[0])
+    """The number of samples in a batch of inputs: the length of the first tensor that has one."""
+    return next(len(tensor) for tensor in tensors(inputs) if tensor.dim())
 
 
 def first_sample(inputs: Any) -> Any:
     """The inputs of a batch cut to its first sample."""
-    return map_tensors(lambda tensor: tensor[:1], inputs)
+    return map_tensors(lambda tensor: tensor[:1] if tensor.dim() else tensor, inputs)
 
 
 def device_of(net: nn.Module) -> torch.device:
     """The device of a net's first parameter."""
     parameter = next(net.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device
+
+
+def dtype_of(net: nn.Module) -> torch.dtype:
+    """The type of a net's first floating-point parameter."""
+    dtypes = (parameter.dtype for parameter in net.parameters() if parameter.is_floating_point())
+    return next(dtypes, torch.float32)
 
 
 def moved(value: Any, device: torch.device) -> Any:

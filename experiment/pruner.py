@@ -92,8 +92,7 @@ class Pruner:
 
     def prune(self, method: Method, keep_ratio: float, stream: Stream) -> Pruned:
         """Prune to `keep_ratio` of the original parameters; random methods draw from `stream`."""
-        if not (isinstance(keep_ratio, int | float) and not isinstance(keep_ratio, bool) and 0 < keep_ratio <= 1):
-            raise UserError(f"keep_ratio must be a number above 0 and at most 1, not {keep_ratio!r}")
+        keep_ratio = valid_keep_ratio(keep_ratio)
         statistics, target = self.statistics, math.floor(keep_ratio * self.original_size * (1 + 1e-12))
         start, known = time.perf_counter(), dict(statistics.seconds)
         statistics.accessed.clear()
@@ -180,17 +179,29 @@ def prune(net: nn.Module, batches: Iterable[Any], *, method: str | dict | Method
 
     Args:
         net: any module; it is left as it is.
-        batches: the sample S, as `(inputs, targets)` or inputs alone; inputs may be a dict or tuple.
+        batches: the sample S, a list, DataLoader or other iterable of `(inputs, targets)`, of
+            dicts of keyword arguments, or of inputs alone; `experiment.batches` says what exactly.
         method: the name of a method, a dict with `name` and options, or a Method.
         keep_ratio: share of the original net's parameters to keep, in (0, 1].
-        loss: `loss(outputs, targets)`, for the methods that need gradients.
+        loss: `loss(outputs, targets)`, for the methods that need gradients; not needed where the
+            net's output has a `loss`.
         seed: of the random methods' draws.
         masks: those of an earlier pruning of this net, for pruning it further.
         delta: failure probability of the certificates, which enters the budgets of the sampling methods.
         min_kept_per_layer: so many weights that lead to the output stay in every layer.
 
+    Returns:
+        A Pruned with the pruned copy `net`, its `masks`, the achieved `keep_ratio`, the `reason`
+        if that is not the one asked for, and the table `layers`.
+
     Raises:
-        UserError: for unknown methods or options and impossible ratios.
+        UserError: for whatever cannot be used, in one sentence that says what would be right.
+
+    Example:
+        >>> pruned = experiment.prune(net, loader, method="SiPP", keep_ratio=0.2)
+        >>> pruned
+        Pruned(SiPP kept 20.00% of 272,474 parameters (asked 20.00%), 20 layers)
+        >>> further = experiment.prune(pruned.net, loader, keep_ratio=0.1, masks=pruned.masks)
     """
     pruner = Pruner(net, batches, masks=masks, loss=loss, delta=delta, min_kept_per_layer=min_kept_per_layer)
     pruned = pruner.prune(named_method(method), keep_ratio, Stream(seed).child("prune"))
@@ -203,7 +214,16 @@ def named_method(method: str | dict | Method) -> Method:
     """A method from its name, or from a dict of `name` and options."""
     if isinstance(method, Method):
         return method
-    if not (isinstance(method, str) or (isinstance(method, dict) and "name" in method)):
-        raise UserError(f"method must be a name, a dict with a name and options, or a Method, not {method!r}")
-    options = {"name": method} if isinstance(method, str) else dict(method)
-    return METHODS.create(options.pop("name"), options)
+    if isinstance(method, str):
+        method = {"name": method}
+    options = dict(method) if isinstance(method, dict) else {}
+    name = options.pop("name", None)
+    if not (isinstance(name, str) and all(isinstance(key, str) for key in options)):
+        hint = f": give an instance, {method.__name__}()" if isinstance(method, type) else ""
+        raise UserError(f"method must be a name, a dict with a name and options, or a Method, "
+                        f"not {method!r}{hint}")
+    made = METHODS.create(name, options)
+    if not isinstance(made, Method):
+        raise UserError(f"method {name} gives a {type(made).__name__}, "
+                        f"not an experiment.methods.method.Method")
+    return made

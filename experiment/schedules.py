@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy
 
 from experiment.config import Config, KeepRatios, Pruning
+from experiment.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -58,5 +59,13 @@ def steps(config: Config) -> list[Step]:
 
 
 def schedule(config: Config) -> list[tuple[float, bool]]:
-    """The keep ratios of an experiment in order, each with whether the net is retrained there."""
+    """The keep ratios of an experiment in order, each with whether the net is retrained there.
+
+    Example:
+        >>> experiment.schedule(experiment.load_config("experiment.yaml"))
+        [(0.5, True), (0.2, True)]
+    """
+    if not isinstance(config, Config):
+        raise UserError(f"schedule needs a configuration, experiment.load_config(path), "
+                        f"not {config!r}")
     return [(step.keep_ratio, step.retrained) for step in steps(config)]

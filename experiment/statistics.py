@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from experiment.batches import as_batches
 from experiment.channels.channels import Channels
 from experiment.channels.graph import find_channels
+from experiment.checks import loss_function, mask_tensors, positive, usable_net
 from experiment.collapse import has_constant_output
 from experiment.errors import UserError
 from experiment.flat import FlatWeights
@@ -31,15 +33,11 @@ class Statistics:
 
     def __init__(self, net: nn.Module, batches: Iterable[Any], *, masks: Masks | None = None,
                  loss: Callable | None = None, delta: float = 1e-16):
-        self.net = net
-        self.batches = list(batches)
-        if not self.batches:
-            raise UserError("batches is empty: pruning needs at least one batch of samples")
-        if not delta > 0:
-            raise UserError(f"delta must be above 0, not {delta}")
-        self.masks = _complete(masks or {}, net)
-        self.loss = loss
-        self.delta = delta
+        self.net = usable_net(net)
+        self.batches = list(as_batches(net, batches))
+        self.masks = _complete(mask_tensors(masks), net)
+        self.loss = loss_function(loss)
+        self.delta = positive("delta", delta)
         self.seconds: dict[str, float] = {}
         self.accessed: set[str] = set()
         self._computed: dict[str, Any] = {}

@@ -134,6 +134,8 @@ def load(path: Path, including: tuple[Path, ...] = ()) -> Document:
         document = parse(path.read_text(encoding="utf-8"), source)
     except FileNotFoundError:
         raise UserError(f"{source}: no such file") from None
+    except IsADirectoryError:
+        raise UserError(f"{source}: is a directory, not a YAML file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{source}: cannot be read: {error}") from None
     includes = document.values.pop("include", None) or []

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from experiment.allocation.layers import Allocation
-from experiment.errors import UserError
+from experiment.losses import batch_loss
 from experiment.methods.method import ScoreMethod
-from experiment.nets import call, device_of, evaluating, moved, split_batch
+from experiment.nets import batch_length, device_of, evaluating, moved, run
 from experiment.registry import METHODS
 from experiment.seeding import Stream
 from experiment.statistics import Statistics
@@ -67,7 +67,8 @@ def hessian_gradients(statistics: Statistics, weights: dict[str, nn.Parameter],
 
     def products() -> Iterator[Tensor]:
         for loss in weighted_losses(statistics, temperature):
-            own = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
+            own = torch.autograd.grad(loss, list(weights.values()), create_graph=True,
+                                      materialize_grads=True)
             yield sum((one * gradients[name]).sum() for name, one in zip(weights, own))
 
     return _summed(weights, products())
@@ -77,7 +78,8 @@ def _summed(weights: dict[str, nn.Parameter], values: Iterator[Tensor]) -> dict[
     """The sum of the gradients of some values with respect to each weight."""
     total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     for value in values:
-        for name, gradient in zip(total, torch.autograd.grad(value, list(weights.values()))):
+        gradients = torch.autograd.grad(value, list(weights.values()), materialize_grads=True)
+        for name, gradient in zip(total, gradients):
             total[name] += gradient
     return total
 
@@ -85,16 +87,15 @@ def _summed(weights: dict[str, nn.Parameter], values: Iterator[Tensor]) -> dict[
 def weighted_losses(statistics: Statistics, temperature: float) -> Iterator[Tensor]:
     """The loss of each batch, its outputs divided by a temperature, times its share of the samples, with a graph.
 
-    Raises UserError without a loss or targets.
+    A loss that the net computes itself is taken as it is. Raises UserError without a loss or
+    targets.
     """
-    if statistics.loss is None:
-        raise UserError("this method uses gradients: it needs loss=..., a function of outputs and targets")
-    count = sum(len(split_batch(batch)[1]) if split_batch(batch)[1] is not None else 0 for batch in statistics.batches)
-    for batch in statistics.batches:
-        inputs, targets = moved(split_batch(batch), device_of(statistics.net))
-        if targets is None:
-            raise UserError("this method uses gradients: batches must be (inputs, targets)")
-        yield statistics.loss(call(statistics.net, inputs) / temperature, targets) * (len(targets) / count)
+    count = sum(batch_length(inputs) for inputs, _ in statistics.batches)
+    for inputs, targets in statistics.batches:
+        outputs = run(statistics.net, (inputs, targets))
+        targets = moved(targets, device_of(statistics.net))
+        loss = batch_loss(statistics.loss, outputs, targets, temperature)
+        yield loss * (batch_length(inputs) / count)
 
 
 @contextlib.contextmanager

@@ -7,12 +7,14 @@ filters x K x patches is ever built.
 """
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from experiment.batches import as_batches
+from experiment.checks import one_of, usable_net
 from experiment.errors import UserError
 from experiment.layers import PrunableLayer, find_layers, require_layers, watch
 from experiment.products import Product
@@ -28,17 +30,25 @@ def sensitivities(net: nn.Module, batches: Iterable[Any], reduction: Reduction =
 
     Args:
         net: any module; it is run in eval mode and left as it was.
-        batches: the sample S, as `(inputs, targets)` or inputs alone; inputs may be a dict or tuple.
+        batches: the sample S, a list, DataLoader or other iterable of `(inputs, targets)`, of
+            dicts of keyword arguments, or of inputs alone; `experiment.batches` says what exactly.
         reduction: over the patches of a sample, `"mean"` (deterministic SiPP) or `"max"` (SiPPRand, SiPPHybrid,
             certificates); over samples, always the maximum. For linear layers the two agree.
 
     Returns:
         For each layer's qualified name a float32 tensor of its weight's shape. Layers that never ran are absent,
         and named in a warning.
+
+    Raises:
+        UserError: for whatever cannot be used, in one sentence that says what would be right.
+
+    Example:
+        >>> scores = experiment.sensitivities(net, loader, reduction="max")
+        >>> scores["conv1"].shape == net.conv1.weight.shape
+        True
     """
-    batches = list(batches)
-    if not batches:
-        raise UserError("batches is empty: sensitivities need at least one batch of samples")
+    reduction = one_of("reduction", reduction, get_args(Reduction))
+    batches = list(as_batches(usable_net(net), batches))
     layers = require_layers(find_layers(net, batches)).prunable
     measured = measure(net, layers, batches, (reduction,))[reduction]
     return {name: layer.oriented(measured[name]) for name, layer in layers.items()}

@@ -5,16 +5,32 @@ from typing import Any
 
 from torch import nn
 
+from experiment.batches import as_batch
+from experiment.checks import positive, usable_net
 from experiment.layers import find_layers, require_layers
 
 C = 3  # the constant of SiPP's assumption on the distribution of relative contributions
 
 
 def sample_size(net: nn.Module, batch: Any, delta: float = 1e-16) -> int:
-    """|S| = ceil(C ln(8 eta eta_star / delta)) (arXiv:1910.05422, Section 4, with C = 3).
+    """The number of samples |S| = ceil(C ln(8 eta eta_star / delta)).
 
-    eta is the sum and eta_star the maximum over prunable layers of a layer's outputs per sample; `batch` is
-    run once to find them. At least 1, however large delta is.
+    This is arXiv:1910.05422, Section 4, with C = 3. eta is the sum and eta_star the maximum over
+    prunable layers of a layer's outputs per sample. At least 1, however large delta is.
+
+    Args:
+        net: any module.
+        batch: one batch, as `experiment.prune` takes them; it is run once to count outputs.
+        delta: failure probability of the certificates, above 0.
+
+    Raises:
+        UserError: for whatever cannot be used, in one sentence that says what would be right.
+
+    Example:
+        >>> experiment.sample_size(net, torch.zeros(1, 3, 32, 32))
+        183
     """
-    outputs = [layer.num_outputs for layer in require_layers(find_layers(net, [batch])).prunable.values()]
+    delta = positive("delta", delta)
+    found = require_layers(find_layers(usable_net(net), [as_batch(net, batch)]))
+    outputs = [layer.num_outputs for layer in found.prunable.values()]
     return max(1, math.ceil(C * (math.log(8 * sum(outputs) * max(outputs)) - math.log(delta))))
