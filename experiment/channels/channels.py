@@ -12,7 +12,7 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from experiment.masks import Masks, prunable_layers
+from experiment.masks import Masks
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ class Channels:
 
     def weight_masks(self, net: nn.Module, layers: list[str], kept: numpy.ndarray) -> dict[str, Tensor]:
         """By layer, which weights belong to kept channels [channels] only."""
-        modules, result = prunable_layers(net), {}
+        result = {}
         for name in layers:
-            weight = modules[name].weight
+            weight = net.get_submodule(name).weight
             rows = spread(kept, self.rows.get(name), len(weight), True)
             columns = spread(kept, self.columns.get(name), weight.shape[1], True)
             shape = (len(weight), weight.shape[1], *[1] * (weight.dim() - 2))

@@ -3,7 +3,6 @@
 import numpy
 
 from experiment.channels.channels import Channels
-from experiment.masks import prunable_layers
 from experiment.methods.filter_method import FilterMethod, Ranking, uniform_priority
 from experiment.registry import METHODS
 from experiment.seeding import Stream
@@ -35,8 +34,9 @@ class SoftNet(FilterMethod):
 def norms(statistics: Statistics, power: int) -> numpy.ndarray:
     """The sum of |w|^power [channels] over the weights that produce each channel: ordered as their norms."""
     channels: Channels = statistics.channels
-    layers, result = prunable_layers(statistics.net), numpy.zeros(channels.number)
+    result = numpy.zeros(channels.number)
     for name, channel in channels.rows.items():
-        by_row = layers[name].weight.detach().flatten(1).double().abs().pow(power).sum(1).cpu().numpy()
+        weight = statistics.net.get_submodule(name).weight.detach()
+        by_row = weight.flatten(1).double().abs().pow(power).sum(1).cpu().numpy()
         numpy.add.at(result, channel[channel >= 0], by_row[channel >= 0])
     return result

@@ -13,7 +13,6 @@ import numpy
 from experiment.allocation.sampling import counts, draws_needed, first_appearances
 from experiment.allocation.units import Layer, Units
 from experiment.channels.channels import Channels
-from experiment.masks import prunable_layers
 from experiment.methods.filter_method import FilterMethod, Ranking
 from experiment.registry import METHODS
 from experiment.seeding import Stream
@@ -110,13 +109,13 @@ def channel_units(statistics: Statistics, alive: numpy.ndarray) -> Units:
 
 def _groups(channels: Channels, statistics: Statistics) -> list[Layer]:
     """What enters alpha: of the layers that read a group, the largest number of patches and of kernel positions."""
-    layers = prunable_layers(statistics.net)
     patches, kernel_size = numpy.ones(len(channels.sizes), dtype=int), numpy.ones(len(channels.sizes), dtype=int)
     for name, channel in channels.columns.items():
         groups = numpy.unique(channels.group[channel[channel >= 0]])
         if name in statistics.patches:
+            positions = math.prod(statistics.net.get_submodule(name).weight.shape[2:])
             patches[groups] = numpy.maximum(patches[groups], statistics.patches[name])
-            kernel_size[groups] = numpy.maximum(kernel_size[groups], math.prod(layers[name].weight.shape[2:]))
+            kernel_size[groups] = numpy.maximum(kernel_size[groups], positions)
     return [Layer(1, int(size), int(p), int(k)) for size, p, k in zip(channels.sizes, patches, kernel_size)]
 
 

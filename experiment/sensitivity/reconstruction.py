@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from experiment.channels.channels import Channels
-from experiment.masks import prunable_layers
 from experiment.nets import call, device_of, evaluating, moved, split_batch, watching_inputs
 from experiment.seeding import Stream
 from experiment.sensitivity.points import tiles
@@ -28,12 +27,11 @@ def gram_matrices(net: nn.Module, batches: Iterable[Any], channels: Channels, po
     Where several layers read a group, their relative errors are added. At each layer `points_per_sample` points of
     each sample, drawn from `stream`, are looked at.
     """
-    layers = prunable_layers(net)
     points = sampled_points(net, batches, list(channels.columns), points_per_sample, stream)
     result = [numpy.zeros((size, size)) for size in channels.sizes]
     for name, columns in points.items():
         channel = channels.columns[name]
-        gram, energy = _gram(layers[name].weight.detach().float(), columns, channel)
+        gram, energy = _gram(net.get_submodule(name).weight.detach().float(), columns, channel)
         present = numpy.unique(channel[channel >= 0])
         for group in numpy.unique(channels.group[present]):
             where = channels.group[present] == group
@@ -46,7 +44,7 @@ def gram_matrices(net: nn.Module, batches: Iterable[Any], channels: Channels, po
 def sampled_points(net: nn.Module, batches: Iterable[Any], names: list[str], per_sample: int,
                    stream: Stream) -> dict[str, Tensor]:
     """By layer (without groups), points [K, points] of the net's activations: up to `per_sample` of each sample."""
-    modules = prunable_layers(net)
+    modules = {name: net.get_submodule(name) for name in names}
     chosen: dict[str, list[Tensor]] = {name: [] for name in names}
     generators = {name: stream.child(name).generator() for name in names}
 
@@ -59,7 +57,7 @@ def sampled_points(net: nn.Module, batches: Iterable[Any], names: list[str], per
         for chunk in tiles(layer, inputs):
             chosen[name].extend(_some(tile[:, 0], per_sample, generators[name]) for tile in chunk)
 
-    with watching_inputs({name: modules[name] for name in names}, keep_some), evaluating(net):
+    with watching_inputs(modules, keep_some), evaluating(net):
         for batch in batches:
             call(net, moved(split_batch(batch)[0], device_of(net)))
     return {name: torch.cat(pieces, 1) for name, pieces in chosen.items() if pieces}

@@ -1,0 +1,53 @@
+"""How far a net can be pruned by whole filters."""
+
+from dataclasses import dataclass
+
+import numpy
+from torch import nn
+
+from experiment.channels.channels import Channels
+from experiment.masks import Masks
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Numbers of parameters that are not masked away."""
+
+    removable: int  # those that belong to a channel that can be removed
+    least: int  # those that stay when only one channel of each group does, the smallest
+
+
+def extent(channels: Channels, net: nn.Module, masks: Masks) -> Extent:
+    """What methods that remove filters can remove of a net with these masks (of all its parameters), and must leave."""
+    alive = channels.alive({layer: masks[_weight_name(layer)] for layer in (*channels.rows, *channels.columns)})
+    smallest, sizes = numpy.zeros(channels.number, dtype=bool), _sizes(channels, masks)
+    for part in channels.groups:
+        if alive[part].any():
+            smallest[part.start + numpy.argmin(numpy.where(alive[part], sizes[part], numpy.inf))] = True
+    none = numpy.zeros(channels.number, dtype=bool)
+    return Extent(sum(int(mask.sum()) for mask in masks.values()) - _left(channels, net, masks, none),
+                  _left(channels, net, masks, smallest))
+
+
+def _weight_name(layer: str) -> str:
+    return f"{layer}.weight" if layer else "weight"
+
+
+def _left(channels: Channels, net: nn.Module, masks: Masks, kept: numpy.ndarray) -> int:
+    """How many parameters stay with the channels that are kept [channels]."""
+    weights = channels.weight_masks(net, list({**channels.rows, **channels.columns}), kept)
+    left = masks | channels.vector_masks(masks, kept)
+    left |= {_weight_name(layer): mask & masks[_weight_name(layer)] for layer, mask in weights.items()}
+    return sum(int(mask.sum()) for mask in left.values())
+
+
+def _sizes(channels: Channels, masks: Masks) -> numpy.ndarray:
+    """How many parameters belong to each channel [channels]."""
+    sizes = numpy.zeros(channels.number)
+    of_rows = {_weight_name(layer): channel for layer, channel in channels.rows.items()}
+    of_columns = {_weight_name(layer): channel for layer, channel in channels.columns.items()}
+    for dim, part in ((0, of_rows), (0, channels.vectors), (1, of_columns)):
+        for name, channel in part.items():
+            counts = masks[name].movedim(dim, 0).reshape(len(channel), -1).sum(1).cpu().numpy()
+            numpy.add.at(sizes, channel[channel >= 0], counts[channel >= 0])
+    return sizes
