@@ -6,7 +6,7 @@ import numpy
 from torch import nn
 
 from experiment.channels.channels import Channels
-from experiment.masks import Masks
+from experiment.masks import Masks, size
 
 
 @dataclass(frozen=True)
@@ -18,15 +18,20 @@ class Extent:
 
 
 def extent(channels: Channels, net: nn.Module, masks: Masks) -> Extent:
-    """What methods that remove filters can remove of a net with these masks (of all its parameters), and must leave."""
-    alive = channels.alive({layer: masks[_weight_name(layer)] for layer in (*channels.rows, *channels.columns)})
+    """What methods that remove filters can remove of a net, and what they must leave.
+
+    `masks` are those of all its parameters.
+    """
+    alive = channels.alive({layer: masks[_weight_name(layer)]
+                            for layer in (*channels.rows, *channels.columns)})
     smallest, sizes = numpy.zeros(channels.number, dtype=bool), _sizes(channels, masks)
     for part in channels.groups:
         if alive[part].any():
-            smallest[part.start + numpy.argmin(numpy.where(alive[part], sizes[part], numpy.inf))] = True
+            own = numpy.where(alive[part], sizes[part], numpy.inf)
+            smallest[part.start + numpy.argmin(own)] = True
     none = numpy.zeros(channels.number, dtype=bool)
-    return Extent(sum(int(mask.sum()) for mask in masks.values()) - _left(channels, net, masks, none),
-                  _left(channels, net, masks, smallest))
+    removable = size(masks) - _left(channels, net, masks, none)
+    return Extent(removable, _left(channels, net, masks, smallest))
 
 
 def _weight_name(layer: str) -> str:
@@ -37,8 +42,9 @@ def _left(channels: Channels, net: nn.Module, masks: Masks, kept: numpy.ndarray)
     """How many parameters stay with the channels that are kept [channels]."""
     weights = channels.weight_masks(net, list({**channels.rows, **channels.columns}), kept)
     left = masks | channels.vector_masks(masks, kept)
-    left |= {_weight_name(layer): mask & masks[_weight_name(layer)] for layer, mask in weights.items()}
-    return sum(int(mask.sum()) for mask in left.values())
+    left |= {name: mask & masks[name] for name, mask in
+             ((_weight_name(layer), mask) for layer, mask in weights.items())}
+    return size(left)
 
 
 def _sizes(channels: Channels, masks: Masks) -> numpy.ndarray:

@@ -1,8 +1,8 @@
 """Following channels through whatever a net computes between its layers, operation by operation.
 
-Every activation has labels, of its shape. Operations that move numbers about move their labels in the same way, those
-that work number by number join what meets, means and pooling keep what is alike. All others, attention for instance,
-may mix what they get: its channels must stay.
+Every activation has labels, of its shape. Operations that move numbers about move their labels in
+the same way, those that work number by number join what meets, means and pooling keep what is
+alike. All others, attention for instance, may mix what they get: its channels must stay.
 """
 
 from typing import Any
@@ -16,20 +16,26 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from experiment.channels.labels import CONSTANT, FIXED, Labels, own_copy
 
 RESHAPING = {"view", "_unsafe_view", "_reshape_alias"}
-MOVING = {"cat", "stack", "index", "index_select", "roll", "flip", "repeat", "pixel_shuffle", "pixel_unshuffle"}
-BY_NUMBER = {"hardswish", "hardswish_", "_to_copy", "_prelu_kernel", "log_sigmoid_forward"}  # not tagged so by torch
+MOVING = {"cat", "stack", "index", "index_select", "roll", "flip", "repeat", "pixel_shuffle",
+          "pixel_unshuffle"}
+# number by number, but not tagged so by torch:
+POINTWISE = {"hardswish", "hardswish_", "_to_copy", "_prelu_kernel", "log_sigmoid_forward"}
 OVERWRITING = {"copy_", "fill_", "zero_"}
-UNRELATED = {"as_strided", "view_as_real", "view_as_complex"}  # views whose labels are not the view of the labels
-REDUCING = {"mean", "sum", "amax", "amin", "max", "min", "var", "std", "var_mean", "_softmax", "_log_softmax",
-            "cumsum", "linalg_vector_norm"}  # along the dimensions `dim`
+# views whose labels are not the same view of the labels:
+UNRELATED = {"as_strided", "view_as_real", "view_as_complex"}
+# along the dimensions `dim`:
+REDUCING = {"mean", "sum", "amax", "amin", "max", "min", "var", "std", "var_mean", "_softmax",
+            "_log_softmax", "cumsum", "linalg_vector_norm"}
+# and what else mixes the positions of each channel, with their number of dimensions:
 POOLING = {f"{name}{dims}d{more}": dims for dims in (1, 2, 3) for name, more in (
-    ("avg_pool", ""), ("adaptive_avg_pool", ""), ("_adaptive_avg_pool", ""), ("max_pool", "_with_indices"),
-    ("adaptive_max_pool", ""), ("reflection_pad", ""), ("replication_pad", ""), ("upsample_nearest", ""),
-    ("upsample_bilinear", ""), ("upsample_bicubic", ""))}  # and what else mixes the positions of each channel
+    ("avg_pool", ""), ("adaptive_avg_pool", ""), ("_adaptive_avg_pool", ""),
+    ("max_pool", "_with_indices"), ("adaptive_max_pool", ""), ("reflection_pad", ""),
+    ("replication_pad", ""), ("upsample_nearest", ""), ("upsample_bilinear", ""),
+    ("upsample_bicubic", ""))}
 
 
 class Following(TorchDispatchMode):
-    """While the block runs, labels are kept for the tensors that operations yield; see `of` and `label`.
+    """While the block runs, the tensors that operations yield get labels; see `of` and `label`.
 
     `elsewhere` collects the parameters that some operation uses outside of `aside`.
     """
@@ -58,7 +64,7 @@ class Following(TorchDispatchMode):
         return torch.tensor(CONSTANT).expand(tensor.shape) if labels is None else labels
 
     def label(self, tensor: Tensor, labels: Tensor) -> None:
-        """These are the labels of a tensor, in memory of its own: they change when it is written to."""
+        """The labels of a tensor, in memory of its own: they change when it is written to."""
         self._of[tensor] = own_copy(labels).expand(tensor.shape)
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
@@ -75,13 +81,15 @@ class Following(TorchDispatchMode):
         return self._parameters.get(tensor.untyped_storage().data_ptr(), [])
 
     def _follow(self, function: Any, args: tuple, kwargs: dict, outputs: list[Tensor]) -> None:
+        """Give the outputs of an operation their labels."""
         operands, name = _tensors((args, kwargs)), function.overloadpacket.__name__
         for operand in operands:
             self.elsewhere.update(self._names(operand))
         if name.endswith("_like") or name.startswith("new_"):
             return  # only the shape is used
         if function.is_view and name not in UNRELATED and self.of(args[0]) is None:
-            self.label(args[0], torch.full(args[0].shape, CONSTANT))  # what is written to the view counts for it
+            # what will be written to the view counts for it
+            self.label(args[0], torch.full(args[0].shape, CONSTANT))
         if all(self.of(operand) is None for operand in operands):
             return
         found = self._labels_after(function, name, args, kwargs, outputs)
@@ -89,7 +97,8 @@ class Following(TorchDispatchMode):
                                 for part, output in zip(found, outputs)):
             found = self._unknown(operands, outputs)
         for output, part in zip(outputs, found):
-            self._keep(output, part, function.is_view, any(output is operand for operand in operands))
+            in_place = any(output is operand for operand in operands)
+            self._keep(output, part, function.is_view, in_place)
 
     def _keep(self, output: Tensor, labels: Tensor, is_view: bool, in_place: bool) -> None:
         if is_view:
@@ -112,21 +121,21 @@ class Following(TorchDispatchMode):
             return self._moved(function, args, kwargs)
         if name == "constant_pad_nd":
             return [function(self.of_all(args[0]), args[1], CONSTANT)]
-        if torch.Tag.pointwise in function.tags or name in BY_NUMBER:
+        if torch.Tag.pointwise in function.tags or name in POINTWISE:
             return self._joined(_tensors((args, kwargs))) * len(outputs)
         if name in REDUCING:
             return self._reduced(function, args, kwargs, outputs)
         if name in POOLING:
             labels = self.of_all(args[0])
-            single = self.labels.single(labels, list(range(labels.dim() - POOLING[name], labels.dim())))
-            return [single] * len(outputs)
+            positions = list(range(labels.dim() - POOLING[name], labels.dim()))
+            return [self.labels.single(labels, positions)] * len(outputs)
         return None
 
     def _moved(self, function: Any, args: tuple, kwargs: dict) -> list[Tensor] | None:
-        """What the operation does with the first argument, done with its labels; the other arguments say where."""
+        """The operation done with the labels of the first argument; the others say where."""
         if any(self.of(where) is not None for where in _tensors((args[1:], kwargs))):
             return None
-        where, options = tree_map_only(Tensor, lambda tensor: tensor.cpu(), (args[1:], kwargs))
+        where, options = tree_map_only(Tensor, Tensor.cpu, (args[1:], kwargs))
         return _tensors(function(tree_map_only(Tensor, self.of_all, args[0]), *where, **options))
 
     def _joined(self, operands: list[Tensor]) -> list[Tensor]:
@@ -135,16 +144,19 @@ class Following(TorchDispatchMode):
             labels = self.labels.join(labels, self.of_all(operand))
         return [labels]
 
-    def _reduced(self, function: Any, args: tuple, kwargs: dict, outputs: list[Tensor]) -> list[Tensor] | None:
-        named = dict(zip((argument.name for argument in function._schema.arguments), args)) | kwargs
+    def _reduced(self, function: Any, args: tuple, kwargs: dict,
+                 outputs: list[Tensor]) -> list[Tensor] | None:
+        """What is left along the dimensions `dim`, or, without any, of everything."""
+        named = dict(zip((one.name for one in function._schema.arguments), args)) | kwargs
         if len(_tensors(named)) > 1:
             return None  # the maximum of two tensors, for instance
         labels, dims = self.of_all(args[0]), named.get("dim")
         every = dims is None or dims == []
-        dims = list(range(labels.dim())) if every else [dims] if isinstance(dims, int) else dims
+        dims = range(labels.dim()) if every else [dims] if isinstance(dims, int) else dims
         dims = sorted(dim % labels.dim() for dim in dims)
         single = self.labels.single(labels, dims)
-        return [single if output.dim() == labels.dim() else single.squeeze(dims) for output in outputs]
+        return [single if output.dim() == labels.dim() else single.squeeze(dims)
+                for output in outputs]
 
     def _unknown(self, operands: list[Tensor], outputs: list[Tensor]) -> list[Tensor]:
         """Everything that goes into the operation must stay, and what comes out of it."""
@@ -153,7 +165,8 @@ class Following(TorchDispatchMode):
             labels = self.of_all(operand)
             self.labels.fix(labels)
             some = some or bool((labels >= 0).any())
-        return [torch.tensor(FIXED if some else CONSTANT).expand(output.shape) for output in outputs]
+        label = torch.tensor(FIXED if some else CONSTANT)
+        return [label.expand(output.shape) for output in outputs]
 
 
 def _tensors(value: Any) -> list[Tensor]:
@@ -161,5 +174,6 @@ def _tensors(value: Any) -> list[Tensor]:
 
 
 def _fits(labels: Tensor, output: Tensor) -> bool:
-    """Whether labels can be those of an output: of its shape, or of length 1 where they repeat themselves."""
-    return labels.dim() == output.dim() and all(one in (1, other) for one, other in zip(labels.shape, output.shape))
+    """Whether labels can be those of an output: of its shape, or 1 where they repeat themselves."""
+    return labels.dim() == output.dim() and all(
+        one in (1, other) for one, other in zip(labels.shape, output.shape))

@@ -19,8 +19,8 @@ class Influence:
 
     def __init__(self, net: nn.Module, inputs: Any):
         self.net = copy.deepcopy(net).cpu().double()
-        self.inputs = map_tensors(lambda tensor: tensor.cpu().double() if tensor.is_floating_point() else tensor.cpu(),
-                                  inputs)
+        self.inputs = map_tensors(lambda tensor: tensor.cpu().double() if tensor.is_floating_point()
+                                  else tensor.cpu(), inputs)
 
     @torch.no_grad()
     def leaking(self, channels: Channels) -> bool:
@@ -40,7 +40,7 @@ class Influence:
             before = self._outputs()
             if not all(output.isfinite().all() for output in before):
                 raise UserError("the net's output on the sample is not finite")
-            for tensor, channel in makers:  # double what makes the hidden channels, and add a little
+            for tensor, channel in makers:  # double what makes them, and add a little
                 chosen = _chosen(hidden, channel, tensor, 0)
                 tensor.mul_(1 + chosen).add_(0.1 * chosen)
             after = self._outputs()
@@ -72,7 +72,7 @@ def _makers(net: nn.Module, channels: Channels) -> list[tuple[Tensor, numpy.ndar
 
 
 def _chosen(hidden: numpy.ndarray, channel: numpy.ndarray, tensor: Tensor, dim: int) -> Tensor:
-    """1 where a row or column of the tensor belongs to a hidden channel, else 0; broadcast along `dim`."""
+    """1 where a row or column, along `dim`, belongs to a hidden channel, else 0; broadcast."""
     shape = [1] * tensor.dim()
     shape[dim] = len(channel)
     return torch.from_numpy(spread(hidden, channel, len(channel), False)).to(tensor).reshape(shape)

@@ -1,4 +1,7 @@
-"""Labels of the numbers in an activation: to which channel each belongs. Joined labels stand for one channel."""
+"""Labels of the numbers in an activation: to which channel each belongs.
+
+Joined labels stand for one channel.
+"""
 
 import torch
 from torch import Tensor
@@ -35,7 +38,7 @@ class Labels:
         self.join(labels, torch.tensor(FIXED))
 
     def join(self, one: Tensor, other: Tensor) -> Tensor:
-        """Number by number one channel, except with constants; shapes are broadcast. Returns the labels of both."""
+        """Number by number one channel, but for constants; returns the labels of both, broadcast."""
         one, other = torch.broadcast_tensors(one, other)
         small, little = _shrunk(one, other)
         both = (small >= 0) & (little >= 0) & (small != little)
@@ -52,7 +55,7 @@ class Labels:
         return first.expand(len(labels))
 
     def single(self, labels: Tensor, dims: list[int]) -> Tensor:
-        """The labels at length 1 along some dimensions; where several meet there, they are fixed."""
+        """The labels, of length 1 along some dimensions; several that meet there are fixed."""
         shape = [1 if dim in dims else size for dim, size in enumerate(labels.shape)]
         small = _shrunk(labels)[0]
         for dim in dims:
@@ -65,8 +68,9 @@ class Labels:
         return small.expand(shape)
 
     def write(self, target: Tensor, labels: Tensor) -> None:
-        """Overwrite labels in place, in all views of the same; where that cannot be told, both are fixed."""
-        repeated = [dim for dim in range(target.dim()) if target.stride(dim) == 0 and target.shape[dim] > 1]
+        """Overwrite labels in all views of the same; where that cannot be told, both are fixed."""
+        repeated = [dim for dim in range(target.dim())
+                    if target.stride(dim) == 0 and target.shape[dim] > 1]
         labels = labels.expand(target.shape)
         if not all(_alike(labels, dim) for dim in repeated):
             self.fix(labels)
