@@ -10,11 +10,9 @@ from experiment.layers import PrunableLayer
 from experiment.masks import Masks
 from experiment.nets import (
     batch_length,
-    call,
-    device_of,
     evaluating,
     map_tensors,
-    moved,
+    run,
     split_batch,
     tensors,
 )
@@ -49,7 +47,7 @@ def has_constant_output(net: nn.Module, batches: Iterable[Any]) -> bool:
     first: list[Tensor] | None = None
     with evaluating(net):
         for inputs in _several(batches):
-            outputs = [output.detach() for output in tensors(call(net, moved(inputs, device_of(net))))
+            outputs = [output for output in tensors(run(net, (inputs, None)))
                        if output.is_floating_point() and output.dim()]
             first = first or [output[:1] for output in outputs]
             if not all(map(_equal, outputs, first)):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from experiment.errors import UserError
-from experiment.nets import batch_length, call, device_of, evaluating, moved, split_batch
+from experiment.nets import batch_length, evaluating, run, split_batch
 from experiment.products import ObservedProducts, Product
 
 LINEAR_OR_CONVOLUTION = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -121,23 +121,22 @@ def watch(net: nn.Module, layers: dict[str, PrunableLayer], batches: Iterable[An
 
     with evaluating(net), torch.no_grad(), ObservedProducts(net, visit_layer):
         for batch in batches:
-            inputs = moved(split_batch(batch)[0], device_of(net))
-            length = batch_length(inputs)
-            call(net, inputs)
+            length = batch_length(split_batch(batch)[0])
+            run(net, batch)
 
 
 def _uses(net: nn.Module, batch: Any) -> dict[str, _Use]:
     """What a batch does with each parameter; of the two orientations of a weight the usual counts."""
-    inputs = moved(split_batch(batch)[0], device_of(net))
+    samples = batch_length(split_batch(batch)[0])
     uses: dict[tuple[str, bool], _Use] = {}
 
     def add(product: Product) -> None:
         key = product.parameter, product.transposed
-        uses.setdefault(key, _Use(product.transposed, product.convolution is None)) \
-            .add(product, batch_length(inputs))
+        use = uses.setdefault(key, _Use(product.transposed, product.convolution is None))
+        use.add(product, samples)
 
     with evaluating(net), torch.no_grad(), ObservedProducts(net, add):
-        call(net, inputs)
+        run(net, batch)
     return {name: use for (name, transposed), use in uses.items()
             if not transposed or (name, False) not in uses}
 

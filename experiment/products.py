@@ -50,7 +50,7 @@ class Product:
 
 
 class ObservedProducts(TorchDispatchMode):
-    """Within the block, call `visit(product)` before each product of an input with a parameter."""
+    """Within the block, call `visit(product)` after each product of an input with a parameter."""
 
     def __init__(self, net: nn.Module, visit: Callable[[Product], None]):
         super().__init__()
@@ -71,9 +71,10 @@ class ObservedProducts(TorchDispatchMode):
             with self:  # in inference mode operators arrive that consist of others
                 result = operator.decompose(*args, **kwargs)
             return operator(*args, **kwargs) if result is NotImplemented else result
+        result = operator(*args, **kwargs)  # first, so that torch itself complains of wrong inputs
         if product is not None:
             self.visit(product)
-        return operator(*args, **kwargs)
+        return result
 
     def _matrix_product(self, left: Tensor, right: Tensor) -> Product | None:
         """The product of one of two factors that is (a block of) a parameter with the other."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from experiment import masks as masking
 from experiment.calibration import calibrate
+from experiment.checks import valid_keep_ratio, whole_number
 from experiment.collapse import collapse_notes, empty_layers, has_constant_output
 from experiment.errors import UserError
 from experiment.layers import Layers
@@ -48,6 +49,13 @@ class Pruned:
     seconds: float  # including statistics of the sample that other methods share
     selection: Selection  # what the method decided, before dead parameters were dropped
     found: Layers  # the prunable layers, and what stays out
+    method: str  # its name
+
+    def __repr__(self) -> str:
+        total = sum(mask.numel() for mask in self.masks.values())
+        note = f"; {self.note}" if self.note else ""
+        return (f"Pruned({self.method} kept {self.keep_ratio:.2%} of {total:,} parameters "
+                f"(asked {self.keep_ratio_requested:.2%}), {len(self.found.prunable)} layers{note})")
 
     @property
     def note(self) -> str | None:
@@ -88,7 +96,7 @@ class Pruner:
                  loss: Callable | None = None, delta: float = 1e-16, min_kept_per_layer: int = 0):
         self.statistics = Statistics(net, batches, masks=masks, loss=loss, delta=delta)
         self.original_size = sum(mask.numel() for mask in self.statistics.masks.values())
-        self.min_kept_per_layer = min_kept_per_layer
+        self.min_kept_per_layer = whole_number("min_kept_per_layer", min_kept_per_layer, 0)
 
     def prune(self, method: Method, keep_ratio: float, stream: Stream) -> Pruned:
         """Prune to `keep_ratio` of the original parameters; random methods draw from `stream`."""
@@ -113,7 +121,7 @@ class Pruner:
         return Pruned(net, best.masks, keep_ratio, best.size / self.original_size, size_note,
                       empty_layers(statistics.layers, best.masks), constant,
                       statistics.constant_output if constant else False, evaluations, seconds,
-                      best.selection, statistics.found)
+                      best.selection, statistics.found, type(method).__name__)
 
     def _tolerance(self, target: int) -> float:
         """How far from the target the search may end: a share of what is kept, and of what is removed."""
@@ -191,8 +199,8 @@ def prune(net: nn.Module, batches: Iterable[Any], *, method: str | dict | Method
         min_kept_per_layer: so many weights that lead to the output stay in every layer.
 
     Returns:
-        A Pruned with the pruned copy `net`, its `masks`, the achieved `keep_ratio`, the `reason`
-        if that is not the one asked for, and the table `layers`.
+        A Pruned with the pruned copy `net`, its `masks`, the achieved `keep_ratio`, the `note`
+        if that is not the one asked for or the net no longer works, and the table `layers`.
 
     Raises:
         UserError: for whatever cannot be used, in one sentence that says what would be right.
@@ -203,7 +211,9 @@ def prune(net: nn.Module, batches: Iterable[Any], *, method: str | dict | Method
         Pruned(SiPP kept 20.00% of 272,474 parameters (asked 20.00%), 20 layers)
         >>> further = experiment.prune(pruned.net, loader, keep_ratio=0.1, masks=pruned.masks)
     """
-    pruner = Pruner(net, batches, masks=masks, loss=loss, delta=delta, min_kept_per_layer=min_kept_per_layer)
+    pruner = Pruner(net, batches, masks=masks, loss=loss, delta=delta,
+                    min_kept_per_layer=min_kept_per_layer)
+    seed = whole_number("seed", seed)
     pruned = pruner.prune(named_method(method), keep_ratio, Stream(seed).child("prune"))
     if pruned.empty_layers or (pruned.constant_output and not pruned.constant_before):
         warnings.warn(f"the pruned net is degenerate: {pruned.note}", stacklevel=2)

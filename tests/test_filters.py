@@ -1,5 +1,7 @@
 """Whole filters: which channels belong together, which go first, and that nothing of them is left."""
 
+import warnings
+
 import numpy
 import pytest
 import torch
@@ -99,9 +101,11 @@ def test_what_passes_groups_or_leaves_the_net_stays(small_net, images):
 @pytest.mark.parametrize(("net", "expected"), [
     (nn.Sequential(nn.Flatten(), nn.Linear(108, 4)), "no filter that could be removed"),
     (Net(lambda net, x: net.fc(net.a(x).softmax(1).mean((2, 3))), a=nn.Conv2d(3, 4, 1), fc=nn.Linear(4, 4)),
-     "none of which torch-pruning can tell"),
+     "is mixed with others"),
     (Net(lambda net, x: net.fc(functional.pixel_shuffle(net.a(x), 2).mean((2, 3))), a=nn.Conv2d(3, 8, 1),
-         fc=nn.Linear(2, 4)), "cannot trace it"),
+         fc=nn.Linear(2, 4)), "is mixed with others"),
+    (Net(lambda net, x: net.b(net.a(x) if hasattr(x, "missing") else x.missing), a=nn.Linear(6, 4), b=nn.Linear(4, 4)),
+     "failed .AttributeError"),
 ])
 def test_nets_whose_channels_cannot_be_followed(net, expected):
     with pytest.raises(experiment.UserError, match=expected):
@@ -207,6 +211,133 @@ def test_thinet_sums_over_kernel_positions():
                           for c in range(3)])
     expected = (single @ single.T).detach().double()
     assert gram == pytest.approx((expected / expected.sum()).numpy(), rel=1e-4)
+
+
+def shuffled(net, x):
+    """Halves of which one is convolved, shuffled as ShuffleNet does."""
+    left, right = functional.relu(net.a(x)).chunk(2, 1)
+    x = torch.cat([left, net.b(right)], 1)
+    return net.fc(pooled(x.unflatten(1, (2, 2)).transpose(1, 2).flatten(1, 2)))
+
+
+def written_in_place(net, x):
+    """The second half of the channels is added to in place, and the last one overwritten."""
+    x = net.a(x)
+    x[:, 2:].add_(net.b(x[:, :2]))
+    x[:, 3] = 0
+    return net.fc(pooled(torch.relu_(x)))
+
+
+def test_channels_through_a_shuffle():
+    net = Net(shuffled, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(2, 2, 1), fc=nn.Linear(4, 3))
+    channels = channels_of(net)
+    assert by_hand(channels.rows, a=[0, 1, 2, 3], b=[4, 5]) and by_hand(channels.columns, b=[2, 3], fc=[0, 4, 1, 5])
+
+
+def test_channels_through_writing_in_place():
+    """Row 2 of `a` meets row 0 of `b`; row 3 and row 1 met too, but then were overwritten by a constant."""
+    net = Net(written_in_place, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(2, 2, 1), fc=nn.Linear(4, 3))
+    channels = channels_of(net)
+    assert by_hand(channels.rows, a=[0, 1, 2, 3], b=[2, 3]) and by_hand(channels.columns, b=[0, 1], fc=[0, 1, 2, -1])
+
+
+def test_channels_through_pixel_shuffle_and_padding():
+    net = Net(lambda net, x: net.fc(pooled(net.b(functional.pad(functional.pixel_shuffle(net.a(x), 2),
+                                                                 (0, 0, 0, 0, 0, 1))))),
+              a=nn.Conv2d(3, 8, 1), b=nn.Conv2d(3, 2, 1), fc=nn.Linear(2, 4))
+    channels = channels_of(net)
+    assert by_hand(channels.rows, a=[0, 0, 0, 0, 1, 1, 1, 1], b=[2, 3]) and channels.columns["b"].tolist() == [0, 1, -1]
+
+
+def test_one_channel_read_by_many_columns():
+    net = Net(lambda net, x: net.fc(net.a(x)[:, 1:].expand(-1, 3)), a=nn.Linear(3, 2), fc=nn.Linear(3, 4))
+    assert by_hand(find_channels(net, torch.rand(2, 3)).columns, fc=[1, 1, 1])
+
+
+@pytest.mark.parametrize("compute", [
+    lambda net, x: net.c(functional.linear(torch.sigmoid(net.a(x)), net.b.weight)).sigmoid(),
+    lambda net, x: net.c(net.b(net.a(x))) + net.a.weight.sum() + net.b.weight.sum(),
+    lambda net, x: net.c(net.b(net.a(x) * (1 if net.a(x).sum() > 0 else 2))) * net.b(net.a(x)).sum(),
+    lambda net, x: net.c(net.b(net.a(x))) * float((net.a(x) * net.b(net.a(x))).detach().numpy().sum()),
+], ids=["weight used elsewhere", "weight in the output", "control flow", "influence that nobody sees"])
+def test_channels_with_another_influence_stay(compute):
+    net = Net(compute, a=nn.Linear(6, 8), b=nn.Linear(8, 8), c=nn.Linear(8, 3))
+    with pytest.raises(experiment.UserError, match="no filter that could be removed"):
+        find_channels(net, torch.rand(1, 6))
+
+
+def test_leaks_are_found_group_by_group():
+    """What one layer computes leaks through numpy; the others' channels stay removable."""
+    def compute(net, x):
+        return net.fc(net.d(net.c(net.b(net.a(x))))) + float(net.b(net.a(x)).detach().numpy().sum())
+
+    net = Net(compute, a=nn.Linear(6, 8), b=nn.Linear(8, 8), c=nn.Linear(8, 6), d=nn.Linear(6, 6), fc=nn.Linear(6, 2))
+    assert list(find_channels(net, torch.rand(1, 6)).rows) == ["a", "c", "d"]
+
+
+class Tokens(nn.Module):
+    """Integers in, a dict out."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.hidden, self.out = nn.Embedding(9, 6), nn.Linear(6, 8), nn.Linear(8, 3)
+        self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
+
+    def forward(self, tokens):
+        x = self.embedding(tokens)
+        x = x + self.attention(x, x, x)[0]
+        return {"logits": self.out(functional.gelu(self.hidden(x))).mean(1), "tokens": tokens}
+
+
+@pytest.mark.filterwarnings("ignore:layers that never ran")
+@pytest.mark.parametrize("method", FILTER_METHODS)
+def test_nets_of_tokens(method):
+    pruned = experiment.prune(Tokens(), [{"tokens": torch.randint(0, 9, (4, 5))}], method=method, keep_ratio=0.9)
+    assert pruned.keep_ratio == pytest.approx(0.9, abs=0.03)
+    assert not pruned.masks["hidden.weight"].all() and pruned.masks["attention.in_proj_weight"].all()
+
+
+def swin():
+    from torchvision.models import swin_transformer
+    return swin_transformer.SwinTransformer([4, 4], 16, [2, 2], [2, 4], [4, 4], num_classes=10)
+
+
+def shufflenet():
+    from torchvision.models import shufflenetv2
+    return shufflenetv2.ShuffleNetV2([1, 1, 1], [8, 16, 24, 32, 48], num_classes=10)
+
+
+@pytest.mark.filterwarnings("ignore:layers that never ran")
+@pytest.mark.parametrize("method", ["FT", "PFP", "ThiNet"])
+@pytest.mark.parametrize("build", [swin, shufflenet])
+def test_nets_of_torchvision(build, method):
+    pruned = experiment.prune(build(), [torch.rand(2, 3, 64, 64)], method=method, keep_ratio=0.7)
+    assert pruned.keep_ratio == pytest.approx(0.7, rel=0.02)
+
+
+def test_channels_of_a_convnext():
+    """The hidden ones of each block; the others pass LayerNorm."""
+    from torchvision.models import convnext
+    blocks = [convnext.CNBlockConfig(8, 16, 1), convnext.CNBlockConfig(16, None, 1)]
+    net = convnext.ConvNeXt(blocks, num_classes=10)
+    assert list(channels_of_size(net, 32).rows) == ["features.1.0.block.3", "features.3.0.block.3"]
+
+
+def channels_of_size(net: nn.Module, size: int) -> Channels:
+    return find_channels(net, torch.rand(1, 3, size, size))
+
+
+@pytest.mark.parametrize("method", ["FT", "PFP"])
+def test_how_far_filters_can_be_removed_is_said(method):
+    """conv 3 -> 4, grouped, conv 4 -> 5, classifier: only the 5 channels go, each with 4 + 1 + 2
+    parameters."""
+    net = Net(lambda net, x: net.fc(pooled(net.c(net.b(net.a(x))))), a=nn.Conv2d(3, 4, 1),
+              b=nn.Conv2d(4, 4, 1, groups=2), c=nn.Conv2d(4, 5, 1), fc=nn.Linear(5, 2))
+    total = sum(parameter.numel() for parameter in net.parameters())
+    with warnings.catch_warnings(action="ignore"):  # one filter may well be silent on a sample
+        pruned = experiment.prune(net, [torch.rand(2, 3, 6, 6)], method=method, keep_ratio=0.01)
+    assert pruned.keep_ratio == (total - 4 * 7) / total
+    assert f"{total - 4 * 7} of the {total} parameters stay" in pruned.note
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from experiment.channels.channels import Channels, spread
 from experiment.errors import UserError
@@ -14,40 +14,65 @@ from experiment.nets import call, evaluating, map_tensors, tensors
 TOLERANCE = 1e-6  # relative, in double precision
 
 
-@torch.no_grad()
-def leaking(net: nn.Module, channels: Channels, inputs: Any) -> bool:
-    """Whether the output changes when channels whose readers are masked compute something else.
+class Influence:
+    """A net in double precision, of which some channels are made to compute something else."""
 
-    Asked for a random half of the channels, and for the other half.
-    """
-    inputs = map_tensors(lambda tensor: tensor.cpu().double() if tensor.is_floating_point() else tensor.cpu(), inputs)
-    half = numpy.random.default_rng(0).random(channels.number) < 0.5
-    for hidden in (half, ~half):
-        changed = copy.deepcopy(net).cpu().double()
-        with evaluating(changed):
-            _mask_readers(changed, channels, hidden)
-            before = tensors(call(changed, inputs))
+    def __init__(self, net: nn.Module, inputs: Any):
+        self.net = copy.deepcopy(net).cpu().double()
+        self.inputs = map_tensors(lambda tensor: tensor.cpu().double() if tensor.is_floating_point()
+                                  else tensor.cpu(), inputs)
+
+    @torch.no_grad()
+    def leaking(self, channels: Channels) -> bool:
+        """Whether the output changes when channels whose readers are masked compute something else.
+
+        Asked for a random half of the channels, and for the other half.
+        """
+        half = numpy.random.default_rng(0).random(channels.number) < 0.5
+        return any(self._changes(channels, hidden) for hidden in (half, ~half))
+
+    def _changes(self, channels: Channels, hidden: numpy.ndarray) -> bool:
+        readers, makers = _readers(self.net, channels), _makers(self.net, channels)
+        saved = {id(tensor): (tensor, tensor.clone()) for tensor, _ in readers + makers}
+        try:
+            for weight, channel in readers:
+                weight.mul_(1 - _chosen(hidden, channel, weight, 1))
+            before = self._outputs()
             if not all(output.isfinite().all() for output in before):
                 raise UserError("the net's output on the sample is not finite")
-            _change(changed, channels, hidden)
-            after = tensors(call(changed, inputs))
-        if not all(torch.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE * float(one.abs().max()))
-                   for one, other in zip(before, after) if one.numel()):
-            return True
-    return False
+            for tensor, channel in makers:  # double what makes them, and add a little
+                chosen = _chosen(hidden, channel, tensor, 0)
+                tensor.mul_(1 + chosen).add_(0.1 * chosen)
+            after = self._outputs()
+        finally:
+            for tensor, original in saved.values():
+                tensor.copy_(original)
+        return len(before) != len(after) or not all(map(_equal, before, after))
+
+    def _outputs(self) -> list[Tensor]:
+        with evaluating(self.net):
+            return [output.double() for output in tensors(call(self.net, self.inputs))]
 
 
-def _mask_readers(net: nn.Module, channels: Channels, hidden: numpy.ndarray) -> None:
-    for name, channel in channels.columns.items():
-        weight = net.get_submodule(name).weight
-        where = torch.from_numpy(spread(hidden, channel, len(channel), False))
-        weight[:, where.to(weight.device)] = 0
+def _equal(one: Tensor, other: Tensor) -> bool:
+    if one.shape != other.shape or not one.numel():
+        return one.shape == other.shape
+    return torch.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE * float(one.abs().max()))
 
 
-def _change(net: nn.Module, channels: Channels, hidden: numpy.ndarray) -> None:
-    """Double what makes the hidden channels, and add a little."""
-    parameters = dict(net.named_parameters())
-    for tensor, channel in [*((net.get_submodule(name).weight, channel) for name, channel in channels.rows.items()),
-                            *((parameters[name], channel) for name, channel in channels.vectors.items())]:
-        where = torch.from_numpy(spread(hidden, channel, len(channel), False)).to(tensor.device)
-        tensor[where] = 2 * tensor[where] + 0.1
+def _readers(net: nn.Module, channels: Channels) -> list[tuple[Tensor, numpy.ndarray]]:
+    """The weights that read channels, with the channel of each column."""
+    return [(net.get_submodule(name).weight, channel) for name, channel in channels.columns.items()]
+
+
+def _makers(net: nn.Module, channels: Channels) -> list[tuple[Tensor, numpy.ndarray]]:
+    """The parameters that make channels, with the channel of each row or entry."""
+    return [*((net.get_submodule(name).weight, channel) for name, channel in channels.rows.items()),
+            *((net.get_parameter(name), channel) for name, channel in channels.vectors.items())]
+
+
+def _chosen(hidden: numpy.ndarray, channel: numpy.ndarray, tensor: Tensor, dim: int) -> Tensor:
+    """1 where a row or column, along `dim`, belongs to a hidden channel, else 0; broadcast."""
+    shape = [1] * tensor.dim()
+    shape[dim] = len(channel)
+    return torch.from_numpy(spread(hidden, channel, len(channel), False)).to(tensor).reshape(shape)
