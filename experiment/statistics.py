@@ -57,6 +57,12 @@ class Statistics:
         return {name: 1 if isinstance(layer, nn.Linear) else round(outputs[name] / layer.out_channels)
                 for name, layer in prunable_layers(self.net).items() if name in outputs}
 
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The weight [outputs, inputs of a group, *kernel] of each of `layers`, without a graph."""
+        layers = prunable_layers(self.net)
+        return {name: layers[name].weight.detach() for name in self.layers}
+
     @cached_property
     def flat(self) -> FlatWeights:
         return FlatWeights.of(self.net, self.layers)

@@ -2,7 +2,6 @@
 
 from torch import Tensor
 
-from experiment.masks import prunable_layers
 from experiment.methods.method import ScoreMethod
 from experiment.registry import METHODS
 from experiment.seeding import Stream
@@ -11,16 +10,22 @@ from experiment.statistics import Statistics
 
 @METHODS.register
 class WT(ScoreMethod):
-    """Keep the weights of largest magnitude over the whole network (Han et al. 2015, Renda et al. 2020)."""
+    """Keep the weights of largest magnitude over the whole network.
+
+    Departures: Han et al. 2015 have a threshold for each layer, a multiple of its weights' standard
+    deviation; one for all layers, as in Renda et al. 2020, says nothing of how to retrain.
+    """
 
     def scores(self, statistics: Statistics, stream: Stream) -> dict[str, Tensor]:
-        layers = prunable_layers(statistics.net)
-        return {name: layers[name].weight.detach().abs() for name in statistics.layers}
+        return {name: weight.abs() for name, weight in statistics.weights.items()}
 
 
 @METHODS.register
 class WTLayer(WT):
-    """Keep the weights of largest magnitude of each layer, the same share of every layer."""
+    """Keep the weights of largest magnitude of each layer, the same share of every layer.
+
+    Departures: the thresholds of Han et al. 2015 leave each layer another share.
+    """
 
     def __init__(self):
         super().__init__(allocation="uniform")

@@ -13,7 +13,6 @@ import numpy
 from experiment.allocation.sampling import counts, draws_needed, first_appearances
 from experiment.allocation.units import Layer, Units
 from experiment.channels.channels import Channels
-from experiment.masks import prunable_layers
 from experiment.methods.filter_method import FilterMethod, Ranking
 from experiment.registry import METHODS
 from experiment.seeding import Stream
@@ -22,7 +21,13 @@ from experiment.statistics import Statistics
 
 
 class ProvableFilterPruning(FilterMethod):
-    """The variants differ in the number of draws with which a channel first is kept."""
+    """The variants differ in the number of draws with which a channel first is kept.
+
+    Where all depart from the paper: channels that layers add or share are one, its sensitivity the
+    largest over all layers that read it, and alpha the largest of theirs; alpha's constants are
+    those that the authors' code has for weights; the best channel of each group always stays;
+    outputs of linear layers are channels too.
+    """
 
     def rank(self, statistics: Statistics, alive: numpy.ndarray, stream: Stream) -> Ranking:
         units = channel_units(statistics, alive)
@@ -35,7 +40,10 @@ class ProvableFilterPruning(FilterMethod):
 
 @METHODS.register
 class PFP(ProvableFilterPruning):
-    """Keep the most sensitive channels, as many as N draws are expected to find; not reweighted."""
+    """Keep the most sensitive channels, as many as N draws are expected to find; not reweighted.
+
+    Departures: those of `ProvableFilterPruning`.
+    """
 
     def critical_draws(self, units: Units, stream: Stream) -> numpy.ndarray:
         draws = numpy.full(len(units.rank), numpy.inf)
@@ -50,7 +58,8 @@ class PFP(ProvableFilterPruning):
 class PFPRand(ProvableFilterPruning):
     """Keep the channels that N draws find; what reads one that was drawn `count` times is multiplied by count / (N p).
 
-    A group of which every channel is kept stays as it is.
+    Departures: those of `ProvableFilterPruning`; a group of which every channel is kept stays as it
+    is; one set of random numbers serves all budgets, so that kept channels only grow with them.
     """
 
     def critical_draws(self, units: Units, stream: Stream) -> numpy.ndarray:
@@ -82,8 +91,9 @@ class PFPRand(ProvableFilterPruning):
 class PFPTop(PFPRand):
     """Keep the channels with p >= 1 / N as they are, and of the others those that N draws find, reweighted.
 
-    The draws are from all channels, with the probabilities p, so that those kept at one N are kept at every larger
-    one; the reweighted ones are unbiased all the same.
+    Departures: those of `PFPRand`; the draws are from all channels, with the probabilities p, not
+    from the others alone, so that those kept at one N are kept at every larger one; the reweighted
+    ones are unbiased all the same.
     """
 
     def critical_draws(self, units: Units, stream: Stream) -> numpy.ndarray:
@@ -110,13 +120,14 @@ def channel_units(statistics: Statistics, alive: numpy.ndarray) -> Units:
 
 def _groups(channels: Channels, statistics: Statistics) -> list[Layer]:
     """What enters alpha: of the layers that read a group, the largest number of patches and of kernel positions."""
-    layers = prunable_layers(statistics.net)
+    weights = statistics.weights
     patches, kernel_size = numpy.ones(len(channels.sizes), dtype=int), numpy.ones(len(channels.sizes), dtype=int)
     for name, channel in channels.columns.items():
         groups = numpy.unique(channels.group[channel[channel >= 0]])
         if name in statistics.patches:
             patches[groups] = numpy.maximum(patches[groups], statistics.patches[name])
-            kernel_size[groups] = numpy.maximum(kernel_size[groups], math.prod(layers[name].weight.shape[2:]))
+            positions = math.prod(weights[name].shape[2:])
+            kernel_size[groups] = numpy.maximum(kernel_size[groups], positions)
     return [Layer(1, int(size), int(p), int(k)) for size, p, k in zip(channels.sizes, patches, kernel_size)]
 
 

@@ -11,7 +11,6 @@ from torch import Tensor
 from experiment.allocation.optimal import allocate
 from experiment.allocation.sampling import counts, draws_needed, first_appearances
 from experiment.allocation.units import Layer, Units
-from experiment.masks import prunable_layers
 from experiment.methods.method import Method, Selection
 from experiment.registry import METHODS
 from experiment.seeding import Stream
@@ -80,6 +79,11 @@ class SiPPRand(Method):
 
     The budget is split over units optimally for their error bounds; a unit draws with replacement until it is
     expected to hold its number of different weights.
+
+    Departures: the split has a closed form in place of a solver, with the constants of the authors'
+    code; one set of random numbers serves all budgets, so that kept weights only grow with them; a
+    unit whose draws would leave all its weights is left as it is; what a budget has left over when
+    all weights with any sensitivity are kept goes to others, by index.
     """
 
     def prepare(self, statistics: Statistics, stream: Stream) -> Callable[[int], Selection]:
@@ -100,8 +104,9 @@ def sensitivity_units(statistics: Statistics) -> Units:
 
 def units_of(statistics: Statistics, importance: Tensor) -> Units:
     """The units of a net with an importance of each weight of the flat vector; what was pruned has none."""
-    layers, flat = prunable_layers(statistics.net), statistics.flat
+    weights, flat = statistics.weights, statistics.flat
     importance = torch.where(statistics.candidates, importance, 0).cpu().double().numpy()
-    return Units(importance, (flat.weights(statistics.net) < 0).cpu().numpy(),
-                 [Layer(len(layers[name].weight), layers[name].weight[0].numel(), statistics.patches[name],
-                        layers[name].weight[0, 0].numel()) for name in flat.shapes], statistics.delta)
+    return Units(importance, (flat.join(weights) < 0).cpu().numpy(),
+                 [Layer(len(weight), weight[0].numel(), statistics.patches[name],
+                        weight[0, 0].numel()) for name, weight in weights.items()],
+                 statistics.delta)
