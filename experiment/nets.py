@@ -41,9 +41,13 @@ def tensors(value: Any) -> list[Tensor]:
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """A tensor, or nested lists, tuples and dicts, with the function applied to every tensor."""
+    """A tensor, or nested lists, tuples, dicts, dataclasses, with the function applied to each."""
     if isinstance(value, Tensor):
         return function(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):  # some are dicts as well
+        names = [field.name for field in dataclasses.fields(value) if field.init]
+        items = {name: map_tensors(function, getattr(value, name)) for name in names}
+        return dataclasses.replace(value, **items)
     if isinstance(value, dict):
         return {key: map_tensors(function, inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -71,6 +75,12 @@ def device_of(net: nn.Module) -> torch.device:
 def moved(value: Any, device: torch.device) -> Any:
     """Tensors, however nested, moved to a device."""
     return map_tensors(lambda tensor: tensor.to(device), value)
+
+
+def divided(value: Any, divisor: float) -> Any:
+    """Floating-point tensors, however nested, divided by a number; everything else as it is."""
+    return map_tensors(lambda tensor: tensor / divisor if tensor.is_floating_point() else tensor,
+                       value)
 
 
 def wait_for(device: torch.device) -> None:
