@@ -11,7 +11,8 @@ from experiment.allocation.layers import Allocation
 from experiment.errors import UserError
 from experiment.masks import prunable_layers
 from experiment.methods.method import ScoreMethod
-from experiment.nets import call, device_of, evaluating, moved, split_batch
+from experiment.methods.second_derivatives import second_derivatives
+from experiment.nets import batch_length, call, device_of, divided, evaluating, moved, split_batch
 from experiment.registry import METHODS
 from experiment.seeding import Stream
 from experiment.statistics import Statistics
@@ -19,7 +20,15 @@ from experiment.statistics import Statistics
 
 @METHODS.register
 class SNIP(ScoreMethod):
-    """Keep the weights with the largest |gradient x weight| (Lee et al. 2019, equation 6), the net in eval mode."""
+    """Keep the weights with the largest |gradient x weight| (Lee et al. 2019, equation 6).
+
+    The paper is arXiv:1810.02340.
+
+    Departures: the net is in eval mode, so that BatchNorm normalises by its running statistics and
+    nothing is dropped out; the gradient is that of the mean loss over all of S, not of one
+    mini-batch; it is taken at the weights as they are, trained or not, where the paper prunes a
+    fresh initialisation.
+    """
 
     def scores(self, statistics: Statistics, stream: Stream) -> dict[str, Tensor]:
         weights = prunable_weights(statistics)
@@ -30,11 +39,15 @@ class SNIP(ScoreMethod):
 
 @METHODS.register
 class GraSP(ScoreMethod):
-    """Keep the weights whose removal would reduce the gradient norm most: the largest w x Hg (Wang et al. 2020,
-    equation 8, whose score is the negative of it).
+    """Keep the weights whose removal would reduce the gradient norm most: the largest w x Hg.
 
-    As there, BatchNorm normalises by the batch, and outputs are divided by a temperature. Made for nets that are not
-    trained yet: near a minimum the gradient whose norm is preserved is noise.
+    Wang et al. 2020, arXiv:2002.07376, equation 8, whose score is the negative of it.
+    As there, BatchNorm normalises by the batch, and outputs are divided by a temperature, here
+    every floating-point tensor of them. Made for nets that are not trained yet: near a minimum the
+    gradient whose norm is preserved is noise.
+
+    Departures: the batches are those of S as they come, not a fixed number of images of
+    each class; all but BatchNorm is in eval mode, so that nothing is dropped out.
     """
 
     def __init__(self, *, allocation: Allocation = "global", temperature: float = 200.0):
@@ -43,7 +56,8 @@ class GraSP(ScoreMethod):
 
     def scores(self, statistics: Statistics, stream: Stream) -> dict[str, Tensor]:
         weights = prunable_weights(statistics)
-        with gradients_of(statistics.net, weights), batch_statistics(statistics.net):
+        net = statistics.net
+        with gradients_of(net, weights), batch_statistics(net), second_derivatives("GraSP"):
             products = statistics.once(f"Hessian-gradient products at temperature {self.temperature}",
                                        lambda: hessian_gradients(statistics, weights, self.temperature))
         return {name: weights[name].detach() * products[name] for name in weights}
@@ -56,7 +70,7 @@ def prunable_weights(statistics: Statistics) -> dict[str, nn.Parameter]:
 
 
 def loss_gradients(statistics: Statistics, weights: dict[str, nn.Parameter],
-                   temperature: float = 1.0) -> dict[str, Tensor]:
+                   temperature: float | None = None) -> dict[str, Tensor]:
     """Gradient of the mean loss over S with respect to each weight."""
     return _summed(weights, weighted_losses(statistics, temperature))
 
@@ -68,7 +82,8 @@ def hessian_gradients(statistics: Statistics, weights: dict[str, nn.Parameter],
 
     def products() -> Iterator[Tensor]:
         for loss in weighted_losses(statistics, temperature):
-            own = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
+            own = torch.autograd.grad(loss, list(weights.values()), create_graph=True,
+                                      materialize_grads=True)
             yield sum((one * gradients[name]).sum() for name, one in zip(weights, own))
 
     return _summed(weights, products())
@@ -78,24 +93,29 @@ def _summed(weights: dict[str, nn.Parameter], values: Iterator[Tensor]) -> dict[
     """The sum of the gradients of some values with respect to each weight."""
     total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     for value in values:
-        for name, gradient in zip(total, torch.autograd.grad(value, list(weights.values()))):
+        gradients = torch.autograd.grad(value, list(weights.values()), materialize_grads=True)
+        for name, gradient in zip(total, gradients):
             total[name] += gradient
     return total
 
 
-def weighted_losses(statistics: Statistics, temperature: float) -> Iterator[Tensor]:
-    """The loss of each batch, its outputs divided by a temperature, times its share of the samples, with a graph.
+def weighted_losses(statistics: Statistics, temperature: float | None) -> Iterator[Tensor]:
+    """The loss of each batch times its share of the samples, with a graph.
 
+    Outputs are divided by a temperature, if there is one; else they reach the loss as they are.
     Raises UserError without a loss or targets.
     """
     if statistics.loss is None:
         raise UserError("this method uses gradients: it needs loss=..., a function of outputs and targets")
-    count = sum(len(split_batch(batch)[1]) if split_batch(batch)[1] is not None else 0 for batch in statistics.batches)
+    count = sum(batch_length(split_batch(batch)[0]) for batch in statistics.batches)
     for batch in statistics.batches:
         inputs, targets = moved(split_batch(batch), device_of(statistics.net))
         if targets is None:
             raise UserError("this method uses gradients: batches must be (inputs, targets)")
-        yield statistics.loss(call(statistics.net, inputs) / temperature, targets) * (len(targets) / count)
+        outputs = call(statistics.net, inputs)
+        if temperature is not None:
+            outputs = divided(outputs, temperature)
+        yield statistics.loss(outputs, targets) * (batch_length(inputs) / count)
 
 
 @contextlib.contextmanager
