@@ -9,12 +9,12 @@ from experiment.errors import UserError, first_line
 from experiment.nets import described
 
 
-def batch_loss(loss: Callable | None, outputs: Any, targets: Any, temperature: float = 1) -> Tensor:
-    """`loss(outputs / temperature, targets)`; without a function, the loss that the net computed.
+def batch_loss(loss: Callable | None, outputs: Any, targets: Any) -> Tensor:
+    """`loss(outputs, targets)`; without a function, the loss that the net computed.
 
     Raises UserError where neither can be had.
     """
-    value = _own_loss(outputs) if loss is None else _computed(loss, outputs, targets, temperature)
+    value = _own_loss(outputs) if loss is None else _computed(loss, outputs, targets)
     if not (isinstance(value, Tensor) and value.numel() == 1 and value.requires_grad):
         raise UserError(f"the loss must be one number with a gradient, not {described(value)}")
     return value.reshape(())
@@ -28,12 +28,12 @@ def _own_loss(outputs: Any) -> Tensor:
     return own
 
 
-def _computed(loss: Callable, outputs: Any, targets: Any, temperature: float) -> Any:
+def _computed(loss: Callable, outputs: Any, targets: Any) -> Any:
     if targets is None:
         raise UserError("this method uses gradients: batches must be (inputs, targets), and "
                         "targets are missing")
     try:
-        return loss(outputs if temperature == 1 else outputs / temperature, targets)
+        return loss(outputs, targets)
     except Exception as error:  # the user's code
         raise UserError(f"loss cannot be computed: {first_line(error)}; outputs are "
                         f"{described(outputs)}, targets {described(targets)}") from error

@@ -128,6 +128,12 @@ def moved(value: Any, device: torch.device) -> Any:
     return map_tensors(lambda tensor: tensor.to(device), value)
 
 
+def divided(value: Any, divisor: float) -> Any:
+    """Floating-point tensors, however nested, divided by a number; everything else as it is."""
+    return map_tensors(lambda tensor: tensor / divisor if tensor.is_floating_point() else tensor,
+                       value)
+
+
 def wait_for(device: torch.device) -> None:
     """Wait until a GPU has done what it was asked to, so that clocks tell the truth."""
     if device.type == "cuda":

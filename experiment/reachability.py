@@ -26,6 +26,7 @@ from experiment.nets import (
     split_batch,
     tensors,
 )
+from experiment.normalisations import Normalisation, normalisation
 
 ACTIVATIONS = {name + suffix for suffix in ("", "_") for name in (
     "relu", "relu6", "leaky_relu", "rrelu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish",
@@ -35,8 +36,6 @@ ACTIVATIONS = {name + suffix for suffix in ("", "_") for name in (
 PRODUCTS = {"linear", "conv1d", "conv2d", "conv3d", "addmm", "matmul", "__matmul__", "mm", "bmm"}
 MAXIMA = {"max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d",
           "adaptive_max_pool3d"}
-CHANNELS_SECOND = {"batch_norm", "instance_norm", "group_norm"}  # whose parameters are for dimension 1
-CHANNELS_LAST = {"layer_norm", "rms_norm"}
 NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
@@ -129,8 +128,9 @@ class _Positive(TorchFunctionMode):
         kwargs, name = kwargs or {}, getattr(function, "__name__", "")
         if name in ACTIVATIONS:
             return args[0] if args else kwargs["input"]
-        if name in CHANNELS_SECOND | CHANNELS_LAST and function.__module__ == "torch.nn.functional":
-            return _scaled(name, *args, **kwargs)
+        normalised = normalisation(function, args, kwargs)
+        if normalised is not None:
+            return _scaled(normalised)
         if name in MAXIMA:
             return _mean_instead(name, *args, **kwargs)
         if name == "amax":
@@ -139,18 +139,10 @@ class _Positive(TorchFunctionMode):
         return _bounded(output) if name in PRODUCTS else output
 
 
-def _scaled(name: str, input: Tensor, *args: Any, weight: Tensor | None = None,
-            bias: Tensor | None = None, **options: Any) -> Tensor:
+def _scaled(call: Normalisation) -> Tensor:
     """A normalisation as a positive scale: no mean is subtracted, its parameters stay on the path."""
-    place = {"layer_norm": 1, "rms_norm": 1, "group_norm": 1}.get(name, 2)  # of weight in `args`
-    weight = args[place] if len(args) > place else weight
-    if name != "rms_norm":
-        bias = args[place + 1] if len(args) > place + 1 else bias
-    if name in CHANNELS_SECOND:
-        shape = (-1, *[1] * (input.dim() - 2))
-        weight, bias = (None if one is None else one.reshape(shape) for one in (weight, bias))
-    scaled = input if weight is None else input * weight
-    return _bounded(scaled if bias is None else scaled + bias)
+    scaled = call.input if call.weight is None else call.input * call.weight
+    return _bounded(scaled if call.bias is None else scaled + call.bias)
 
 
 def _mean_instead(name: str, input: Tensor, *args: Any, **options: Any) -> Tensor:

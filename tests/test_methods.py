@@ -1,5 +1,10 @@
-"""The contract of every registered method, on nets of several kinds."""
+"""The contract of every registered method, on nets of several kinds, and the methods as published."""
 
+import copy
+from collections import OrderedDict
+from dataclasses import dataclass, fields
+
+import numpy
 import pytest
 import torch
 import torch.nn.utils.prune
@@ -73,11 +78,20 @@ def test_every_method_keeps_the_contract(method, name):
         assert (parameter[~second.masks[key]] == 0).all()
 
 
-def scores_of(method, net, batch, **options):
-    from experiment.seeding import Stream
+def statistics_of(net, batch, loss=nn.functional.cross_entropy):
     from experiment.statistics import Statistics
-    statistics = Statistics(net, [batch], loss=nn.functional.cross_entropy)
-    return METHODS.build(method, options).scores(statistics, Stream(0))
+    return Statistics(net, [batch], loss=loss)
+
+
+def scores_of(method, net, batch, loss=nn.functional.cross_entropy, **options):
+    from experiment.seeding import Stream
+    return METHODS.build(method, options).scores(statistics_of(net, batch, loss), Stream(0))
+
+
+def prepared(method, statistics, **options):
+    """The method's function from a budget of weights to a selection."""
+    from experiment.seeding import Stream
+    return METHODS.build(method, options).prepare(statistics, Stream(0))
 
 
 @pytest.fixture
@@ -138,6 +152,194 @@ def test_wanda_by_hand():
         conv.weight.fill_(1.0)
     scores = scores_of("Wanda", conv, (torch.tensor([[[1.0, 2.0, 2.0]]]), torch.zeros(1)))
     assert scores[""].flatten().tolist() == pytest.approx([5**0.5, 8**0.5])
+
+
+def published_wanda(weight, inputs, share):
+    """Row by row: the smallest |w| x ||input|| go, as many as the share says (Sun et al. 2024)."""
+    norms = inputs.double().square().sum(0).sqrt()
+    mask = torch.ones_like(weight, dtype=torch.bool)
+    for row in range(len(weight)):
+        scores = [abs(float(weight[row, j])) * float(norms[j]) for j in range(weight.shape[1])]
+        order = sorted(range(len(scores)), key=lambda j: scores[j])
+        mask[row, order[:round(share * len(scores))]] = False
+    return mask
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+def test_wanda_as_published(share):
+    """Exact where the share of a row is a whole number."""
+    torch.manual_seed(0)
+    net, inputs = nn.Sequential(nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 8)), torch.randn(20, 16)
+    with torch.no_grad():
+        hidden = net[:2](inputs)
+    statistics = statistics_of(net, (inputs, torch.zeros(20)))
+    kept = prepared("Wanda", statistics)(round((1 - share) * (16 * 12 + 12 * 8))).kept
+    masks = statistics.flat.split(kept)
+    assert torch.equal(masks["0"], published_wanda(net[0].weight.detach(), inputs, share))
+    assert torch.equal(masks["2"], published_wanda(net[2].weight.detach(), hidden, share))
+
+
+def test_rows_share_a_budget_exactly():
+    """Each row next to its share, each layer too, the rest at even distances; less where less is left."""
+    from experiment.allocation.rows import row_budgets
+    lengths = numpy.array([9] * 1000 + [27] * 1000)
+    for budget in (0, 1, 180, 5_000, 18_001, 35_999, 36_000, 99_999):
+        counts = row_budgets(lengths, lengths, budget)
+        asked = min(budget, 36_000)
+        assert counts.sum() == asked
+        assert (numpy.abs(counts - asked * lengths / 36_000) < 1).all()
+        assert abs(counts[:1000].sum() - asked / 4) <= 1
+    assert row_budgets(numpy.array([4, 4, 4]), numpy.array([1, 4, 3]), 7).tolist() == [1, 3, 3]
+    left = numpy.random.default_rng(0).integers(0, 28, 2000)
+    counts = row_budgets(lengths, numpy.minimum(left, lengths), 12_345)
+    assert counts.sum() == 12_345 and (counts <= left).all()
+
+
+def test_scores_are_compared_within_rows_for_every_method_that_scores(linear):
+    net, batch = linear
+    masks = torch.ones(32, dtype=torch.bool)
+    masks[:4] = False  # of the first row one is left
+    statistics = statistics_of(net, batch)
+    statistics.masks = {"0.weight": masks[:20].reshape(4, 5), "2.weight": masks[20:].reshape(3, 4)}
+    kept = statistics.flat.split(prepared("WT", statistics, allocation="row")(15).kept)
+    assert kept["0"].sum(1).tolist()[0] == 1 and not (kept["0"] & ~statistics.masks["0.weight"]).any()
+    assert sum(int(mask.sum()) for mask in kept.values()) == 15
+    for name in ("0", "2"):
+        for row, mask in zip(statistics.weights[name][1:], kept[name][1:]):
+            assert 2 <= mask.sum() <= 3 and row[mask].abs().min() > row[~mask].abs().max()
+
+
+class Residual(nn.Module):
+    """Convolutions, some with BatchNorm, around an addition."""
+
+    def __init__(self, normalised):
+        super().__init__()
+        self.first, self.inner = nn.Conv2d(3, 8, 3, bias=False), nn.Conv2d(8, 8, 3, padding=1, bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(8) if normalised else nn.Identity() for _ in range(2))
+        self.head = nn.Linear(8, 5, bias=False)
+
+    def forward(self, x):
+        x = torch.relu(self.norms[0](self.first(x)))
+        return self.head(torch.relu(x + self.norms[1](self.inner(x))).mean((2, 3)))
+
+
+def published_synflow(net, density, rounds=100):
+    """Tanaka et al. 2020, Algorithm 1, on the net of absolute values; of the weights of 0 mean and shift."""
+    net = copy.deepcopy(net).double().eval()
+    for value in net.state_dict().values():
+        value.abs_()
+    weights = [value for value in net.parameters() if value.dim() > 1]
+    for step in range(1, rounds + 1):
+        flow = net(torch.ones(1, 3, 8, 8, dtype=torch.float64)).sum()
+        scores = []
+        for weight, gradient in zip(weights, torch.autograd.grad(flow, weights)):
+            scores += (weight * gradient).flatten().tolist()
+        order = sorted(range(len(scores)), key=lambda index: -scores[index])
+        dropped = set(order[round(len(scores) * density ** (step / rounds)):])
+        start = 0
+        for weight in weights:
+            kept = [index not in dropped for index in range(start, start + weight.numel())]
+            weight.data *= torch.tensor(kept).reshape(weight.shape)
+            start += weight.numel()
+    return torch.cat([weight.flatten() != 0 for weight in weights])
+
+
+@pytest.mark.parametrize("density", [0.5, 0.1, 0.02])
+@pytest.mark.parametrize("normalised", [False, True])
+def test_synflow_as_published(normalised, density):
+    torch.manual_seed(0)
+    net = Residual(normalised)
+    for norm in net.norms if normalised else ():
+        nn.init.uniform_(norm.weight, -1, 1)
+        nn.init.uniform_(norm.running_var, 0.5, 2)
+    statistics = statistics_of(net, (torch.randn(2, 3, 8, 8), torch.zeros(2)))
+    budget = round(density * len(statistics.candidates))
+    kept = prepared("SynFlow", statistics)(budget).kept
+    published = published_synflow(net, budget / len(kept))
+    assert kept.sum() == published.sum() == budget
+    assert (kept & published).sum() >= 0.999 * budget
+
+
+def test_synflow_answers_the_same_whatever_it_was_asked_before():
+    torch.manual_seed(0)
+    select = prepared("SynFlow", statistics_of(Residual(True), (torch.randn(2, 3, 8, 8), torch.zeros(2))))
+    first = select(100).kept
+    for budget in (300, 99, 0, 832):
+        assert select(budget).kept.sum() == budget
+    assert torch.equal(select(100).kept, first)
+
+
+def test_synflow_of_a_net_whose_flow_is_beyond_double_precision():
+    """Weights a power of 2 as large multiply all flows alike: here by 2^1600."""
+    torch.manual_seed(0)
+    net = nn.Sequential(*[nn.Linear(4, 4, bias=False) for _ in range(400)])
+    large = copy.deepcopy(net)
+    with torch.no_grad():
+        for weight in large.parameters():
+            weight.mul_(16)
+    batch = torch.rand(2, 4), torch.zeros(2)
+    masks = [prepared("SynFlow", statistics_of(of, batch), rounds=3)(3000).kept for of in (net, large)]
+    assert torch.equal(*masks) and masks[0].sum() == 3000
+
+
+@dataclass
+class Output(OrderedDict):
+    """As the outputs of transformers: a dataclass that is a dict as well."""
+
+    logits: torch.Tensor
+    hidden: tuple | None = None
+
+    def __post_init__(self):
+        for field in fields(self):
+            self[field.name] = getattr(self, field.name)
+
+
+class WithOutput(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.unread = net, nn.Linear(3, 3)
+
+    def forward(self, x):
+        logits = self.net(x)
+        return Output(logits, hidden=(self.unread(logits), torch.arange(3)))
+
+
+@pytest.mark.parametrize("method", ["SNIP", "GraSP"])
+def test_gradients_through_outputs_that_are_dataclasses(linear, method):
+    """The user's loss sees what the net returns; GraSP's temperature divides the floats in it; unread is 0."""
+    net, batch = linear
+
+    def loss(outputs, targets):
+        assert isinstance(outputs, Output) and outputs["logits"] is outputs.logits
+        assert outputs.hidden[1].tolist() == [0, 1, 2]
+        return nn.functional.cross_entropy(outputs.logits, targets)
+
+    scores = scores_of(method, WithOutput(net), batch, loss=loss)
+    expected = scores_of(method, net, batch)
+    assert not scores["unread"].any()
+    for name in expected:
+        torch.testing.assert_close(scores[f"net.{name}"], expected[name])
+
+
+def test_grasp_through_functions_that_torch_cannot_derive_twice():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(5, 8), nn.Hardsigmoid(), nn.Linear(8, 8), nn.Hardswish(), nn.Linear(8, 3))
+    by_hand = copy.deepcopy(net)
+    by_hand[1] = nn.Sequential(nn.Hardtanh(-3, 3), nn.Linear(8, 8))
+    with torch.no_grad():  # hardsigmoid(x) = (min(max(x, -3), 3) + 3) / 6
+        by_hand[1][1].weight.copy_(torch.eye(8) / 6)
+        by_hand[1][1].bias.fill_(0.5)
+    batch = torch.randn(6, 5), torch.arange(6) % 3
+    scores, expected = scores_of("GraSP", net, batch), scores_of("GraSP", by_hand, batch)
+    torch.testing.assert_close(scores["0"], expected["0"])
+    assert scores["0"].any()
+
+    def alignment(outputs, targets):
+        outputs = nn.functional.log_softmax(outputs, -1)[:, None]
+        return nn.functional.ctc_loss(outputs, torch.tensor([[1, 2]]), torch.tensor([6]), torch.tensor([2]))
+
+    with pytest.raises(experiment.UserError, match="GraSP needs second derivatives"):
+        scores_of("GraSP", net, batch, loss=alignment)
 
 
 def test_synflow_keeps_a_bottleneck_open():

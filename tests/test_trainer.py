@@ -54,7 +54,7 @@ LAYERS = [  # each may import what stands in the same or a later line
     {"trainer", "pruner", "minimum", "logger", "schedules"}, {"plots", "store", "data.splits"}, {"summary"},
     {"methods", "networks", "data"}, {"statistics", "reachability"}, {"allocation"}, {"sensitivity", "calibration"},
     {"sweep"}, {"flat", "metrics", "collapse", "config"}, {"channels"}, {"layers"},
-    {"masks", "seeding", "registry", "nets", "products", "yaml_files", "devices"}
+    {"masks", "seeding", "registry", "nets", "normalisations", "products", "yaml_files", "devices"}
     | {"batches", "checks", "losses"}, {"errors"},
 ]
 

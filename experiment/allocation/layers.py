@@ -5,7 +5,7 @@ from typing import Literal
 import numpy
 import torch
 
-Allocation = Literal["global", "uniform", "erk"]
+Allocation = Literal["global", "uniform", "erk", "row"]
 
 
 def layer_budgets(allocation: Allocation, shapes: list[torch.Size], available: list[int], budget: int) -> list[int]:
@@ -18,11 +18,11 @@ def layer_budgets(allocation: Allocation, shapes: list[torch.Size], available: l
     wanted = numpy.array([float(shape.numel()) if allocation == "uniform" else float(sum(shape)) for shape in shapes])
     limits = numpy.array(available, dtype=float)
     budget = int(min(budget, limits.sum()))
-    return _rounded(_filled(wanted, limits, budget), limits, budget)
+    return _rounded(filled(wanted, limits, budget), limits, budget)
 
 
-def _filled(wanted: numpy.ndarray, limits: numpy.ndarray, budget: int) -> numpy.ndarray:
-    """min(limit, level * wanted) with the level at which the sum is the budget."""
+def filled(wanted: numpy.ndarray, limits: numpy.ndarray, budget: int) -> numpy.ndarray:
+    """min(limit, level * wanted) with the level at which the sum is the budget, at most theirs."""
     full = numpy.zeros(len(limits), dtype=bool)
     while not full.all():
         level = (budget - limits[full].sum()) / wanted[~full].sum()

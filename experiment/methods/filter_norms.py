@@ -13,7 +13,9 @@ from experiment.statistics import Statistics
 class FT(FilterMethod):
     """Keep, in every layer the same ratio, the filters of largest l1 norm (Li et al. 2017, arXiv:1608.08710).
 
-    The filters of a channel that several layers produce count as one.
+    Departures: the filters that are added to one channel count as one, with the sum of their norms;
+    the paper chooses the ratio of each layer by hand and leaves sensitive layers whole; neurons of
+    linear layers go as well.
     """
 
     def rank(self, statistics: Statistics, alive: numpy.ndarray, stream: Stream) -> Ranking:
@@ -24,7 +26,9 @@ class FT(FilterMethod):
 class SoftNet(FilterMethod):
     """Keep, in every layer the same ratio, the filters of largest l2 norm (He et al. 2018, arXiv:1808.06866).
 
-    Only the choice of the filters is the paper's: here they go for good, and do not come back while retraining.
+    Departures: only the choice of the filters is the paper's, which sets them to zero after each
+    epoch and lets them come back; here they go for good. The filters that are added to one channel
+    count as one, with the sum of their squares; neurons of linear layers go as well.
     """
 
     def rank(self, statistics: Statistics, alive: numpy.ndarray, stream: Stream) -> Ranking:

@@ -10,7 +10,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from experiment.allocation.layers import Allocation
 from experiment.losses import batch_loss
 from experiment.methods.method import ScoreMethod
-from experiment.nets import batch_length, device_of, evaluating, moved, run
+from experiment.methods.second_derivatives import second_derivatives
+from experiment.nets import batch_length, device_of, divided, evaluating, moved, run
 from experiment.registry import METHODS
 from experiment.seeding import Stream
 from experiment.statistics import Statistics
@@ -18,22 +19,35 @@ from experiment.statistics import Statistics
 
 @METHODS.register
 class SNIP(ScoreMethod):
-    """Keep the weights with the largest |gradient x weight| (Lee et al. 2019, equation 6), the net in eval mode."""
+    """Keep the weights with the largest |gradient x weight| (Lee et al. 2019, equation 6).
+
+    The paper is arXiv:1810.02340.
+
+    Departures: the net is in eval mode, so that BatchNorm normalises by its running statistics and
+    nothing is dropped out; the gradient is that of the mean loss over all of S, not of one
+    mini-batch; it is taken at the weights as they are, trained or not, where the paper prunes a
+    fresh initialisation.
+    """
 
     def scores(self, statistics: Statistics, stream: Stream) -> dict[str, Tensor]:
         weights = prunable_weights(statistics)
         with gradients_of(statistics.net, weights):
             gradients = statistics.once("gradients", lambda: loss_gradients(statistics, weights))
-        return {name: (weights[name].detach() * gradients[name]).abs() for name in weights}
+        return {name: layer.oriented((weights[name].detach() * gradients[name]).abs())
+                for name, layer in statistics.layers.items()}
 
 
 @METHODS.register
 class GraSP(ScoreMethod):
-    """Keep the weights whose removal would reduce the gradient norm most: the largest w x Hg (Wang et al. 2020,
-    equation 8, whose score is the negative of it).
+    """Keep the weights whose removal would reduce the gradient norm most: the largest w x Hg.
 
-    As there, BatchNorm normalises by the batch, and outputs are divided by a temperature. Made for nets that are not
-    trained yet: near a minimum the gradient whose norm is preserved is noise.
+    Wang et al. 2020, arXiv:2002.07376, equation 8, whose score is the negative of it.
+    As there, BatchNorm normalises by the batch, and outputs are divided by a temperature, here
+    every floating-point tensor of them. Made for nets that are not trained yet: near a minimum the
+    gradient whose norm is preserved is noise.
+
+    Departures: the batches are those of S as they come, not a fixed number of images of
+    each class; all but BatchNorm is in eval mode, so that nothing is dropped out.
     """
 
     def __init__(self, *, allocation: Allocation = "global", temperature: float = 200.0):
@@ -42,10 +56,12 @@ class GraSP(ScoreMethod):
 
     def scores(self, statistics: Statistics, stream: Stream) -> dict[str, Tensor]:
         weights = prunable_weights(statistics)
-        with gradients_of(statistics.net, weights), batch_statistics(statistics.net):
+        net = statistics.net
+        with gradients_of(net, weights), batch_statistics(net), second_derivatives("GraSP"):
             products = statistics.once(f"Hessian-gradient products at temperature {self.temperature}",
                                        lambda: hessian_gradients(statistics, weights, self.temperature))
-        return {name: weights[name].detach() * products[name] for name in weights}
+        return {name: layer.oriented(weights[name].detach() * products[name])
+                for name, layer in statistics.layers.items()}
 
 
 def prunable_weights(statistics: Statistics) -> dict[str, nn.Parameter]:
@@ -55,7 +71,7 @@ def prunable_weights(statistics: Statistics) -> dict[str, nn.Parameter]:
 
 
 def loss_gradients(statistics: Statistics, weights: dict[str, nn.Parameter],
-                   temperature: float = 1.0) -> dict[str, Tensor]:
+                   temperature: float | None = None) -> dict[str, Tensor]:
     """Gradient of the mean loss over S with respect to each weight."""
     return _summed(weights, weighted_losses(statistics, temperature))
 
@@ -84,17 +100,19 @@ def _summed(weights: dict[str, nn.Parameter], values: Iterator[Tensor]) -> dict[
     return total
 
 
-def weighted_losses(statistics: Statistics, temperature: float) -> Iterator[Tensor]:
-    """The loss of each batch, its outputs divided by a temperature, times its share of the samples, with a graph.
+def weighted_losses(statistics: Statistics, temperature: float | None) -> Iterator[Tensor]:
+    """The loss of each batch times its share of the samples, with a graph.
 
-    A loss that the net computes itself is taken as it is. Raises UserError without a loss or
-    targets.
+    Outputs are divided by a temperature, if there is one; else they reach the loss as they are, and
+    so does always a loss that the net computes itself. Raises UserError without a loss or targets.
     """
     count = sum(batch_length(inputs) for inputs, _ in statistics.batches)
     for inputs, targets in statistics.batches:
         outputs = run(statistics.net, (inputs, targets))
         targets = moved(targets, device_of(statistics.net))
-        loss = batch_loss(statistics.loss, outputs, targets, temperature)
+        if temperature is not None and statistics.loss is not None:
+            outputs = divided(outputs, temperature)
+        loss = batch_loss(statistics.loss, outputs, targets)
         yield loss * (batch_length(inputs) / count)
 
 

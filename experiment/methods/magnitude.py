@@ -10,7 +10,11 @@ from experiment.statistics import Statistics
 
 @METHODS.register
 class WT(ScoreMethod):
-    """Keep the weights of largest magnitude over the whole network (Han et al. 2015, Renda et al. 2020)."""
+    """Keep the weights of largest magnitude over the whole network.
+
+    Departures: Han et al. 2015 have a threshold for each layer, a multiple of its weights' standard
+    deviation; one for all layers, as in Renda et al. 2020, says nothing of how to retrain.
+    """
 
     def scores(self, statistics: Statistics, stream: Stream) -> dict[str, Tensor]:
         return {name: weight.abs() for name, weight in statistics.weights.items()}
@@ -18,7 +22,10 @@ class WT(ScoreMethod):
 
 @METHODS.register
 class WTLayer(WT):
-    """Keep the weights of largest magnitude of each layer, the same share of every layer."""
+    """Keep the weights of largest magnitude of each layer, the same share of every layer.
+
+    Departures: the thresholds of Han et al. 2015 leave each layer another share.
+    """
 
     def __init__(self):
         super().__init__(allocation="uniform")

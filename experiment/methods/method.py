@@ -9,6 +9,7 @@ import numpy
 from torch import Tensor
 
 from experiment.allocation.layers import Allocation, layer_budgets
+from experiment.allocation.rows import largest_of_rows
 from experiment.errors import UserError
 from experiment.masks import Masks, largest
 from experiment.seeding import Stream
@@ -29,7 +30,16 @@ class Selection:
 
 
 class Method(abc.ABC):
-    """A pruning method. Its options are the keyword arguments of its `__init__`."""
+    """A pruning method. Its options are the keyword arguments of its `__init__`.
+
+    Its docstring names what it takes from its paper and where it departs from it. Besides, all
+    - are asked for a share of all parameters, biases and normalisations included; how many weights
+      that leaves is searched for;
+    - drop what no kept path connects to the output any more;
+    - prune linear layers and convolutions of every kind, the first and the last included;
+    - leave what an earlier pruning removed, and the schedule and the retraining to the experiment;
+    - look at S, in experiments a part of the validation images, where papers take training images.
+    """
 
     structure: Literal["weights", "filters"] = "weights"  # what it removes: single weights, or whole filters
 
@@ -45,8 +55,10 @@ class Method(abc.ABC):
 class ScoreMethod(Method):
     """A method that keeps the weights with the largest scores.
 
-    `allocation` says where they are compared: over the whole network (`global`), or within each layer, which then
-    keeps the same share as the others (`uniform`) or one that falls with its size (`erk`).
+    `allocation` says where they are compared: over the whole network (`global`); within each layer,
+    which then keeps the same share as the others (`uniform`) or one that falls with its size
+    (`erk`); or within each row of each layer, the weights of one output, all of which then keep the
+    same share (`row`).
     """
 
     def __init__(self, *, allocation: Allocation = "global"):
@@ -74,6 +86,9 @@ def keep_largest(scores: dict[str, Tensor], statistics: Statistics, budget: int,
     if allocation == "global":
         return largest(flat.join(scores), budget, candidates)
     by_layer = flat.split(candidates)
+    if allocation == "row":
+        kept = largest_of_rows([scores[name] for name in by_layer], list(by_layer.values()), budget)
+        return flat.join(dict(zip(by_layer, kept)))
     available = [int(mask.sum()) for mask in by_layer.values()]
     budgets = layer_budgets(allocation, list(flat.shapes.values()), available, budget)
     return flat.join({name: largest(scores[name].flatten(), count, mask.flatten())

@@ -21,7 +21,13 @@ from experiment.statistics import Statistics
 
 
 class ProvableFilterPruning(FilterMethod):
-    """The variants differ in the number of draws with which a channel first is kept."""
+    """The variants differ in the number of draws with which a channel first is kept.
+
+    Where all depart from the paper: channels that layers add or share are one, its sensitivity the
+    largest over all layers that read it, and alpha the largest of theirs; alpha's constants are
+    those that the authors' code has for weights; the best channel of each group always stays;
+    outputs of linear layers are channels too.
+    """
 
     def rank(self, statistics: Statistics, alive: numpy.ndarray, stream: Stream) -> Ranking:
         units = channel_units(statistics, alive)
@@ -34,7 +40,10 @@ class ProvableFilterPruning(FilterMethod):
 
 @METHODS.register
 class PFP(ProvableFilterPruning):
-    """Keep the most sensitive channels, as many as N draws are expected to find; not reweighted."""
+    """Keep the most sensitive channels, as many as N draws are expected to find; not reweighted.
+
+    Departures: those of `ProvableFilterPruning`.
+    """
 
     def critical_draws(self, units: Units, stream: Stream) -> numpy.ndarray:
         draws = numpy.full(len(units.rank), numpy.inf)
@@ -49,7 +58,8 @@ class PFP(ProvableFilterPruning):
 class PFPRand(ProvableFilterPruning):
     """Keep the channels that N draws find; what reads one that was drawn `count` times is multiplied by count / (N p).
 
-    A group of which every channel is kept stays as it is.
+    Departures: those of `ProvableFilterPruning`; a group of which every channel is kept stays as it
+    is; one set of random numbers serves all budgets, so that kept channels only grow with them.
     """
 
     def critical_draws(self, units: Units, stream: Stream) -> numpy.ndarray:
@@ -81,8 +91,9 @@ class PFPRand(ProvableFilterPruning):
 class PFPTop(PFPRand):
     """Keep the channels with p >= 1 / N as they are, and of the others those that N draws find, reweighted.
 
-    The draws are from all channels, with the probabilities p, so that those kept at one N are kept at every larger
-    one; the reweighted ones are unbiased all the same.
+    Departures: those of `PFPRand`; the draws are from all channels, with the probabilities p, not
+    from the others alone, so that those kept at one N are kept at every larger one; the reweighted
+    ones are unbiased all the same.
     """
 
     def critical_draws(self, units: Units, stream: Stream) -> numpy.ndarray:

@@ -11,7 +11,10 @@ from experiment.statistics import Statistics
 
 @METHODS.register
 class Random(ScoreMethod):
-    """Keep weights at random, not reweighted."""
+    """Keep weights at random, not reweighted.
+
+    No paper's method: every weight is equally likely to stay, whatever its layer.
+    """
 
     def scores(self, statistics: Statistics, stream: Stream) -> dict[str, Tensor]:
         generator, device = stream.generator(), statistics.candidates.device

@@ -15,7 +15,9 @@ from experiment.statistics import Statistics
 class MagnitudeSampling(Method):
     """Draw weights of each unit with replacement by a function of their magnitude, reweighted to stay unbiased.
 
-    Every unit is expected to keep the same share of its weights.
+    Every unit is expected to keep the same share of its weights. The element-wise sampling of
+    matrices that this stems from draws from a whole matrix at once and fixes the number of draws,
+    not of weights.
     """
 
     @abc.abstractmethod
@@ -23,7 +25,7 @@ class MagnitudeSampling(Method):
         """What the probabilities of weights are proportional to; `mean` gives each weight its unit's mean."""
 
     def prepare(self, statistics: Statistics, stream: Stream) -> Callable[[int], Selection]:
-        weights = statistics.flat.weights(statistics.net).abs()
+        weights = statistics.flat.join(statistics.weights).float().abs()
         magnitude = units_of(statistics, weights)
 
         def mean(values: numpy.ndarray) -> numpy.ndarray:
@@ -44,7 +46,10 @@ class MagnitudeSampling(Method):
 
 @METHODS.register
 class Uniform(MagnitudeSampling):
-    """All weights of a unit are equally likely."""
+    """All weights of a unit are equally likely.
+
+    Departures: drawn within units, not over the matrix.
+    """
 
     def importance(self, magnitude: numpy.ndarray, mean: Callable) -> numpy.ndarray:
         return (magnitude > 0).astype(float)
@@ -52,7 +57,10 @@ class Uniform(MagnitudeSampling):
 
 @METHODS.register
 class L1Sampling(MagnitudeSampling):
-    """Probabilities proportional to |w|."""
+    """Probabilities proportional to |w| (Achlioptas, Karnin, Liberty 2013, for matrices).
+
+    Departures: drawn within units, not over the matrix, without the paper's factors for its rows.
+    """
 
     def importance(self, magnitude: numpy.ndarray, mean: Callable) -> numpy.ndarray:
         return magnitude
@@ -60,7 +68,10 @@ class L1Sampling(MagnitudeSampling):
 
 @METHODS.register
 class L2Sampling(MagnitudeSampling):
-    """Probabilities proportional to w squared."""
+    """Probabilities proportional to w squared (Drineas, Zouzias 2011, for matrices).
+
+    Departures: drawn within units, not over the matrix; small entries may be drawn as well.
+    """
 
     def importance(self, magnitude: numpy.ndarray, mean: Callable) -> numpy.ndarray:
         return magnitude**2
@@ -68,7 +79,10 @@ class L2Sampling(MagnitudeSampling):
 
 @METHODS.register
 class L1L2Sampling(MagnitudeSampling):
-    """Probabilities half way between those by |w| and those by w squared."""
+    """Probabilities half way between those by |w| and those by w squared.
+
+    Departures from Kundu, Drineas 2014: drawn within units, not over the matrix; always half way.
+    """
 
     def importance(self, magnitude: numpy.ndarray, mean: Callable) -> numpy.ndarray:
         parts = [numpy.divide(values, mean(values), out=numpy.zeros_like(values), where=values > 0)

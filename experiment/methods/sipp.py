@@ -10,7 +10,14 @@ from experiment.statistics import Statistics
 
 @METHODS.register
 class SiPP(ScoreMethod):
-    """Keep the weights of largest sensitivity over the whole network, not reweighted (arXiv:1910.05422)."""
+    """Keep the weights of largest sensitivity over the whole network (arXiv:1910.05422).
+
+    They are not reweighted.
+
+    Departures: the shares of a weight are averaged over the positions of an image before the
+    largest over S is taken, so that the paper's bound speaks of layers without positions; biases
+    have no part in the sums.
+    """
 
     def scores(self, statistics: Statistics, stream: Stream) -> dict[str, Tensor]:
         return statistics.sensitivities("mean")

@@ -20,6 +20,9 @@ class SiPPHybrid(Method):
     The certificates are compared at the unit's own budget m: C times the sensitivity dropped when its m most
     sensitive weights are kept, against the Bernstein bound of the draws that m asks for (arXiv:1910.05422,
     Algorithm 3).
+
+    Departures: those of SiPPRand; a budget m that is no whole number is rounded at random for a
+    unit that keeps its most sensitive weights.
     """
 
     def prepare(self, statistics: Statistics, stream: Stream) -> Callable[[int], Selection]:

@@ -81,6 +81,11 @@ class SiPPRand(Method):
 
     The budget is split over units optimally for their error bounds; a unit draws with replacement until it is
     expected to hold its number of different weights.
+
+    Departures: the split has a closed form in place of a solver, with the constants of the authors'
+    code; one set of random numbers serves all budgets, so that kept weights only grow with them; a
+    unit whose draws would leave all its weights is left as it is; what a budget has left over when
+    all weights with any sensitivity are kept goes to others, by index.
     """
 
     def prepare(self, statistics: Statistics, stream: Stream) -> Callable[[int], Selection]:

@@ -1,87 +1,142 @@
 """SynFlow: pruning without data that never disconnects a layer before it must."""
 
 import copy
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
+from experiment.errors import UserError
+from experiment.layers import PrunableLayer
 from experiment.masks import largest
 from experiment.methods.method import Method, Selection
-from experiment.nets import call, evaluating, first_sample, split_batch, tensors
-from experiment.reachability import NORMALISATIONS, ones_like
+from experiment.nets import call, divided, evaluating, first_sample, split_batch, tensors
+from experiment.normalisations import normalisation
+from experiment.reachability import ones_like
 from experiment.registry import METHODS
 from experiment.seeding import Stream
 from experiment.statistics import Statistics
 
+BIASES = "bias", "in_proj_bias", "bias_k", "bias_v"
+SCALES = 1.0, 2.0**-830, 2.0**830
+"""What is fed in place of ones where the flow of ones is more, or less, than float64 can hold."""
+
 
 @METHODS.register
 class SynFlow(Method):
-    """Keep the weights with the largest |w dR/dw|, R the output of the net of absolute weights fed with ones.
+    """Keep the weights with the largest |w dR/dw|.
 
-    Tanaka et al. 2020, Algorithm 1: the budget is approached in geometric steps, scores computed anew at each;
-    `rounds` of them lead to a hundredth of the weights. Normalisations act as the positive scales |weight| /
-    deviation, and biases are left out, so that no flow is cancelled.
+    R is the output of the net of absolute weights fed with ones. Tanaka et al. 2020,
+    arXiv:2006.05467, Algorithm 1: after round k of n (`rounds`) the share (budget / weights)^(k/n)
+    of the weights is left, and the scores are computed anew. Every budget has its own schedule,
+    run as a whole: to reuse the rounds of a budget 1% away changes a tenth of a small mask.
+
+    Departures: normalisations are the positive scales |weight| / deviation, without mean and shift,
+    and biases are left out, so that no flow is cancelled; where they are zero, as in a new net,
+    this is the flow through the net of absolute values. In a cascade the schedule starts from the
+    weights that are left.
     """
 
     def __init__(self, *, rounds: int = 100):
+        if rounds < 1:
+            raise UserError(f"SynFlow: rounds must be at least 1, not {rounds}")
         self.rounds = rounds
 
     def prepare(self, statistics: Statistics, stream: Stream) -> Callable[[int], Selection]:
-        inputs = ones_like(first_sample(split_batch(statistics.batches[0])[0]))
-        net, sizes = positive_net(statistics.net), [int(statistics.candidates.sum())]
-        masks = [statistics.candidates]  # after each round; shared by all budgets
-
-        def pruned_once(kept: Tensor, count: int) -> Tensor:
-            return largest(statistics.flat.join(flow(net, statistics, kept, inputs)), count, kept)
+        flat, candidates = statistics.flat, statistics.candidates.cpu()
+        net = PositiveNet(positive_copy(statistics.net), statistics.layers,
+                          ones_like(first_sample(split_batch(statistics.batches[0])[0])))
+        number = int(candidates.sum())
 
         def select(budget: int) -> Selection:
-            while (count := round(sizes[0] * 0.01 ** (len(masks) / self.rounds))) > max(budget, 1):
-                masks.append(pruned_once(masks[-1], count))
-                sizes.append(count)
-            start = max(index for index, size in enumerate(sizes) if size >= budget or index == 0)
-            return Selection(pruned_once(masks[start], budget))
+            kept, left = candidates, number
+            for k in range(1, self.rounds + 1):
+                count = round(number * (budget / max(number, 1)) ** (k / self.rounds))
+                if count < left:
+                    scores = flat.join(net.scores(flat.split(kept)))
+                    kept, left = largest(scores, count, kept), count
+            return Selection(kept.to(statistics.candidates.device))
 
         return select
 
 
-def positive_net(net: nn.Module) -> nn.Module:
-    """A copy in double precision with absolute parameters, without biases and shifts."""
+@dataclass(frozen=True)
+class PositiveNet:
+    """A net of positive parameters, its prunable layers, and inputs of ones."""
+
+    net: nn.Module
+    layers: dict[str, PrunableLayer]
+    inputs: Any
+
+    @cached_property
+    def parameters(self) -> list[nn.Parameter]:
+        return [self.net.get_parameter(layer.parameter) for layer in self.layers.values()]
+
+    @cached_property
+    def unpruned(self) -> list[Tensor]:
+        return [parameter.detach().clone() for parameter in self.parameters]
+
+    def scores(self, masks: dict[str, Tensor]) -> dict[str, Tensor]:
+        """w dR/dw, float64, of each weight if only those of the masks (by layer) are kept, oriented.
+
+        As for `gradients`, all are divided by one number.
+        """
+        layers = self.layers.values()
+        for layer, parameter, whole in zip(layers, self.parameters, self.unpruned):
+            parameter.detach().copy_(whole * layer.oriented(masks[layer.name]))
+        return {layer.name: layer.oriented(parameter.detach() * gradient) for
+                layer, parameter, gradient in zip(layers, self.parameters, self.gradients())}
+
+    def gradients(self) -> list[Tensor]:
+        """dR/dw of each weight, divided by the power of 2 next to R: no rounding, no other order.
+
+        Zeros if no path leads to the output.
+        """
+        weights = [parameter.requires_grad_(True) for parameter in self.parameters]
+        with evaluating(self.net), torch.enable_grad(), _Scales():
+            for scale in SCALES:
+                flow = self.flow(scale)
+                size = float(flow.detach())
+                if 1e-250 < size < 1e250:
+                    unit = torch.full_like(flow, 2.0 ** -math.frexp(size)[1])
+                    return torch.autograd.grad(flow, weights, unit, materialize_grads=True)
+        if size != 0:
+            raise UserError("SynFlow: what flows through this net of absolute weights is more than "
+                            "double precision can hold, or not a number")
+        return [torch.zeros_like(weight) for weight in weights]
+
+    def flow(self, scale: float) -> Tensor:
+        """R, with inputs of this size instead of 1."""
+        inputs = divided(self.inputs, 1 / scale)
+        outputs = [output for output in tensors(call(self.net, inputs)) if output.requires_grad]
+        return sum((output.sum() for output in outputs), torch.zeros((), dtype=torch.float64))
+
+
+def positive_copy(net: nn.Module) -> nn.Module:
+    """A copy in double precision, on the CPU, with absolute parameters, without biases and
+    shifts."""
     positive = copy.deepcopy(net).cpu().double()
     for parameter in positive.parameters():
         parameter.data.abs_()
     for module in positive.modules():
-        if isinstance(module, NORMALISATIONS):
-            module.register_forward_hook(_scale_alone)
-        elif isinstance(getattr(module, "bias", None), nn.Parameter):
-            module.bias.data.zero_()
+        for name in BIASES:
+            if isinstance(getattr(module, name, None), nn.Parameter):
+                getattr(module, name).data.zero_()
     return positive
 
 
-def _scale_alone(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
-    """|weight| / deviation times the input, by the deviation that BatchNorm has stored; others have none."""
-    scale = torch.ones((), dtype=inputs[0].dtype) if getattr(module, "weight", None) is None else module.weight
-    if getattr(module, "running_var", None) is not None:
-        scale = scale / (module.running_var + module.eps).sqrt()
-    if scale.dim() and not isinstance(module, nn.LayerNorm):
-        scale = scale.reshape(-1, *[1] * (inputs[0].dim() - 2))
-    return inputs[0] * scale
+class _Scales(TorchFunctionMode):
+    """Within the block normalisations are the scales |weight| / deviation that BatchNorm has stored;
+    others, which have stored none, are the scales |weight|."""
 
-
-def flow(net: nn.Module, statistics: Statistics, kept: Tensor, inputs: object) -> dict[str, Tensor]:
-    """log |w dR/dw| of each prunable weight of the positive net with only the kept weights, on the masks' device."""
-    originals = {}
-    weights = {name: net.get_parameter(layer.parameter) for name, layer in statistics.layers.items()}
-    for name, mask in statistics.flat.split(kept).items():
-        originals[name] = weights[name].data
-        weights[name].data = originals[name] * mask.cpu()
-        weights[name].requires_grad_(True)
-    with evaluating(net), torch.enable_grad():
-        total = sum(output.sum() for output in tensors(call(net, inputs)))
-        gradients = torch.autograd.grad(total, list(weights.values()))
-    # Logarithms keep the order of numbers that single precision could not hold.
-    scores = {name: (weights[name].detach() * gradient).log().float().to(kept.device)
-              for name, gradient in zip(weights, gradients)}
-    for name, original in originals.items():
-        weights[name].data = original
-    return scores
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        call = normalisation(function, args, kwargs or {})
+        if call is None:
+            return function(*args, **(kwargs or {}))
+        scaled = call.input if call.weight is None else call.input * call.weight
+        return scaled if call.variance is None else scaled / (call.variance + call.epsilon).sqrt()

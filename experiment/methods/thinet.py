@@ -14,8 +14,14 @@ from experiment.statistics import Statistics
 class ThiNet(FilterMethod):
     """Keep, in every layer the same ratio, channels chosen greedily for a small reconstruction error on S.
 
-    Luo et al. 2017, arXiv:1707.06342, Section 3.2, without its least-squares rescaling of the kept channels.
-    `points_per_sample`: how many positions of each sample are looked at in a layer, with all of their filters.
+    Luo et al. 2017, arXiv:1707.06342, Section 3.2. `points_per_sample`: how many positions of each
+    sample are looked at in a layer, with all of their filters.
+
+    Departures: kept channels are not rescaled by least squares; all layers are pruned at once, from
+    the activations of the unpruned net, while the paper fine-tunes after each; the error is that of
+    all filters at a position, not of one drawn at random; where several layers read a channel,
+    their relative errors are added, and channels that are added to each other go together, while
+    the paper leaves them.
     """
 
     def __init__(self, *, points_per_sample: int = 10):

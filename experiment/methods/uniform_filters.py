@@ -10,7 +10,10 @@ from experiment.statistics import Statistics
 
 @METHODS.register
 class UniformFilters(FilterMethod):
-    """Keep, in every layer the same ratio, uniformly random filters."""
+    """Keep, in every layer the same ratio, uniformly random filters.
+
+    No paper's method; as everywhere, filters that are added to one channel go together.
+    """
 
     def rank(self, statistics: Statistics, alive: numpy.ndarray, stream: Stream) -> Ranking:
         channels = statistics.channels

@@ -15,12 +15,18 @@ from experiment.statistics import Statistics
 
 @METHODS.register
 class Wanda(ScoreMethod):
-    """Keep the weights with the largest |w[i,j]| x ||a[j]||, the l2 norm over all points of S (Sun et al. 2024).
+    """Keep the weights with the largest |w[i,j]| x ||a[j]||, the l2 norm over all points of S (Sun
+    et al. 2024, arXiv:2306.11695, equation 1), as there the same share of each row (output) of each
+    layer.
 
-    Norms of different layers are not comparable, so that scores are compared within layers by default.
+    Departures: all norms are those of the unpruned net, while the paper prunes layer after layer
+    and feeds each with what the pruned ones before it put out; convolutions are pruned too, a[j]
+    being what a weight of the kernel reads at all positions, padding included; so are the first and
+    the last layer, which the paper leaves whole; rows differ by one weight where the share of a row
+    is no whole number.
     """
 
-    def __init__(self, *, allocation: Allocation = "uniform"):
+    def __init__(self, *, allocation: Allocation = "row"):
         super().__init__(allocation=allocation)
 
     def scores(self, statistics: Statistics, stream: Stream) -> dict[str, Tensor]:
