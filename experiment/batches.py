@@ -78,7 +78,10 @@ def _one_by_one(net: nn.Module, given: Iterable[Any], name: str) -> Iterator[Bat
         if len(forms) > 1:
             raise UserError(f"{name} are not all alike, number {number + 1} is {described(batch)}: "
                             "write [(inputs, targets)] for a single batch with targets")
-        yield as_batch(net, batch, f"{name}[{number}]")
+        checked = as_batch(net, batch, f"{name}[{number}]")
+        if any(tensor.is_meta for tensor in tensors(checked)):
+            raise UserError(f"{name}[{number}] is on the meta device and has no values")
+        yield checked
 
 
 def _form(batch: Any) -> Any:
@@ -129,9 +132,8 @@ def _check_inputs(inputs: Any, name: str) -> None:
                         "be a tensor, a dict of keyword arguments or a tuple of positional ones")
     if not any(tensor.numel() for tensor in found if tensor.dim()):
         raise UserError(f"{name} holds no samples: its inputs are {described(inputs)}")
-    if any(tensor.is_meta for tensor in found):
-        raise UserError(f"{name} is on the meta device and has no values")
-    if any(tensor.is_floating_point() and tensor.isnan().any() for tensor in found):
+    if any(tensor.is_floating_point() and not tensor.is_meta and tensor.isnan().any()
+           for tensor in found):
         raise UserError(f"{name} holds inputs that are not numbers (NaN): leave such samples out")
 
 

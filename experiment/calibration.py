@@ -29,8 +29,8 @@ def calibrate(attempt: Callable[[int], Attempt], size: Callable[[Attempt], int],
         achieved = tried[budget] = size(current)
         if best is None or abs(achieved - target) < abs(tried[best[1]] - target):
             best = current, budget
-        if abs(achieved - target) <= tolerance:
-            break
+        if abs(achieved - target) <= tolerance or (budget == 0 and achieved > target):
+            break  # close enough, or the least there is
         if achieved < target:
             too_little = max(too_little or (budget, achieved), (budget, achieved))
         else:

@@ -19,8 +19,11 @@ from experiment.nets import described
 from experiment.registry import nearest
 
 
-def usable_net(net: Any) -> nn.Module:
-    """A module with parameters that have values, all of them of its own."""
+def usable_net(net: Any, *, shapes_alone: bool = False) -> nn.Module:
+    """A module with parameters, all of them of its own, that have values.
+
+    With `shapes_alone` it may be on the meta device.
+    """
     _refuse_class("net", net)
     if not isinstance(net, nn.Module):
         raise UserError(f"net must be a torch.nn.Module, not {_shown(net)}")
@@ -29,7 +32,7 @@ def usable_net(net: Any) -> nn.Module:
     for name, module in net.named_modules():
         _check_module(f"layer '{name}'" if name else "the net", module)
     for name, tensor in [*net.named_parameters(), *net.named_buffers()]:
-        _check_values(name, tensor)
+        _check_values(name, tensor, shapes_alone)
     if next(net.parameters(), None) is None:
         raise UserError("the net has no parameters: there is nothing to prune")
     return net
@@ -46,10 +49,10 @@ def _check_module(name: str, module: nn.Module) -> None:
                             "each such layer")
 
 
-def _check_values(name: str, tensor: Tensor) -> None:
+def _check_values(name: str, tensor: Tensor, shapes_alone: bool) -> None:
     if is_lazy(tensor):
         raise UserError(f"'{name}' of the net has no shape yet: run the net once on a batch first")
-    if tensor.is_meta:
+    if tensor.is_meta and not shapes_alone:
         raise UserError(f"'{name}' of the net is on the meta device and has no values: call "
                         f"net.to_empty(device=...) and load weights first")
     if name.rpartition(".")[2] == "weight" and not tensor.is_floating_point():

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from experiment.errors import UserError
 from experiment.nets import batch_length, evaluating, run, split_batch
@@ -63,17 +64,19 @@ def find_layers(net: nn.Module, batches: Iterable[Any]) -> Layers:
     for a sample are those of the first batch on which a layer runs.
     """
     uses: dict[str, _Use] = {}
-    expected = {id(module.weight) for module in net.modules()
-                if isinstance(module, LINEAR_OR_CONVOLUTION) and "weight" in module._parameters}
+    expected = {module for module in net.modules() if isinstance(module, LINEAR_OR_CONVOLUTION)}
+    ran: set[nn.Module] = set()
     for batch in batches:
-        uses = _uses(net, batch) | uses
-        if expected <= {id(net.get_parameter(name)) for name in uses}:
+        uses = _uses(net, batch, ran) | uses
+        used = {id(net.get_parameter(name)) for name in uses}
+        if all(module in ran or id(module.weight) in used for module in expected):
             break
     owners = _owners(net)
     found = {parameter: _layer(net, parameter, *owner, uses[parameter])
              for parameter, owner in owners.items()
-             if parameter in uses and not _excluded(owner[1])}
-    left_out = {name: _why(name, owner[1]) for name, owner in owners.items() if name not in found}
+             if parameter in uses and not _excluded(parameter, owner[1])}
+    left_out = {name: _why(name, owner[1], owner[1] in ran) for name, owner in owners.items()
+                if name not in found}
     return Layers({layer.name: layer for layer in found.values()}, left_out)
 
 
@@ -125,8 +128,11 @@ def watch(net: nn.Module, layers: dict[str, PrunableLayer], batches: Iterable[An
             run(net, batch)
 
 
-def _uses(net: nn.Module, batch: Any) -> dict[str, _Use]:
-    """What a batch does with each parameter; of the two orientations of a weight the usual counts."""
+def _uses(net: nn.Module, batch: Any, ran: set[nn.Module]) -> dict[str, _Use]:
+    """What a batch does with each parameter; of the two orientations of a weight the usual counts.
+
+    The linear and convolutional modules that run are added to `ran`.
+    """
     samples = batch_length(split_batch(batch)[0])
     uses: dict[tuple[str, bool], _Use] = {}
 
@@ -135,8 +141,14 @@ def _uses(net: nn.Module, batch: Any) -> dict[str, _Use]:
         use = uses.setdefault(key, _Use(product.transposed, product.convolution is None))
         use.add(product, samples)
 
-    with evaluating(net), torch.no_grad(), ObservedProducts(net, add):
-        run(net, batch)
+    handles = [module.register_forward_hook(lambda module, inputs, output: ran.add(module))
+               for module in net.modules() if isinstance(module, LINEAR_OR_CONVOLUTION)]
+    try:
+        with evaluating(net), torch.no_grad(), ObservedProducts(net, add):
+            run(net, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
     return {name: use for (name, transposed), use in uses.items()
             if not transposed or (name, False) not in uses}
 
@@ -171,19 +183,20 @@ def _layer(net: nn.Module, parameter: str, name: str, module: nn.Module, use: _U
                          use.num_outputs, use.flops)
 
 
-def _excluded(module: nn.Module) -> str | None:
-    """Why the parameters of a module are never prunable, or None."""
+def _excluded(parameter: str, module: nn.Module) -> str | None:
+    """Why a parameter of a module is not prunable whatever it is multiplied with, or None."""
+    computed, _, suffix = parameter.rpartition(".")[2].rpartition("_")
+    if isinstance(module, ParametrizationList) or (suffix and computed in vars(module)):
+        return COMPUTED  # `weight` from `weight_orig`, for instance
     return next((why for kinds, why in LEFT_OUT.items() if isinstance(module, kinds)), None)
 
 
-def _why(parameter: str, module: nn.Module) -> str:
-    """Why a parameter is not prunable."""
-    if _excluded(module):
-        return _excluded(module)
+def _why(parameter: str, module: nn.Module, ran: bool) -> str:
+    """Why a parameter of a module, which ran or not, is not prunable."""
+    if _excluded(parameter, module):
+        return _excluded(parameter, module)
     if isinstance(module, nn.Embedding | nn.EmbeddingBag):
         return "embeddings are not pruned"
-    if "parametrizations" in parameter or parameter.endswith(("_orig", "_v")):
-        return COMPUTED
     if isinstance(module, LINEAR_OR_CONVOLUTION):
-        return NEVER_RAN
+        return COMPUTED if ran else NEVER_RAN
     return "no product of inputs with it was seen"

@@ -19,11 +19,14 @@ def size(masks: Masks) -> int:
 
 def largest(scores: Tensor, count: int, candidates: Tensor) -> Tensor:
     """A mask of exactly `count` of the candidates (all, if fewer) with the largest scores; ties go by index."""
-    places = candidates.nonzero().flatten()
-    order = torch.argsort(scores[places], descending=True, stable=True)
-    keep = torch.zeros_like(candidates)
-    keep[places[order[: max(count, 0)]]] = True
-    return keep
+    values = scores[candidates]
+    if count <= 0 or count >= len(values):
+        return candidates.clone() if count > 0 else torch.zeros_like(candidates)
+    threshold = values.kthvalue(len(values) - count + 1).values
+    kept = values > threshold
+    ties = (values == threshold).nonzero().flatten()
+    kept[ties[: count - int(kept.sum())]] = True
+    return torch.zeros_like(candidates).masked_scatter_(candidates, kept)
 
 
 def enforcer(net: nn.Module, masks: Masks) -> Callable[[], None]:

@@ -1,6 +1,7 @@
 """Using any net: calling it, its inputs and outputs, its modes."""
 
 import contextlib
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -9,6 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from experiment.errors import UserError, first_line
+
+
+def copy_of(net: nn.Module) -> nn.Module:
+    """A deep copy of a net. Raises UserError where Python cannot make one."""
+    memo = {id(value): value.detach().clone() for module in net.modules()
+            for value in vars(module).values() if isinstance(value, Tensor) and not value.is_leaf}
+    try:
+        return copy.deepcopy(net, memo)
+    except Exception as error:  # what a module holds may be anything
+        raise UserError(f"the net cannot be copied by copy.deepcopy: {first_line(error)}") from error
 
 
 def split_batch(batch: Any) -> tuple[Any, Any]:
@@ -87,12 +98,17 @@ def tensors(value: Any) -> list[Tensor]:
 
 
 def map_tensors(function: Callable[[Any], Any], value: Any, kind: type = Tensor) -> Any:
-    """A tensor, or nested lists, tuples and dicts, with the function applied to every tensor.
+    """A tensor, or nested lists, tuples, dicts, dataclasses, with the function applied to each.
 
-    Mappings of any type become dicts; `kind` may be another type than tensors.
+    Dataclasses keep their type, other mappings become dicts; `kind` may be another type than
+    tensors.
     """
     if isinstance(value, kind):
         return function(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):  # some are dicts as well
+        names = [field.name for field in dataclasses.fields(value) if field.init]
+        items = {name: map_tensors(function, getattr(value, name), kind) for name in names}
+        return dataclasses.replace(value, **items)
     if isinstance(value, Mapping):
         return {key: map_tensors(function, inner, kind) for key, inner in value.items()}
     if isinstance(value, list | tuple):

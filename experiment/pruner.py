@@ -1,6 +1,5 @@
 """Pruner: scores -> selection -> masks and weights, calibrated to the size that was asked for."""
 
-import copy
 import math
 import time
 import warnings
@@ -22,7 +21,7 @@ from experiment.masks import Masks
 from experiment.methods.method import Method, Selection
 from experiment.metrics import layer_table
 from experiment.minimum import with_minimum
-from experiment.nets import device_of, wait_for
+from experiment.nets import copy_of, device_of, wait_for
 from experiment.reachability import remove_dead
 from experiment.registry import METHODS
 from experiment.seeding import Stream
@@ -144,7 +143,7 @@ class Pruner:
 
     @torch.no_grad()
     def _pruned_net(self, attempt: Attempt) -> nn.Module:
-        net = copy.deepcopy(self.statistics.net)
+        net = copy_of(self.statistics.net)
         if attempt.selection.factors is not None:
             added = attempt.kept & ~attempt.selection.kept
             factors = torch.where(added, 1, attempt.selection.factors())
@@ -164,7 +163,7 @@ class Pruner:
         if method.structure == "filters":
             return (f"whole filters were removed: of the possible sizes {best.size} parameters came closest, "
                     f"{asked}")
-        if target < smallest <= best.size:
+        if target < smallest:
             return f"{smallest} of the {self.original_size} parameters are not prunable ({self._fixed()}), {asked}"
         return f"no budget of weights leaves {target} parameters alive; {best.size} came closest"
 

@@ -5,7 +5,6 @@ of the net: every kept weight positive, every normalisation a positive scale, ev
 function the identity, so that a gradient is zero exactly if there is no path.
 """
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +17,7 @@ from experiment.layers import PrunableLayer
 from experiment.masks import Masks
 from experiment.nets import (
     call,
+    copy_of,
     device_of,
     evaluating,
     first_sample,
@@ -32,7 +32,7 @@ ACTIVATIONS = {name + suffix for suffix in ("", "_") for name in (
     "relu", "relu6", "leaky_relu", "rrelu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish",
     "hardtanh", "hardswish", "hardsigmoid", "hardshrink", "softshrink", "tanhshrink", "softsign",
     "softplus", "sigmoid", "logsigmoid", "tanh", "threshold", "clamp", "clip", "clamp_min",
-    "clamp_max")}
+    "clamp_max", "softmax", "log_softmax")}
 PRODUCTS = {"linear", "conv1d", "conv2d", "conv3d", "addmm", "matmul", "__matmul__", "mm", "bmm"}
 MAXIMA = {"max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d",
           "adaptive_max_pool3d"}
@@ -100,7 +100,7 @@ def _vectors(net: nn.Module, layers: dict[str, PrunableLayer]) -> list[str]:
 
 def _surrogate(net: nn.Module, masks: Masks) -> nn.Module:
     """A copy in double precision whose kept weights average their inputs."""
-    surrogate = copy.deepcopy(net)
+    surrogate = copy_of(net)
     if device_of(net).type == "mps":  # which has no double precision
         surrogate = surrogate.cpu()
     surrogate = surrogate.double()
@@ -131,6 +131,8 @@ class _Positive(TorchFunctionMode):
         normalised = normalisation(function, args, kwargs)
         if normalised is not None:
             return _scaled(normalised)
+        if name == "scaled_dot_product_attention":
+            return _attention(*args, **kwargs)
         if name in MAXIMA:
             return _mean_instead(name, *args, **kwargs)
         if name == "amax":
@@ -143,6 +145,13 @@ def _scaled(call: Normalisation) -> Tensor:
     """A normalisation as a positive scale: no mean is subtracted, its parameters stay on the path."""
     scaled = call.input if call.weight is None else call.input * call.weight
     return _bounded(scaled if call.bias is None else scaled + call.bias)
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **options: Any) -> Tensor:
+    """Attention without softmax, through which gradients can cancel, and without its masks."""
+    groups = query.shape[-3] // key.shape[-3] if query.dim() > 3 else 1  # queries that share a key
+    key, value = (one.repeat_interleave(groups, -3) if groups > 1 else one for one in (key, value))
+    return _bounded(_bounded(query @ key.mT) @ value)
 
 
 def _mean_instead(name: str, input: Tensor, *args: Any, **options: Any) -> Tensor:

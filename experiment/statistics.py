@@ -79,7 +79,7 @@ class Statistics:
     @property
     def channels(self) -> Channels:
         """The channels that can be removed as a whole. Raises UserError where the net cannot be traced."""
-        return self.once("channels", lambda: find_channels(self.net, self.batches[0]))
+        return self.once("channels", lambda: find_channels(self.net, self.batches[0], self.layers))
 
     def sensitivities(self, reduction: Reduction) -> dict[str, Tensor]:
         """Oriented sensitivities of each layer."""

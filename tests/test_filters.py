@@ -105,7 +105,7 @@ def test_what_passes_groups_or_leaves_the_net_stays(small_net, images):
     (Net(lambda net, x: net.fc(functional.pixel_shuffle(net.a(x), 2).mean((2, 3))), a=nn.Conv2d(3, 8, 1),
          fc=nn.Linear(2, 4)), "is mixed with others"),
     (Net(lambda net, x: net.b(net.a(x) if hasattr(x, "missing") else x.missing), a=nn.Linear(6, 4), b=nn.Linear(4, 4)),
-     "failed .AttributeError"),
+     "the net cannot run on the batch: AttributeError"),
 ])
 def test_nets_whose_channels_cannot_be_followed(net, expected):
     with pytest.raises(experiment.UserError, match=expected):

@@ -124,6 +124,7 @@ def test_a_net_that_computes_its_loss_needs_none(net, method):
     assert all(torch.equal(given[name], masks[name]) for name in masks)
 
 
+@pytest.mark.filterwarnings("ignore:the pruned net is degenerate")
 def test_weights_that_the_loss_does_not_need_have_no_gradient(net):
     class TwoHeads(Dense):
         def forward(self, x):
@@ -143,6 +144,7 @@ def test_images_of_bytes_are_fine_for_a_net_that_converts_them(net):
     prune(Converting(), [numpy.arange(30, dtype=numpy.uint8).reshape(6, 5)])
 
 
+@pytest.mark.filterwarnings("ignore:the pruned net is degenerate")
 def test_transformers_models_are_pruned_with_their_tokenizers_batches():
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)

@@ -12,6 +12,7 @@ the weights that read what it makes. Not removable are channels that
 - turn out to have an influence that was not seen.
 """
 
+from collections.abc import Container
 from typing import Any
 
 import numpy
@@ -25,23 +26,27 @@ from experiment.errors import UserError, one_line
 from experiment.nets import call, device_of, evaluating, first_sample, moved, split_batch, tensors
 
 
-def find_channels(net: nn.Module, example: Any) -> Channels:
+def find_channels(net: nn.Module, example: Any, layers: Container[str] | None = None) -> Channels:
     """The removable channels of a net; of `example`, one batch for it, the first sample is used.
+
+    `layers` are the names of those linear and convolutional modules, if not all, whose weights can
+    be pruned.
 
     Raises:
         UserError: if the net cannot be followed, or no channel of it can be removed.
     """
     inputs = moved(first_sample(split_batch(example)[0]), device_of(net))
     try:
-        channels = _traced(net, inputs).channels(net)
+        channels = _traced(net, inputs, layers).channels(net)
     except Exception as error:  # whatever a net may do that operations cannot be followed through
         raise UserError("whole filters cannot be pruned in this net, because following its "
                         f"operations failed ({one_line(error)}); methods that prune weights can") from None
     channels = _sound(net, channels, inputs)
     if not channels.number:
-        raise UserError("this net has no filter that could be removed as a whole: what they compute "
-                        "is an output, or is mixed with others before it is read, by a normalisation, "
-                        "attention or groups for instance; methods that prune weights can prune it")
+        raise UserError("this net has no filter that could be removed as a whole: it has no linear "
+                        "or convolutional modules, or what their filters compute is an output, or "
+                        "is mixed with others before it is read, by a normalisation, attention or "
+                        "groups for instance; methods that prune weights can prune it")
     return channels
 
 
@@ -62,9 +67,9 @@ def _sound(net: nn.Module, channels: Channels, inputs: Any) -> Channels:
 
 
 @torch.no_grad()
-def _traced(net: nn.Module, inputs: Any) -> Trace:
+def _traced(net: nn.Module, inputs: Any, layers: Container[str] | None) -> Trace:
     """The labels of a net's layers after a run."""
-    trace = Trace(net)
+    trace = Trace(net, layers)
     with evaluating(net), trace.watching(net), trace.following:
         output = call(net, inputs)
     for tensor in tensors(output):

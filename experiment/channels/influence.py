@@ -1,6 +1,5 @@
 """A check of what a net's channels are: masked, they have no influence on the output."""
 
-import copy
 from typing import Any
 
 import numpy
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 
 from experiment.channels.channels import Channels, spread
 from experiment.errors import UserError
-from experiment.nets import call, evaluating, map_tensors, tensors
+from experiment.nets import call, copy_of, evaluating, map_tensors, tensors
 
 TOLERANCE = 1e-6  # relative, in double precision
 
@@ -18,7 +17,7 @@ class Influence:
     """A net in double precision, of which some channels are made to compute something else."""
 
     def __init__(self, net: nn.Module, inputs: Any):
-        self.net = copy.deepcopy(net).cpu().double()
+        self.net = copy_of(net).cpu().double()
         self.inputs = map_tensors(lambda tensor: tensor.cpu().double() if tensor.is_floating_point()
                                   else tensor.cpu(), inputs)
 

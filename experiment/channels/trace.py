@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 
 import numpy
 import torch
@@ -19,7 +19,9 @@ PER_CHANNEL = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._Instanc
 class Trace:
     """The labels of what each layer makes and reads."""
 
-    def __init__(self, net: nn.Module):
+    def __init__(self, net: nn.Module, layers: Container[str] | None):
+        """`layers`: names of the linear and convolutional modules that count, if not all do."""
+        self.layers = layers
         self.labels = Labels()
         self.following = Following(net, self.labels)
         self.rows: dict[str, Tensor] = {}  # by layer, the labels of the rows of its weight
@@ -33,7 +35,7 @@ class Trace:
         handles = []
         for name, module in net.named_modules():
             own = module.parameters(recurse=False)
-            if _has_labels(module) and all(users[id(parameter)] == 1 for parameter in own):
+            if self._has_labels(name, module) and all(users[id(parameter)] == 1 for parameter in own):
                 handles.append(module.register_forward_pre_hook(self._enter))
                 handles.append(module.register_forward_hook(self._leave_as(name), with_kwargs=True))
         try:
@@ -41,6 +43,13 @@ class Trace:
         finally:
             for handle in handles:
                 handle.remove()
+
+    def _has_labels(self, name: str, module: nn.Module) -> bool:
+        """Whether a module is a layer whose weight is a parameter, or normalises channel by channel."""
+        if isinstance(module, LINEAR_OR_CONVOLUTION):
+            counts = self.layers is None or name in self.layers
+            return counts and module._parameters.get("weight") is not None
+        return isinstance(module, PER_CHANNEL)
 
     def _enter(self, module: nn.Module, args: tuple) -> None:
         self.following.aside += 1
@@ -125,13 +134,6 @@ class Trace:
 
         return Channels(numpy.array([group[root] for root in order], dtype=numpy.int64),
                         numbered(self.rows), numbered(self.columns), numbered(self.vectors))
-
-
-def _has_labels(module: nn.Module) -> bool:
-    """Whether a module is a layer whose weight is a parameter, or normalises channel by channel."""
-    if isinstance(module, LINEAR_OR_CONVOLUTION):
-        return module._parameters.get("weight") is not None
-    return isinstance(module, PER_CHANNEL)
 
 
 def _joint(module: str, parameter: str) -> str:

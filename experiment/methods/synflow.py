@@ -1,6 +1,5 @@
 """SynFlow: pruning without data that never disconnects a layer before it must."""
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from experiment.errors import UserError
 from experiment.layers import PrunableLayer
 from experiment.masks import largest
 from experiment.methods.method import Method, Selection
-from experiment.nets import call, divided, evaluating, first_sample, split_batch, tensors
+from experiment.nets import call, copy_of, divided, evaluating, first_sample, split_batch, tensors
 from experiment.normalisations import normalisation
 from experiment.reachability import ones_like
 from experiment.registry import METHODS
@@ -120,7 +119,7 @@ class PositiveNet:
 def positive_copy(net: nn.Module) -> nn.Module:
     """A copy in double precision, on the CPU, with absolute parameters, without biases and
     shifts."""
-    positive = copy.deepcopy(net).cpu().double()
+    positive = copy_of(net).cpu().double()
     for parameter in positive.parameters():
         parameter.data.abs_()
     for module in positive.modules():

@@ -31,6 +31,6 @@ def sample_size(net: nn.Module, batch: Any, delta: float = 1e-16) -> int:
         183
     """
     delta = positive("delta", delta)
-    found = require_layers(find_layers(usable_net(net), [as_batch(net, batch)]))
+    found = require_layers(find_layers(usable_net(net, shapes_alone=True), [as_batch(net, batch)]))
     outputs = [layer.num_outputs for layer in found.prunable.values()]
     return max(1, math.ceil(C * (math.log(8 * sum(outputs) * max(outputs)) - math.log(delta))))
