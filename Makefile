@@ -17,7 +17,7 @@ demo: setup
 
 test: setup
 	$(RUN) -m ruff check
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses auto --maxprocesses 8
 
 schema: setup  # after a change of the configuration's schema
 	$(RUN) -m experiment.config --schema > paper/config.schema.json

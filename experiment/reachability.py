@@ -32,7 +32,8 @@ ACTIVATIONS = {name + suffix for suffix in ("", "_") for name in (
     "relu", "relu6", "leaky_relu", "rrelu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish",
     "hardtanh", "hardswish", "hardsigmoid", "hardshrink", "softshrink", "tanhshrink", "softsign",
     "softplus", "sigmoid", "logsigmoid", "tanh", "threshold", "clamp", "clip", "clamp_min",
-    "clamp_max", "softmax", "log_softmax")}
+    "clamp_max")}
+SOFTMAX = {"softmax", "log_softmax"}
 PRODUCTS = {"linear", "conv1d", "conv2d", "conv3d", "addmm", "matmul", "__matmul__", "mm", "bmm"}
 MAXIMA = {"max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d",
           "adaptive_max_pool3d"}
@@ -126,7 +127,7 @@ class _Positive(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs, name = kwargs or {}, getattr(function, "__name__", "")
-        if name in ACTIVATIONS:
+        if name in ACTIVATIONS | SOFTMAX:
             return args[0] if args else kwargs["input"]
         normalised = normalisation(function, args, kwargs)
         if normalised is not None:

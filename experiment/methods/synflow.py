@@ -21,6 +21,7 @@ from experiment.registry import METHODS
 from experiment.seeding import Stream
 from experiment.statistics import Statistics
 
+SATURATING = {"relu6", "hardtanh", "clamp", "clip", "clamp_max"}
 BIASES = "bias", "in_proj_bias", "bias_k", "bias_v"
 SCALES = 1.0, 2.0**-830, 2.0**830
 """What is fed in place of ones where the flow of ones is more, or less, than float64 can hold."""
@@ -37,8 +38,9 @@ class SynFlow(Method):
 
     Departures: normalisations are the positive scales |weight| / deviation, without mean and shift,
     and biases are left out, so that no flow is cancelled; where they are zero, as in a new net,
-    this is the flow through the net of absolute values. In a cascade the schedule starts from the
-    weights that are left.
+    this is the flow through the net of absolute values. ReLU6 and the like are ReLU: the largest
+    value that they have would cut the flow. In a cascade the schedule starts from the weights that
+    are left.
     """
 
     def __init__(self, *, rounds: int = 100):
@@ -131,9 +133,11 @@ def positive_copy(net: nn.Module) -> nn.Module:
 
 class _Scales(TorchFunctionMode):
     """Within the block normalisations are the scales |weight| / deviation that BatchNorm has stored;
-    others, which have stored none, are the scales |weight|."""
+    others, which have stored none, are the scales |weight|. What has a largest value has none."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
+        if getattr(function, "__name__", "").rstrip("_") in SATURATING:
+            return args[0] if args else kwargs["input"]
         call = normalisation(function, args, kwargs or {})
         if call is None:
             return function(*args, **(kwargs or {}))
