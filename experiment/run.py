@@ -75,6 +75,9 @@ def run(config: Config, directory: Path, device: str = "cpu", nets: Path | None 
     experiment = Experiment(config, data, logger, torch.device(device), nets)
     if config.pruning.schedule != "train":
         logger.say(f"S: {experiment.sample_size} validation images")
+        left_out = [f"{name} ({why})" for name, why in experiment.layers.left_out.items()]
+        if left_out:
+            logger.say(f"not pruned: {', '.join(left_out)}")
     failures = []
     for net_seed in range(config.num_nets):
         try:
