@@ -22,7 +22,8 @@ def largest(scores: Tensor, count: int, candidates: Tensor) -> Tensor:
     values = scores[candidates]
     if count <= 0 or count >= len(values):
         return candidates.clone() if count > 0 else torch.zeros_like(candidates)
-    threshold = values.kthvalue(len(values) - count + 1).values
+    ranked = values.cpu() if values.device.type == "mps" else values  # which lacks kthvalue
+    threshold = ranked.kthvalue(len(values) - count + 1).values.to(values.device)
     kept = values > threshold
     ties = (values == threshold).nonzero().flatten()
     kept[ties[: count - int(kept.sum())]] = True

@@ -4,7 +4,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas
@@ -131,6 +131,8 @@ class Pruner:
         if self.min_kept_per_layer:
             kept, masks = with_minimum(self.statistics, selection, self.min_kept_per_layer,
                                        lambda kept: self._living(kept, selection))
+            if not torch.equal(kept, selection.kept):  # draws say nothing of weights that were added
+                selection = replace(selection, draws=None)
         return Attempt(selection, kept, masks, masking.size(masks))
 
     def _living(self, kept: Tensor, selection: Selection) -> Masks:
@@ -164,7 +166,8 @@ class Pruner:
             return (f"whole filters were removed: of the possible sizes {best.size} parameters came closest, "
                     f"{asked}")
         if target < smallest:
-            return f"{smallest} of the {self.original_size} parameters are not prunable ({self._fixed()}), {asked}"
+            return (f"{smallest} of the {self.original_size} parameters are not prunable "
+                    f"({self._fixed()}) and go only where they are dead, {asked}")
         return f"no budget of weights leaves {target} parameters alive; {best.size} came closest"
 
     def _fixed(self) -> str:
