@@ -48,7 +48,7 @@ def as_batch(net: nn.Module, batch: Any, name: str = "batch") -> Batch:
     """A single batch. Raises UserError for what is none."""
     inputs, targets = (_without_numpy(net, part, name) for part in _split(net, batch, name))
     _check_inputs(inputs, name)
-    _check_targets(targets, {len(tensor) for tensor in tensors(inputs) if tensor.dim()}, name)
+    _check_targets(targets, name)
     return inputs, targets
 
 
@@ -76,7 +76,8 @@ def _one_by_one(net: nn.Module, given: Iterable[Any], name: str) -> Iterator[Bat
     for number, batch in enumerate(given):
         forms.add(_form(batch))
         if len(forms) > 1:
-            raise UserError(f"{name} are not all alike, number {number + 1} is {described(batch)}: "
+            raise UserError(f"the entries of {name} are not all alike: number {number + 1} is "
+                            f"{described(batch)}; "
                             "write [(inputs, targets)] for a single batch with targets")
         checked = as_batch(net, batch, f"{name}[{number}]")
         if any(tensor.is_meta for tensor in tensors(checked)):
@@ -137,11 +138,8 @@ def _check_inputs(inputs: Any, name: str) -> None:
         raise UserError(f"{name} holds inputs that are not numbers (NaN): leave such samples out")
 
 
-def _check_targets(targets: Any, lengths: set[int], name: str) -> None:
-    """Raise UserError for the target of a single sample, and for targets of other samples."""
+def _check_targets(targets: Any, name: str) -> None:
+    """Raise UserError for the target of a single sample. How many must be is for the loss to say."""
     if isinstance(targets, numbers.Number) or (isinstance(targets, Tensor) and not targets.dim()):
         raise UserError(f"{name} is a single sample with a single target: samples need a first "
                         "dimension, as torch.utils.data.DataLoader gives it")
-    if isinstance(targets, Tensor) and len(targets) not in lengths:
-        raise UserError(f"{name} has {len(targets)} targets for {max(lengths)} samples: each "
-                        "sample, along the first dimension, needs one")

@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.prune import BasePruningMethod
 
 from experiment.errors import UserError
-from experiment.nets import described
+from experiment.nets import described, storage_of
 from experiment.registry import nearest
 
 
@@ -33,9 +33,22 @@ def usable_net(net: Any, *, shapes_alone: bool = False) -> nn.Module:
         _check_module(f"layer '{name}'" if name else "the net", module)
     for name, tensor in [*net.named_parameters(), *net.named_buffers()]:
         _check_values(name, tensor, shapes_alone)
+    _refuse_shared_memory(net)
     if next(net.parameters(), None) is None:
         raise UserError("the net has no parameters: there is nothing to prune")
     return net
+
+
+def _refuse_shared_memory(net: nn.Module) -> None:
+    """Raise UserError for two Parameters with the same values, which a copy would part."""
+    seen: dict[tuple[int, int], str] = {}
+    for name, parameter in net.named_parameters():
+        if parameter.numel():
+            place = storage_of(parameter), parameter.storage_offset()
+            if place in seen:
+                raise UserError(f"'{name}' of the net shares its memory with '{seen[place]}': tie "
+                                "them as one Parameter, module.weight = other.weight")
+            seen[place] = name
 
 
 def _check_module(name: str, module: nn.Module) -> None:

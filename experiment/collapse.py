@@ -75,8 +75,8 @@ def _changed(tensor: Tensor) -> Tensor:
 
 
 def _equal(outputs: Tensor, first: Tensor) -> bool:
-    """Whether all rows are equal to a first one; outputs that are not numbers differ."""
+    """Whether all rows are equal to the given one; outputs that are not numbers differ."""
     if outputs.shape[1:] != first.shape[1:]:
         return False
-    scale = float(torch.maximum(outputs.abs().max(), first.abs().max())) if outputs.numel() else 0.0
-    return bool(((outputs - first).abs() <= TOLERANCE * scale).all())
+    scale = float(first.nan_to_num(0, 0, 0).abs().max()) if first.numel() else 0.0
+    return bool(torch.isclose(outputs, first, rtol=0, atol=TOLERANCE * scale).all())

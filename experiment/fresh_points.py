@@ -26,6 +26,7 @@ SLACK = 1 + 1e-9  # for rounding in double precision
 TILE_FLOATS = 2**24  # of contributions computed at a time
 
 
+@torch.inference_mode(False)
 def certify(net: nn.Module, batches: Iterable[Any], fresh: Iterable[Any], *, method: str | dict | Method = "SiPP",
             keep_ratio: float, loss: Callable | None = None, seed: int = 0, delta: float = 1e-16,
             points_per_sample: int = 8) -> pandas.DataFrame:
@@ -67,7 +68,11 @@ class Pairs:
 
 
 class FreshPoints:
-    """A seeded choice of points that the layers of the unpruned net see on fresh data."""
+    """A seeded choice of points that the layers of the unpruned net see on fresh data.
+
+    Layers that do not run on it, or that use their weight in blocks only, as attention to something
+    else does, have no points.
+    """
 
     def __init__(self, net: nn.Module, fresh: Iterable[Any], layers: dict[str, PrunableLayer],
                  per_sample: int, stream: Stream):
@@ -75,13 +80,17 @@ class FreshPoints:
         generators = {name: stream.child(name).generator() for name in layers}
 
         def keep_some(name: str, product: Product, num_samples: int) -> None:
+            shape = layers[name].shape
+            if (product.rows, product.columns) != (slice(0, shape[0]), slice(0, shape[1:].numel())):
+                return  # its units see these points in a part of the weight only
             for part in nonnegative_parts(product.inputs.float()):
                 points = some_points(product, part, num_samples, per_sample, generators[name])
                 chosen[name].append(points.cpu())
 
         watch(net, layers, fresh, keep_some)
-        if not all(chosen.values()):
-            raise UserError("fresh is empty, or some layers do not run on it")
+        chosen = {name: pieces for name, pieces in chosen.items() if pieces}
+        if not chosen:
+            raise UserError("fresh is empty, or no layer runs on it with the whole of its weight")
         self.layers = layers
         self.points = {name: torch.cat(pieces, dim=2).double()
                        for name, pieces in chosen.items()}  # groups, K, points

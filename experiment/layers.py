@@ -60,8 +60,9 @@ class Layers:
 def find_layers(net: nn.Module, batches: Iterable[Any]) -> Layers:
     """Run a net in eval mode to see which of its weights it multiplies with inputs, and how.
 
-    Stops after the first batch on which all linear and convolutional modules have run. The numbers
-    for a sample are those of the first batch on which a layer runs.
+    Stops after the first batch on which all linear and convolutional modules have run; what else
+    runs on later batches only is not seen. The numbers for a sample are those of the first batch on
+    which a layer runs.
     """
     uses: dict[str, _Use] = {}
     expected = {module for module in net.modules() if isinstance(module, LINEAR_OR_CONVOLUTION)}
@@ -69,7 +70,8 @@ def find_layers(net: nn.Module, batches: Iterable[Any]) -> Layers:
     for batch in batches:
         uses = _uses(net, batch, ran) | uses
         used = {id(net.get_parameter(name)) for name in uses}
-        if all(module in ran or id(module.weight) in used for module in expected):
+        if all(module in ran or id(module._parameters.get("weight")) in used
+               for module in expected):
             break
     owners = _owners(net)
     found = {parameter: _layer(net, parameter, *owner, uses[parameter])
@@ -104,7 +106,7 @@ def require_layers(layers: Layers) -> Layers:
                 f"{name} ({layers.left_out[name]})" for name in unexpected), stacklevel=3)
         return layers
     reasons = "; ".join(f"{name}: {why}" for name, why in layers.left_out.items())
-    raise UserError("the net multiplies its inputs with no parameter: there is nothing to prune"
+    raise UserError("none of the net's parameters is multiplied by inputs: there is nothing to prune"
                     + (f" ({reasons})" if reasons else ""))
 
 
@@ -186,7 +188,8 @@ def _layer(net: nn.Module, parameter: str, name: str, module: nn.Module, use: _U
 def _excluded(parameter: str, module: nn.Module) -> str | None:
     """Why a parameter of a module is not prunable whatever it is multiplied with, or None."""
     computed, _, suffix = parameter.rpartition(".")[2].rpartition("_")
-    if isinstance(module, ParametrizationList) or (suffix and computed in vars(module)):
+    if isinstance(module, ParametrizationList) or (
+            suffix and isinstance(vars(module).get(computed), Tensor)):
         return COMPUTED  # `weight` from `weight_orig`, for instance
     return next((why for kinds, why in LEFT_OUT.items() if isinstance(module, kinds)), None)
 
@@ -199,4 +202,4 @@ def _why(parameter: str, module: nn.Module, ran: bool) -> str:
         return "embeddings are not pruned"
     if isinstance(module, LINEAR_OR_CONVOLUTION):
         return COMPUTED if ran else NEVER_RAN
-    return "no product of inputs with it was seen"
+    return "it is not used as one matrix or convolution"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy
 import torch
 from torch import Tensor, nn
 
@@ -22,12 +23,19 @@ def largest(scores: Tensor, count: int, candidates: Tensor) -> Tensor:
     values = scores[candidates]
     if count <= 0 or count >= len(values):
         return candidates.clone() if count > 0 else torch.zeros_like(candidates)
-    ranked = values.cpu() if values.device.type == "mps" else values  # which lacks kthvalue
-    threshold = ranked.kthvalue(len(values) - count + 1).values.to(values.device)
+    threshold = _ascending(values, len(values) - count)
     kept = values > threshold
     ties = (values == threshold).nonzero().flatten()
     kept[ties[: count - int(kept.sum())]] = True
     return torch.zeros_like(candidates).masked_scatter_(candidates, kept)
+
+
+def _ascending(values: Tensor, place: int) -> Tensor:
+    """The value at that place, from 0, in ascending order."""
+    if values.is_cuda:
+        return values.kthvalue(place + 1).values
+    values = values.float() if values.dtype.itemsize < 4 else values  # numpy knows no bfloat16
+    return torch.from_numpy(numpy.partition(values.cpu().numpy(), place))[place].to(values.device)
 
 
 def enforcer(net: nn.Module, masks: Masks) -> Callable[[], None]:

@@ -139,6 +139,11 @@ def dtype_of(net: nn.Module) -> torch.dtype:
     return next(dtypes, torch.float32)
 
 
+def storage_of(tensor: Tensor) -> int:
+    """What tensors that share memory have in common, on the meta device too."""
+    return tensor.untyped_storage()._cdata
+
+
 def moved(value: Any, device: torch.device) -> Any:
     """Tensors, however nested, moved to a device."""
     return map_tensors(lambda tensor: tensor.to(device), value)
@@ -168,7 +173,7 @@ def evaluating(net: nn.Module) -> Iterator[None]:
     """Run a block with a net in eval mode, then put every module's own mode back."""
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
-    # In eval mode torch's transformer layers would by-pass their own linear layers.
+    # In eval mode torch's transformer layers would bypass their own linear layers.
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from experiment.nets import storage_of
+
 aten = torch.ops.aten
 MATRIX_PRODUCTS = {  # operator -> positions of the left and the right factor
     aten.mm: (0, 1), aten.addmm: (1, 2), aten._addmm_activation: (1, 2), aten.mv: (0, 1),
@@ -58,7 +60,7 @@ class ObservedProducts(TorchDispatchMode):
         self.parameters: dict[int, list[tuple[str, Tensor]]] = {}  # by their storage
         for name, parameter in net.named_parameters():
             if parameter.dim() > 1 and parameter.is_floating_point():
-                own = self.parameters.setdefault(_storage(parameter), [])
+                own = self.parameters.setdefault(storage_of(parameter), [])
                 own.append((name, parameter.detach()))
 
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
@@ -71,7 +73,7 @@ class ObservedProducts(TorchDispatchMode):
             with self:  # in inference mode operators arrive that consist of others
                 result = operator.decompose(*args, **kwargs)
             return operator(*args, **kwargs) if result is NotImplemented else result
-        result = operator(*args, **kwargs)  # first, so that torch itself complains of wrong inputs
+        result = operator(*args, **kwargs)  # first, so that torch itself complains about wrong inputs
         if product is not None:
             self.visit(product)
         return result
@@ -80,23 +82,26 @@ class ObservedProducts(TorchDispatchMode):
         """The product of one of two factors that is (a block of) a parameter with the other."""
         if right.dim() == 1:
             right = right[:, None]
-        for weight, inputs in ((right, left), (left.mT, right.mT)):
-            matrix = _single(weight)
-            block = matrix is not None and self._block(matrix)
-            if block:
+        blocks = self._block(_single(right)), self._block(_single(left.mT))
+        if all(blocks):
+            return None  # a product of parameters, of low rank for instance, says nothing of inputs
+        for block, weight, inputs in zip(blocks, (right, left.mT), (left, right.mT)):
+            if block is not None:
                 inputs = inputs.reshape(-1, inputs.shape[-1])
-                return Product(*block, inputs, len(inputs) * matrix.shape[1])
+                return Product(*block, inputs, len(inputs) * weight.shape[-1])
         return None
 
     def _candidates(self, tensor: Tensor) -> Iterator[tuple[str, Tensor, int]]:
         """Parameters in whose memory a tensor may lie, and at which distance from their start."""
-        for name, parameter in self.parameters.get(_storage(tensor), ()):
+        for name, parameter in self.parameters.get(storage_of(tensor), ()):
             distance = tensor.storage_offset() - parameter.storage_offset()
             if tensor.dtype == parameter.dtype and 0 <= distance < parameter.numel():
                 yield name, parameter, distance
 
-    def _block(self, factor: Tensor) -> tuple[str, slice, slice, bool] | None:
+    def _block(self, factor: Tensor | None) -> tuple[str, slice, slice, bool] | None:
         """The parameter, rows, columns and orientation that a right factor [K, outputs] is."""
+        if factor is None:
+            return None
         for name, parameter, distance in self._candidates(factor):
             if parameter.dim() > 2 and not parameter.is_contiguous():
                 continue
@@ -123,11 +128,6 @@ class ObservedProducts(TorchDispatchMode):
             return Product(name, slice(row, row + len(weight)), slice(0, weight[0].numel()), False,
                            inputs, len(inputs) * len(weight) * num_positions(how, inputs), how)
         return None
-
-
-def _storage(tensor: Tensor) -> int:
-    """What tensors that share memory have in common, on the meta device too."""
-    return tensor.untyped_storage()._cdata
 
 
 def num_positions(how: Convolution, inputs: Tensor) -> int:

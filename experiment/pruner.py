@@ -129,7 +129,7 @@ class Pruner:
     def _attempt(self, selection: Selection) -> Attempt:
         kept, masks = selection.kept, self._living(selection.kept, selection)
         if self.min_kept_per_layer:
-            kept, masks = with_minimum(self.statistics, selection, self.min_kept_per_layer,
+            kept, masks = with_minimum(self.statistics, selection, masks, self.min_kept_per_layer,
                                        lambda kept: self._living(kept, selection))
             if not torch.equal(kept, selection.kept):  # draws say nothing of weights that were added
                 selection = replace(selection, draws=None)
@@ -180,6 +180,7 @@ class Pruner:
         return ", ".join([*named, "biases and normalisations"])
 
 
+@torch.inference_mode(False)
 def prune(net: nn.Module, batches: Iterable[Any], *, method: str | dict | Method = "SiPP", keep_ratio: float,
           loss: Callable | None = None, seed: int = 0, masks: Masks | None = None, delta: float = 1e-16,
           min_kept_per_layer: int = 0) -> Pruned:

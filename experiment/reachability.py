@@ -10,33 +10,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from experiment.errors import UserError
 from experiment.layers import PrunableLayer
 from experiment.masks import Masks
 from experiment.nets import (
-    call,
     copy_of,
     device_of,
-    evaluating,
     first_sample,
     map_tensors,
     moved,
     split_batch,
     tensors,
 )
-from experiment.normalisations import Normalisation, normalisation
+from experiment.surrogates import Positive, run_in_double
 
-ACTIVATIONS = {name + suffix for suffix in ("", "_") for name in (
-    "relu", "relu6", "leaky_relu", "rrelu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish",
-    "hardtanh", "hardswish", "hardsigmoid", "hardshrink", "softshrink", "tanhshrink", "softsign",
-    "softplus", "sigmoid", "logsigmoid", "tanh", "threshold", "clamp", "clip", "clamp_min",
-    "clamp_max")}
-SOFTMAX = {"softmax", "log_softmax"}
-PRODUCTS = {"linear", "conv1d", "conv2d", "conv3d", "addmm", "matmul", "__matmul__", "mm", "bmm"}
-MAXIMA = {"max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d",
-          "adaptive_max_pool3d"}
 NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
@@ -62,8 +50,9 @@ def reached(net: nn.Module, layers: dict[str, PrunableLayer], masks: Masks, exam
     """
     surrogate = _surrogate(net, masks)
     inputs = moved(_positive(first_sample(split_batch(example)[0])), device_of(surrogate))
-    with evaluating(surrogate), torch.enable_grad(), _Positive():
-        outputs = [output for output in tensors(call(surrogate, inputs)) if output.requires_grad]
+    with torch.enable_grad():
+        output = run_in_double(surrogate, inputs, Positive())
+        outputs = [one for one in tensors(output) if one.requires_grad]
         if not outputs:
             raise UserError(
                 "the net's output has no gradient with respect to its parameters: is its forward "
@@ -115,69 +104,6 @@ def _surrogate(net: nn.Module, masks: Masks) -> nn.Module:
                 count = kept.flatten(1).sum(1).clamp(min=1) if kept.dim() > 1 else torch.ones(1)
                 parameter.copy_(kept / count.reshape(-1, *[1] * (kept.dim() - 1)).to(kept))
     return surrogate
-
-
-class _Positive(TorchFunctionMode):
-    """Within the block all values stay positive and every path carries a gradient.
-
-    Activation functions do nothing: wherever they are flat, a path would seem to end. Maxima become
-    means: any of the values compared may be the largest. Products are scaled to where other
-    functions are not flat, and normalisations are positive scales.
-    """
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        kwargs, name = kwargs or {}, getattr(function, "__name__", "")
-        if name in ACTIVATIONS | SOFTMAX:
-            return args[0] if args else kwargs["input"]
-        normalised = normalisation(function, args, kwargs)
-        if normalised is not None:
-            return _scaled(normalised)
-        if name == "scaled_dot_product_attention":
-            return _attention(*args, **kwargs)
-        if name in MAXIMA:
-            return _mean_instead(name, *args, **kwargs)
-        if name == "amax":
-            return torch.mean(*args, **kwargs)
-        output = function(*args, **kwargs)
-        return _bounded(output) if name in PRODUCTS else output
-
-
-def _scaled(call: Normalisation) -> Tensor:
-    """A normalisation as a positive scale: no mean is subtracted, its parameters stay on the path."""
-    scaled = call.input if call.weight is None else call.input * call.weight
-    return _bounded(scaled if call.bias is None else scaled + call.bias)
-
-
-def _attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **options: Any) -> Tensor:
-    """Attention without softmax, through which gradients can cancel, and without its masks."""
-    groups = query.shape[-3] // key.shape[-3] if query.dim() > 3 else 1  # queries that share a key
-    key, value = (one.repeat_interleave(groups, -3) if groups > 1 else one for one in (key, value))
-    return _bounded(_bounded(query @ key.mT) @ value)
-
-
-def _mean_instead(name: str, input: Tensor, *args: Any, **options: Any) -> Tensor:
-    """Average pooling in the place of max pooling, over all that dilated windows span."""
-    instead = getattr(nn.functional, name.replace("max", "avg"))
-    if name.startswith("adaptive"):
-        return instead(input, args[0] if args else options["output_size"])
-    given = dict(zip(("kernel_size", "stride", "padding", "dilation", "ceil_mode"), args)) | options
-    spatial = int(name[-2])
-    sizes, steps = ([value] * spatial if isinstance(value, int) else value
-                    for value in (given["kernel_size"], given.get("dilation", 1)))
-    spans = [step * (size - 1) + 1 for size, step in zip(sizes, steps)]
-    stride = given.get("stride") or given["kernel_size"]
-    return instead(input, spans, stride, given.get("padding", 0), given.get("ceil_mode", False))
-
-
-def _bounded(output: Tensor) -> Tensor:
-    """Scale to (0, 1], without changing which paths exist; what is all zero becomes one half."""
-    if not (isinstance(output, Tensor) and output.is_floating_point() and output.numel()):
-        return output
-    largest = output.detach().abs().max()
-    bounded = 0.5 + 0.5 * output / torch.where(largest > 0, largest, 1)
-    if bounded.requires_grad:  # in deep nets products of small gradients would vanish
-        bounded.register_hook(lambda gradient: (gradient != 0).to(gradient))
-    return bounded
 
 
 def _positive(example: Any) -> Any:

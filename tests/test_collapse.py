@@ -166,8 +166,8 @@ def test_a_summary_counts_nets_that_no_longer_work():
             ("WT", 3, 0.99, 5, True), ("SiPP", 1, 0.8, 0, False))])
     summary = summarise(rows, 0.005)
     assert fault_lines(summary) == [
-        "WT: 1 pruned nets with an output that is the same for all samples, the first at prune ratio 99.0%",
-        "WT: 2 pruned nets with layers that have no weight left, the first at prune ratio 97.0%"]
+        "WT: pruned nets with an output that is the same for all samples: 1, the first at prune ratio 99.0%",
+        "WT: pruned nets with layers that have no weight left: 2, the first at prune ratio 97.0%"]
 
 
 def test_a_run_says_where_its_nets_die(small_config, tmp_path, capsys):
@@ -181,7 +181,7 @@ def test_a_run_says_where_its_nets_die(small_config, tmp_path, capsys):
     assert results["constant_output"].tolist() == [False, False, True]
     assert "the output is the same for all samples" in results["note"].iloc[2]
     assert "; the output is the same for all samples]" in shown
-    assert "WT: 1 pruned nets with an output that is the same for all samples" in shown
+    assert "WT: pruned nets with an output that is the same for all samples: 1, the" in shown
     summary = pandas.read_csv(next(tmp_path.rglob("summary.csv")))
     assert summary["nets_with_constant_output"].tolist() == [1]
     assert main([*arguments, "--set", "pruning.min_kept_per_layer=2"]) == 0

@@ -203,22 +203,22 @@ def test_published_idx_files_are_told_by_their_checksums(own_idx, monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "content", "expected"), [
-    ("train-images-idx3-ubyte", b"", "ends after 0 bytes; expected is a header of 16"),
+    ("train-images-idx3-ubyte", b"", "ends after 0 bytes; expected a header of 16 bytes"),
     ("train-images-idx3-ubyte", idx(numpy.zeros((60, 28, 28), numpy.uint8))[:-1],
-     "has 47055 bytes; expected are the 47056 that its header tells of"),
+     "has 47055 bytes; expected the 47056 that its header states"),
     ("t10k-images-idx3-ubyte", gzip.compress(idx(numpy.zeros((20, 28, 28), numpy.uint8)), mtime=0),
-     "begins with the bytes '1f 8b 08 00'; expected are '00 00 08 03'"),
+     "begins with the bytes '1f 8b 08 00'; expected '00 00 08 03'"),
     ("train-images-idx3-ubyte", idx(numpy.zeros((60, 32, 30), numpy.uint8)),
-     "holds images of 32x30 pixels; expected are 28x28"),
+     "holds images of 32x30 pixels; expected 28x28"),
     ("t10k-images-idx3-ubyte", idx(numpy.zeros((0, 28, 28), numpy.uint8)),
-     "holds no images; expected is at least one"),
+     "holds no images; expected at least one"),
     ("t10k-labels-idx1-ubyte", idx(numpy.zeros(19, numpy.uint8)),
-     "holds 19 labels; expected are 20, one for each image of t10k-images-idx3-ubyte"),
+     "holds 19 labels; expected 20, one for each image of t10k-images-idx3-ubyte"),
     ("train-labels-idx1-ubyte", idx(numpy.full(60, 10, numpy.uint8)),
-     "holds the label 10; expected are 0 ... 9"),
+     "holds the label 10; expected labels 0 to 9"),
     ("t10k-labels-idx1-ubyte", None,
      "is missing, while train-images-idx3-ubyte is there and not the published one; "
-     "expected are all four"),
+     "expected all four"),
 ], ids=["empty", "truncated", "packed", "size", "none", "too few labels", "label", "missing"])
 @pytest.mark.parametrize("arguments", [[], ["--dry-run"]], ids=["run", "plan"])
 def test_broken_idx_files_are_refused_before_anything_else(own_idx, name, content, expected,

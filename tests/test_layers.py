@@ -171,10 +171,10 @@ LEFT_OUT = {
                     "parametrizations.weight.original1", "computed"),
     "standardised": (Net(lambda net, x: functional.linear(
         x, net.weight / net.weight.norm(dim=1, keepdim=True)), weight=torch.randn(4, 6)),
-        "weight", "no product"),
+        "weight", "not used as one matrix"),
     "standardised module": (Standardised(6, 4), "weight", "computed"),
     "bilinear": (Net(lambda net, x: net.pair(x, x), pair=nn.Bilinear(6, 6, 4)), "pair.weight",
-                 "no product"),
+                 "not used as one matrix"),
     "never": (Net(lambda net, x: x * 1, idle=nn.Linear(6, 4)), "idle.weight", "never ran"),
 }
 

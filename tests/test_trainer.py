@@ -53,7 +53,7 @@ LAYERS = [  # each may import what stands in the same or a later line
     {"guarantee"}, {"verification"}, {"main"}, {"plan", "run", "collect"}, {"fresh_points"}, {"certificates"},
     {"trainer", "pruner", "minimum", "logger", "schedules"}, {"plots", "store", "data.splits"}, {"summary"},
     {"methods", "networks", "data"}, {"statistics", "reachability"}, {"allocation"}, {"sensitivity", "calibration"},
-    {"sweep"}, {"flat", "metrics", "collapse", "config"}, {"channels"}, {"layers"},
+    {"sweep"}, {"flat", "metrics", "collapse", "config"}, {"channels"}, {"layers"}, {"surrogates"},
     {"masks", "seeding", "registry", "nets", "normalisations", "products", "yaml_files", "devices"}
     | {"batches", "checks", "losses"}, {"errors"},
 ]

@@ -3,6 +3,8 @@
 A row [inputs of a group, *kernel] of a layer holds the weights of one output.
 """
 
+from dataclasses import dataclass
+
 import numpy
 import torch
 from torch import Tensor
@@ -27,24 +29,35 @@ def row_budgets(lengths: numpy.ndarray, available: numpy.ndarray, budget: int) -
     return whole.astype(numpy.int64)
 
 
-def largest_of_rows(scores: list[Tensor], candidates: list[Tensor], budget: int) -> list[Tensor]:
-    """Masks of the candidates with the largest scores of each row, the same share of every row.
+@dataclass(frozen=True)
+class RankedRows:
+    """The weights of each row of each layer by falling score; what is no candidate comes last."""
 
-    `scores` and `candidates` hold a tensor [rows, *] for each layer. Ties go by index.
-    """
-    lengths = [numpy.full(len(mask), mask[0].numel()) for mask in candidates]
-    available = [mask.flatten(1).sum(1).cpu().numpy() for mask in candidates]
-    counts = row_budgets(numpy.concatenate(lengths), numpy.concatenate(available), budget)
-    by_layer = numpy.split(counts, numpy.cumsum([len(mask) for mask in candidates])[:-1])
-    return [_largest(score.flatten(1), torch.from_numpy(count), mask.flatten(1)).reshape(mask.shape)
-            for score, count, mask in zip(scores, by_layer, candidates)]
+    ranks: list[Tensor]  # of each layer [rows, *]: the place of each weight in its row; ties by index
+    lengths: numpy.ndarray  # [rows] of all layers
+    available: numpy.ndarray  # [rows]: candidates
+
+    @classmethod
+    def of(cls, scores: list[Tensor], candidates: list[Tensor]) -> "RankedRows":
+        """From the scores and candidates [rows, *] of each layer."""
+        return cls([_ranks(score.flatten(1), mask.flatten(1)).reshape(mask.shape)
+                    for score, mask in zip(scores, candidates)],
+                   numpy.concatenate([numpy.full(len(mask), mask[0].numel()) for mask in candidates]),
+                   numpy.concatenate([mask.flatten(1).sum(1).cpu().numpy() for mask in candidates]))
+
+    def largest(self, budget: int) -> list[Tensor]:
+        """Masks of the candidates with the largest scores of each row, the same share of each."""
+        counts = torch.from_numpy(row_budgets(self.lengths, self.available, budget))
+        by_layer = counts.split([len(ranks) for ranks in self.ranks])
+        return [ranks < count.to(ranks.device).reshape(-1, *[1] * (ranks.dim() - 1))
+                for ranks, count in zip(self.ranks, by_layer)]
 
 
-def _largest(scores: Tensor, counts: Tensor, candidates: Tensor) -> Tensor:
-    """The `counts` [rows] candidates of largest score in each row [rows, weights]."""
+def _ranks(scores: Tensor, candidates: Tensor) -> Tensor:
+    """The place of each weight in its row [rows, weights], candidates by falling score first."""
     order = scores.argsort(dim=1, descending=True, stable=True)
-    if not candidates.all():  # candidates come first, by score; then the others
+    if not candidates.all():
         others = (~candidates).gather(1, order).byte()
         order = order.gather(1, others.argsort(dim=1, stable=True))
-    first = torch.arange(scores.shape[1]) < counts[:, None]
-    return torch.zeros_like(candidates).scatter_(1, order, first.to(order.device))
+    places = torch.arange(scores.shape[1], device=order.device).expand(order.shape)
+    return torch.empty_like(order).scatter_(1, order, places)

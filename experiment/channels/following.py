@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from experiment.channels.labels import CONSTANT, FIXED, Labels, own_copy
+from experiment.nets import storage_of
 
 RESHAPING = {"view", "_unsafe_view", "_reshape_alias"}
 MOVING = {"cat", "stack", "index", "index_select", "roll", "flip", "repeat", "pixel_shuffle",
@@ -30,8 +31,9 @@ REDUCING = {"mean", "sum", "amax", "amin", "max", "min", "var", "std", "var_mean
 POOLING = {f"{name}{dims}d{more}": dims for dims in (1, 2, 3) for name, more in (
     ("avg_pool", ""), ("adaptive_avg_pool", ""), ("_adaptive_avg_pool", ""),
     ("max_pool", "_with_indices"), ("adaptive_max_pool", ""), ("reflection_pad", ""),
-    ("replication_pad", ""), ("upsample_nearest", ""), ("upsample_bilinear", ""),
-    ("upsample_bicubic", ""))}
+    ("replication_pad", ""), ("upsample_nearest", ""), ("_upsample_nearest_exact", ""))}
+POOLING |= {"upsample_linear1d": 1, "upsample_bilinear2d": 2, "upsample_bicubic2d": 2,
+            "upsample_trilinear3d": 3}
 
 
 class Following(TorchDispatchMode):
@@ -48,7 +50,7 @@ class Following(TorchDispatchMode):
         self._of = WeakTensorKeyDictionary()
         self._parameters: dict[int, list[str]] = {}
         for name, parameter in net.named_parameters(remove_duplicate=False):
-            self._parameters.setdefault(parameter.untyped_storage().data_ptr(), []).append(name)
+            self._parameters.setdefault(storage_of(parameter), []).append(name)
 
     def of(self, tensor: Tensor) -> Tensor | None:
         """The labels of a tensor; None for one that is known to hold constants only."""
@@ -78,7 +80,7 @@ class Following(TorchDispatchMode):
         """The parameters in whose memory a tensor lies."""
         if tensor.layout != torch.strided or not tensor.numel():
             return []
-        return self._parameters.get(tensor.untyped_storage().data_ptr(), [])
+        return self._parameters.get(storage_of(tensor), [])
 
     def _follow(self, function: Any, args: tuple, kwargs: dict, outputs: list[Tensor]) -> None:
         """Give the outputs of an operation their labels."""
@@ -103,11 +105,9 @@ class Following(TorchDispatchMode):
     def _keep(self, output: Tensor, labels: Tensor, is_view: bool, in_place: bool) -> None:
         if is_view:
             self._of[output] = labels.expand(output.shape)
-        elif not in_place:
+        elif not in_place or self.of(output) is None or self.of(output).shape != output.shape:
             self.label(output, labels)
         else:
-            if self.of(output) is None:
-                self.label(output, torch.full(output.shape, CONSTANT))
             self.labels.write(self.of(output), labels)
 
     def _labels_after(self, function: Any, name: str, args: tuple, kwargs: dict,
@@ -117,6 +117,10 @@ class Following(TorchDispatchMode):
             return [self._joined(_tensors((args[1:], kwargs)))[0].expand(args[0].shape)]
         if name in RESHAPING:
             return [self.of_all(args[0]).reshape(outputs[0].shape)]
+        if name == "as_strided_" and self.of_all(args[0]).shape == outputs[0].shape:
+            return [self.of_all(args[0])]  # the same in another order of memory
+        if torch.Tag.inplace_view in function.tags and name not in UNRELATED:
+            return [function(self.of_all(args[0]).clone(), *args[1:], **kwargs)]
         if name in MOVING or (function.is_view and name not in UNRELATED):
             return self._moved(function, args, kwargs)
         if name == "constant_pad_nd":

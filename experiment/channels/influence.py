@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from experiment.channels.channels import Channels, spread
 from experiment.errors import UserError
-from experiment.nets import call, copy_of, evaluating, map_tensors, tensors
+from experiment.nets import copy_of, map_tensors, tensors
+from experiment.surrogates import InDouble, run_in_double
 
 TOLERANCE = 1e-6  # relative, in double precision
 
@@ -49,8 +50,8 @@ class Influence:
         return len(before) != len(after) or not all(map(_equal, before, after))
 
     def _outputs(self) -> list[Tensor]:
-        with evaluating(self.net):
-            return [output.double() for output in tensors(call(self.net, self.inputs))]
+        output = run_in_double(self.net, self.inputs, InDouble())
+        return [one.double() for one in tensors(output)]
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:

@@ -90,16 +90,16 @@ class IdxFiles:
         count, *size = self._dimensions(images)
         if size != [SIDE, SIDE]:
             raise self._refusal(images, f"holds images of {size[0]}x{size[1]} pixels",
-                                f"are {SIDE}x{SIDE}")
+                                f"{SIDE}x{SIDE}")
         if count == 0:
-            raise self._refusal(images, "holds no images", "is at least one")
+            raise self._refusal(images, "holds no images", "at least one")
         if self._dimensions(labels) != (count,):
             raise self._refusal(labels, f"holds {self._dimensions(labels)[0]} labels",
-                                f"are {count}, one for each image of {images}")
+                                f"{count}, one for each image of {images}")
         largest = int(self._values(labels).max())
         if largest >= NUM_CLASSES:
             raise self._refusal(labels, f"holds the label {largest}",
-                                f"are 0 ... {NUM_CLASSES - 1}")
+                                f"labels 0 to {NUM_CLASSES - 1}")
         return count
 
     def _dimensions(self, name: str) -> tuple[int, ...]:
@@ -109,15 +109,15 @@ class IdxFiles:
         first = struct.pack(">I", UNSIGNED_BYTES + _rank(name))
         if len(header) < _header_size(name):
             raise self._refusal(name, f"ends after {size} bytes",
-                                f"is a header of {_header_size(name)}")
+                                f"a header of {_header_size(name)} bytes")
         if header[:4] != first:
             raise self._refusal(name, f"begins with the bytes '{header[:4].hex(' ')}'",
-                                f"are '{first.hex(' ')}'")
+                                f"'{first.hex(' ')}'")
         dimensions = struct.unpack(f">{_rank(name)}I", header[4:])
         expected = _header_size(name) + math.prod(dimensions)
         if size != expected:
             raise self._refusal(name, f"has {size} bytes",
-                                f"are the {expected} that its header tells of")
+                                f"the {expected} that its header states")
         return dimensions
 
     def _values(self, name: str) -> Tensor:
@@ -132,7 +132,7 @@ class IdxFiles:
             if name not in missing and not self._is_published(name):
                 raise self._refusal(
                     missing[0], f"is missing, while {name} is there and not the published one",
-                    "are all four")
+                    "all four")
         for name, md5 in self.source.resources:
             path = self.folder / name
             if _is_whole_gzip(path) and not check_md5(path, md5):
@@ -150,7 +150,7 @@ class IdxFiles:
             yield self.folder / name
         except OSError as error:
             raise self._refusal(name, f"cannot be read ({error.strerror})",
-                                "is an IDX file") from None
+                                "an IDX file") from None
 
     def _refusal(self, name: str, found: str, expected: str) -> UserError:
         return UserError(

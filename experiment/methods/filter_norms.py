@@ -40,7 +40,6 @@ def norms(statistics: Statistics, power: int) -> numpy.ndarray:
     channels: Channels = statistics.channels
     result = numpy.zeros(channels.number)
     for name, channel in channels.rows.items():
-        weight = statistics.net.get_submodule(name).weight.detach()
-        by_row = weight.flatten(1).double().abs().pow(power).sum(1).cpu().numpy()
+        by_row = statistics.weights[name].flatten(1).cpu().double().abs().pow(power).sum(1).numpy()
         numpy.add.at(result, channel[channel >= 0], by_row[channel >= 0])
     return result

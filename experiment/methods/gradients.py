@@ -123,7 +123,7 @@ def gradients_of(net: nn.Module, weights: dict[str, nn.Parameter]) -> Iterator[N
     try:
         for weight in weights.values():
             weight.requires_grad_(True)
-        with evaluating(net), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # which can be derived twice
+        with evaluating(net), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # which can be differentiated twice
             yield
     finally:
         for weight, required in zip(weights.values(), before):

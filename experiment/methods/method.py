@@ -9,7 +9,7 @@ import numpy
 from torch import Tensor
 
 from experiment.allocation.layers import Allocation, layer_budgets
-from experiment.allocation.rows import largest_of_rows
+from experiment.allocation.rows import RankedRows
 from experiment.errors import UserError
 from experiment.masks import Masks, largest
 from experiment.seeding import Stream
@@ -25,7 +25,8 @@ class Selection:
     # Of each unit of sensitivities (allocation.units), infinite where it was not sampled: what is certified about
     # reweighted weights. None with factors: nothing is.
     draws: numpy.ndarray | None = None
-    priority: Tensor | None = None  # in which order the method keeps weights, if it has one; larger is kept longer
+    # In which order the method keeps weights, if it has one: computes numbers, larger is kept longer.
+    priority: Callable[[], Tensor] | None = None
     vectors: Masks = field(default_factory=dict)  # masks of biases and normalisations that go with removed filters
 
 
@@ -76,20 +77,27 @@ class ScoreMethod(Method):
             score = scores[name]
             if score.isnan().any():
                 raise UserError(f"the scores of layer {name} are not numbers; does the net work on the sample?")
-        priority = statistics.flat.join(scores)
-        return lambda budget: Selection(keep_largest(scores, statistics, budget, self.allocation), priority=priority)
+        choose = chooser(scores, statistics, self.allocation)
+        return lambda budget: Selection(choose(budget),
+                                        priority=lambda: statistics.flat.join(scores))
 
 
-def keep_largest(scores: dict[str, Tensor], statistics: Statistics, budget: int, allocation: Allocation) -> Tensor:
-    """The mask over the flat vector of the candidates with the largest scores, `budget` of them in all."""
+def chooser(scores: dict[str, Tensor], statistics: Statistics,
+            allocation: Allocation) -> Callable[[int], Tensor]:
+    """From a budget to the mask, over the flat vector, of as many candidates of largest scores."""
     flat, candidates = statistics.flat, statistics.candidates
-    if allocation == "global":
-        return largest(flat.join(scores), budget, candidates)
     by_layer = flat.split(candidates)
+    if allocation == "global":
+        joined = flat.join(scores)
+        return lambda budget: largest(joined, budget, candidates)
     if allocation == "row":
-        kept = largest_of_rows([scores[name] for name in by_layer], list(by_layer.values()), budget)
-        return flat.join(dict(zip(by_layer, kept)))
+        rows = RankedRows.of([scores[name] for name in by_layer], list(by_layer.values()))
+        return lambda budget: flat.join(dict(zip(by_layer, rows.largest(budget))))
     available = [int(mask.sum()) for mask in by_layer.values()]
-    budgets = layer_budgets(allocation, list(flat.shapes.values()), available, budget)
-    return flat.join({name: largest(scores[name].flatten(), count, mask.flatten())
-                      for (name, mask), count in zip(by_layer.items(), budgets)})
+
+    def by_layers(budget: int) -> Tensor:
+        budgets = layer_budgets(allocation, list(flat.shapes.values()), available, budget)
+        return flat.join({name: largest(scores[name].flatten(), count, mask.flatten())
+                          for (name, mask), count in zip(by_layer.items(), budgets)})
+
+    return by_layers

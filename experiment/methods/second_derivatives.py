@@ -13,25 +13,25 @@ MISSING = "derivative for", "differentiate twice", "double backward"  # what tor
 
 
 def hardsigmoid(inputs: Tensor, inplace: bool = False) -> Tensor:
-    """The function of that name, of operations that can be derived twice."""
+    """The function of that name, of operations that can be differentiated twice."""
     return functional.relu6(inputs + 3) / 6
 
 
-DERIVABLE_TWICE = {functional.hardsigmoid: hardsigmoid}
+TWICE_DIFFERENTIABLE = {functional.hardsigmoid: hardsigmoid}
 
 
-class _DerivableTwice(TorchFunctionMode):
+class _TwiceDifferentiable(TorchFunctionMode):
     """Within the block functions without a second derivative are computed in another way."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        return DERIVABLE_TWICE.get(function, function)(*args, **(kwargs or {}))
+        return TWICE_DIFFERENTIABLE.get(function, function)(*args, **(kwargs or {}))
 
 
 @contextlib.contextmanager
 def second_derivatives(method: str) -> Iterator[None]:
-    """Within the block nets can be derived twice; UserError, for the method, where torch cannot."""
+    """Within the block nets can be differentiated twice; UserError, for the method, where torch cannot."""
     try:
-        with _DerivableTwice():
+        with _TwiceDifferentiable():
             yield
     except RuntimeError as error:
         if any(words in str(error) for words in MISSING):

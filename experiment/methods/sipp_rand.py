@@ -72,7 +72,7 @@ class Sampler:
         return Selection(torch.from_numpy(kept).to(device),
                          lambda: torch.from_numpy(self.factors(draws)).float().to(device),
                          draws if certified else None,
-                         torch.from_numpy(self.units.importance).to(device))
+                         lambda: torch.from_numpy(self.units.importance).float().to(device))
 
 
 @METHODS.register

@@ -8,18 +8,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from experiment.errors import UserError
 from experiment.layers import PrunableLayer
 from experiment.masks import largest
 from experiment.methods.method import Method, Selection
-from experiment.nets import call, copy_of, divided, evaluating, first_sample, split_batch, tensors
+from experiment.nets import copy_of, divided, first_sample, split_batch, tensors
 from experiment.normalisations import normalisation
 from experiment.reachability import ones_like
 from experiment.registry import METHODS
 from experiment.seeding import Stream
 from experiment.statistics import Statistics
+from experiment.surrogates import InDouble, run_in_double
 
 SATURATING = {"relu6", "hardtanh", "clamp", "clip", "clamp_max"}
 BIASES = "bias", "in_proj_bias", "bias_k", "bias_v"
@@ -99,7 +99,7 @@ class PositiveNet:
         Zeros if no path leads to the output.
         """
         weights = [parameter.requires_grad_(True) for parameter in self.parameters]
-        with evaluating(self.net), torch.enable_grad(), _Scales():
+        with torch.enable_grad():
             for scale in SCALES:
                 flow = self.flow(scale)
                 size = float(flow.detach())
@@ -114,7 +114,8 @@ class PositiveNet:
     def flow(self, scale: float) -> Tensor:
         """R, with inputs of this size instead of 1."""
         inputs = divided(self.inputs, 1 / scale)
-        outputs = [output for output in tensors(call(self.net, inputs)) if output.requires_grad]
+        output = run_in_double(self.net, inputs, _Scales())
+        outputs = [one for one in tensors(output) if one.requires_grad]
         return sum((output.sum() for output in outputs), torch.zeros((), dtype=torch.float64))
 
 
@@ -131,15 +132,17 @@ def positive_copy(net: nn.Module) -> nn.Module:
     return positive
 
 
-class _Scales(TorchFunctionMode):
+class _Scales(InDouble):
     """Within the block normalisations are the scales |weight| / deviation that BatchNorm has stored;
-    others, which have stored none, are the scales |weight|. What has a largest value has none."""
+    others, which have stored none, are the scales |weight|. Functions with an upper bound are the
+    identity."""
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        if getattr(function, "__name__", "").rstrip("_") in SATURATING:
-            return args[0] if args else kwargs["input"]
-        call = normalisation(function, args, kwargs or {})
+    def replaced(self, name: str, function: Callable, args: tuple, kwargs: dict) -> Any:
+        first = args[0] if args else kwargs.get("input")
+        if name.rstrip("_") in SATURATING and first.is_floating_point():
+            return first
+        call = normalisation(function, args, kwargs)
         if call is None:
-            return function(*args, **(kwargs or {}))
+            return function(*args, **kwargs)
         scaled = call.input if call.weight is None else call.input * call.weight
         return scaled if call.variance is None else scaled / (call.variance + call.epsilon).sqrt()

@@ -37,7 +37,7 @@ class Wanda(ScoreMethod):
 
 def squared_input_norms(statistics: Statistics) -> dict[str, Tensor]:
     """Sum over all points of the square of what each weight of a layer reads, in the shape of the weight."""
-    result = {name: torch.zeros_like(weight, dtype=torch.float32)
+    result = {name: torch.zeros(weight.shape, device=weight.device)
               for name, weight in statistics.weights.items()}
 
     def add(name: str, product: Product, num_samples: int) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiment.nets import call, device_of, evaluating, moved, split_batch
+from experiment.nets import evaluating, run
 from experiment.sensitivity.empirical import EPSILON, Reduction
 
 
@@ -26,11 +26,13 @@ def reference_sensitivities(net: nn.Module, batches: Iterable[Any], reduction: R
     handles = [layer.register_forward_pre_hook(
         lambda layer, inputs, name=name: _add(result[name], layer, inputs[0].float(), reduction))
         for name, layer in layers.items()]
-    with evaluating(net), torch.no_grad():
-        for batch in batches:
-            call(net, moved(split_batch(batch)[0], device_of(net)))
-    for handle in handles:
-        handle.remove()
+    try:
+        with evaluating(net), torch.no_grad():
+            for batch in batches:
+                run(net, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
     return result
 
 
