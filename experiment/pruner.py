@@ -28,7 +28,7 @@ from experiment.seeding import Stream
 from experiment.statistics import Statistics
 
 TOLERANCE = 0.002
-PROMISED = 0.005  # largest relative distance of the achieved from the requested keep ratio that needs no note
+PROMISED = 0.005  # up to this relative distance from the requested keep ratio nothing is noted
 NAMED = 3  # of several parameters, how many a note names
 
 
@@ -154,17 +154,19 @@ class Pruner:
         masking.enforcer(net, attempt.masks)()
         return net
 
-    def _size_note(self, method: Method, target: int, smallest: int, current: int, best: Attempt) -> str:
-        """Why the size is not what was asked for; `smallest` is that with as little kept as possible."""
+    def _size_note(self, method: Method, target: int, smallest: int, current: int,
+                   best: Attempt) -> str:
+        """Why the size is not what was asked for; `smallest`: with as little kept as possible."""
         asked = f"{target} were asked for"
         if current < target:
             return f"the net had only {current} parameters left, {asked}"
         if target < smallest and method.structure == "filters":
-            return (f"{smallest} of the {self.original_size} parameters stay, {asked}: they belong to no filter "
-                    f"that can be removed as a whole, or to the one of each layer that is always kept")
+            return (f"{smallest} of the {self.original_size} parameters stay, {asked}: they belong to "
+                    "no filter that can be removed as a whole, or to the one of each layer that is "
+                    "always kept")
         if method.structure == "filters":
-            return (f"whole filters were removed: of the possible sizes {best.size} parameters came closest, "
-                    f"{asked}")
+            return (f"whole filters were removed: of the possible sizes {best.size} parameters came "
+                    f"closest, {asked}")
         if target < smallest:
             return (f"{smallest} of the {self.original_size} parameters are not prunable "
                     f"({self._fixed()}) and go only where they are dead, {asked}")

@@ -36,7 +36,8 @@ def summarise(rows: pandas.DataFrame, margin: float) -> pandas.DataFrame:
         nets = pandas.DataFrame([best(of_net, references.loc[net_seed], margin)
                                  for net_seed, of_net in of_method.groupby("net_seed")])
         means, deviations = nets.mean().add_suffix("_mean"), nets.std(ddof=1).add_suffix("_std")
-        summaries.append({"method": method, "nets": len(nets), "commensurate_margin": margin, **means, **deviations,
+        summaries.append({"method": method, "nets": len(nets), "commensurate_margin": margin,
+                          **means, **deviations,
                           **faults(evaluated(rows).query("method == @method"))})
     return pandas.DataFrame(summaries, columns=COLUMNS)
 

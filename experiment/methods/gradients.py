@@ -123,7 +123,8 @@ def gradients_of(net: nn.Module, weights: dict[str, nn.Parameter]) -> Iterator[N
     try:
         for weight in weights.values():
             weight.requires_grad_(True)
-        with evaluating(net), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # which can be differentiated twice
+        # The plain implementation of attention can be differentiated twice.
+        with evaluating(net), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         for weight, required in zip(weights.values(), before):

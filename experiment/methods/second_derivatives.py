@@ -29,7 +29,7 @@ class _TwiceDifferentiable(TorchFunctionMode):
 
 @contextlib.contextmanager
 def second_derivatives(method: str) -> Iterator[None]:
-    """Within the block nets can be differentiated twice; UserError, for the method, where torch cannot."""
+    """Within the block nets can be differentiated twice; UserError, for the method, where not."""
     try:
         with _TwiceDifferentiable():
             yield
