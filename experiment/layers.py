@@ -14,7 +14,7 @@ from experiment.nets import batch_length, evaluating, run, split_batch
 from experiment.products import ObservedProducts, Product
 
 LINEAR_OR_CONVOLUTION = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-NEVER_RAN = "it never ran on the sample"
+NEVER_RAN = "its module never ran on the sample"
 COMPUTED = "the weight is computed from it"
 UNEXPECTED = (NEVER_RAN, COMPUTED)
 LEFT_OUT = {  # kinds of modules whose parameters are never prunable, and why

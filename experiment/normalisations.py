@@ -20,6 +20,8 @@ class Normalisation:
     bias: Tensor | None
     variance: Tensor | None  # stored by BatchNorm
     epsilon: float
+    last_dims: int  # over so many of the last dimensions LayerNorm and RMSNorm average, others 0
+    groups: int | None  # of channels over which GroupNorm averages
 
 
 def normalisation(function: Callable, args: tuple, kwargs: dict[str, Any]) -> Normalisation | None:
@@ -37,4 +39,5 @@ def normalisation(function: Callable, args: tuple, kwargs: dict[str, Any]) -> No
         return vector.reshape(-1, *[1] * (rank - 2))
 
     return Normalisation(given["input"], broadcast("weight"), broadcast("bias"),
-                         broadcast("running_var"), given.get("eps") or 0.0)
+                         broadcast("running_var"), given.get("eps") or 0.0,
+                         len(given.get("normalized_shape", ())), given.get("num_groups"))

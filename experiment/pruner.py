@@ -167,6 +167,9 @@ class Pruner:
         if method.structure == "filters":
             return (f"whole filters were removed: of the possible sizes {best.size} parameters came "
                     f"closest, {asked}")
+        if self.min_kept_per_layer and best.size > target:
+            return (f"with at least {self.min_kept_per_layer} weights in each layer {best.size} "
+                    f"parameters came closest, {asked}")
         if target < smallest:
             return (f"{smallest} of the {self.original_size} parameters are not prunable "
                     f"({self._fixed()}) and go only where they are dead, {asked}")

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiment.errors import UserError
+from experiment.errors import UserError, first_line
 from experiment.layers import PrunableLayer
 from experiment.masks import Masks
 from experiment.nets import (
@@ -57,7 +57,11 @@ def reached(net: nn.Module, layers: dict[str, PrunableLayer], masks: Masks, exam
             raise UserError(
                 "the net's output has no gradient with respect to its parameters: is its forward "
                 "pass run without gradients, or does it end in an argmax?")
-        _weighted_sum(outputs).backward()
+        try:
+            _weighted_sum(outputs).backward()
+        except Exception as error:  # of checkpointing, for instance
+            raise UserError("the net's output cannot be differentiated, as finding dead parameters "
+                            f"needs: {first_line(error)}") from error
     gradients = {name: parameter.grad.to(masks[name].device)
                  for name, parameter in surrogate.named_parameters() if parameter.grad is not None}
     result = {name: gradients[name] != 0 for name in _vectors(net, layers) if name in gradients}
@@ -101,8 +105,10 @@ def _surrogate(net: nn.Module, masks: Masks) -> nn.Module:
         for name, parameter in surrogate.named_parameters():
             if name in masks:
                 kept = masks[name].to(parameter)
-                count = kept.flatten(1).sum(1).clamp(min=1) if kept.dim() > 1 else torch.ones(1)
-                parameter.copy_(kept / count.reshape(-1, *[1] * (kept.dim() - 1)).to(kept))
+                if kept.dim() > 1:
+                    count = kept.flatten(1).sum(1).clamp(min=1)
+                    kept = kept / count.reshape(-1, *[1] * (kept.dim() - 1))
+                parameter.copy_(kept)
     return surrogate
 
 

@@ -75,7 +75,7 @@ def fault_lines(summary: pandas.DataFrame) -> list[str]:
     for row in summary.to_dict("records"):
         name = ", ".join(str(row[key]) for key in summary.columns[: summary.columns.get_loc("nets")])
         lines += [f"{name}: pruned nets {words}: {row[f'nets_with_{fault}']}, the first at prune "
-                  f"ratio {row[f'first_prune_ratio_with_{fault}']:.1%}"
+                  f"ratio {100 * row[f'first_prune_ratio_with_{fault}']:.5g}%"
                   for fault, words in FAULTS.items() if row[f"nets_with_{fault}"]]
     return lines
 

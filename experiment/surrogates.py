@@ -4,6 +4,7 @@
 function is flat, and whatever may be chosen contributes.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -22,8 +23,10 @@ ACTIVATIONS = {name + suffix for suffix in ("", "_") for name in (
     "clamp_max")}
 SOFTMAX = {"softmax", "log_softmax"}
 HIDDEN = -1e6  # below that are scores of what attention must not see
-PRODUCTS = {"linear", "conv1d", "conv2d", "conv3d", "addmm", "matmul", "__matmul__", "mm", "bmm"}
-EXTREMES = {"max", "min", "maximum", "minimum", "fmax", "fmin", "amax", "amin", "topk"}
+PRODUCTS = {"linear", "conv1d", "conv2d", "conv3d", "addmm", "matmul", "__matmul__", "mm", "bmm",
+            "baddbmm", "einsum", "tensordot", "embedding", "embedding_bag"}
+EXTREMES = {"max", "min", "maximum", "minimum", "fmax", "fmin", "amax", "amin"}
+ORDERED = {"topk": 1, "sort": 0}  # and the place of their dimension among the arguments
 POOLINGS = {f"{kind}max_pool{dims}d" for kind in ("", "adaptive_") for dims in (1, 2, 3)}
 
 
@@ -81,7 +84,7 @@ class Positive(InDouble):
                 return first
             if name in SOFTMAX:  # through which gradients can cancel
                 return torch.where(first > HIDDEN, first, 0)
-            if name in EXTREMES:
+            if name in EXTREMES or name in ORDERED:
                 return _any_of(name, function, first, *args[1:], **kwargs)
             if name in POOLINGS:
                 return _average_pooling(name, first, *args[1:], **kwargs)
@@ -90,6 +93,8 @@ class Positive(InDouble):
             return (args[1] + args[2]) / 2
         if name == "scaled_dot_product_attention":
             return _attention(*args, **kwargs)
+        if name == "multi_head_attention_forward":
+            return _multi_head_attention(**inspect.signature(function).bind(*args, **kwargs).arguments)
         normalised = normalisation(function, args, kwargs)
         if normalised is not None:
             return _scaled(normalised)
@@ -104,16 +109,25 @@ def _any_of(name: str, function: Callable, first: Tensor, *args: Any, **kwargs: 
         return (first + second) / 2
     found = function(first, *args, **kwargs)
     values = found if isinstance(found, Tensor) else found.values
-    place = 1 if name == "topk" else 0  # of the dimension among the arguments
-    dim = kwargs.get("dim", args[place] if len(args) > place else -1 if name == "topk" else None)
+    place, default = ORDERED.get(name, 0), -1 if name in ORDERED else None
+    dim = kwargs.get("dim", args[place] if len(args) > place else default)
     mean = first.mean() if dim is None or dim == () else first.mean(dim, keepdim=True)
     values = values + (mean if values.dim() == first.dim() else mean.reshape(values.shape))
     return values if isinstance(found, Tensor) else type(found)((values, found.indices))
 
 
 def _scaled(normalised: Normalisation) -> Tensor:
-    """A normalisation as a positive scale: no mean is subtracted, its parameters stay on the path."""
+    """A normalisation as a positive scale: no mean is subtracted, its parameters stay on the path.
+
+    What LayerNorm and the like average over reaches all that they put out.
+    """
     scaled = normalised.input
+    if normalised.groups is not None:
+        grouped = scaled.unflatten(1, (normalised.groups, -1))
+        mean = grouped.mean(tuple(range(2, grouped.dim())), keepdim=True)
+        scaled = (grouped + mean).flatten(1, 2)
+    if normalised.last_dims:
+        scaled = scaled + scaled.mean(tuple(range(-normalised.last_dims, 0)), keepdim=True)
     if normalised.weight is not None:
         scaled = scaled * normalised.weight
     return bounded(scaled if normalised.bias is None else scaled + normalised.bias)
@@ -124,6 +138,27 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **options:
     groups = query.shape[-3] // key.shape[-3] if query.dim() > 3 else 1  # queries that share a key
     key, value = (one.repeat_interleave(groups, -3) if groups > 1 else one for one in (key, value))
     return bounded(bounded(query @ key.mT) @ value)
+
+
+def _multi_head_attention(query: Tensor, key: Tensor, value: Tensor, num_heads: int,
+                          in_proj_weight: Tensor | None, in_proj_bias: Tensor | None,
+                          bias_k: Tensor | None, bias_v: Tensor | None, out_proj_weight: Tensor,
+                          out_proj_bias: Tensor | None, use_separate_proj_weight: bool = False,
+                          **options: Any) -> tuple[Tensor, Tensor]:
+    """The same for `nn.MultiheadAttention`, whose inputs are [tokens, (samples,) features]."""
+    weights = [options[f"{name}_proj_weight"] for name in "qkv"] if use_separate_proj_weight \
+        else in_proj_weight.chunk(3)
+    biases = [None] * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
+    projected = [bounded(nn.functional.linear(one, weight, bias))
+                 for one, weight, bias in zip((query, key, value), weights, biases)]
+    for place, more in ((1, bias_k), (2, bias_v)):
+        if more is not None:
+            more = more.reshape(1, *[1] * (query.dim() - 2), -1).expand_as(projected[place][:1])
+            projected[place] = torch.cat([projected[place], more])
+    heads = [one.unflatten(-1, (num_heads, -1)).transpose(0, -2) for one in projected]
+    scores = bounded(heads[0] @ heads[1].mT)  # heads, (samples,) tokens, tokens
+    mixed = bounded(scores @ heads[2]).transpose(0, -2).flatten(-2)
+    return bounded(nn.functional.linear(mixed, out_proj_weight, out_proj_bias)), scores.mean(0)
 
 
 def _average_pooling(name: str, input: Tensor, *args: Any, **options: Any) -> Tensor:

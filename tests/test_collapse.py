@@ -166,8 +166,8 @@ def test_a_summary_counts_nets_that_no_longer_work():
             ("WT", 3, 0.99, 5, True), ("SiPP", 1, 0.8, 0, False))])
     summary = summarise(rows, 0.005)
     assert fault_lines(summary) == [
-        "WT: pruned nets with an output that is the same for all samples: 1, the first at prune ratio 99.0%",
-        "WT: pruned nets with layers that have no weight left: 2, the first at prune ratio 97.0%"]
+        "WT: pruned nets with an output that is the same for all samples: 1, the first at prune ratio 99%",
+        "WT: pruned nets with layers that have no weight left: 2, the first at prune ratio 97%"]
 
 
 def test_a_run_says_where_its_nets_die(small_config, tmp_path, capsys):

@@ -198,7 +198,7 @@ def test_what_stays_out_is_listed_with_its_reason_the_same_for_every_method(name
 def test_surprises_among_what_stays_out_are_warned_of():
     net = Net(lambda net, x: net.fc(x), fc=nn.Linear(6, 4), idle=nn.Linear(6, 4))
     for method in ("WT", "SiPP"):
-        with pytest.warns(UserWarning, match=r"not pruned: idle.weight \(it never ran on the sample\)"):
+        with pytest.warns(UserWarning, match=r"not pruned: idle.weight \(its module never ran on the sample\)"):
             experiment.prune(net, [X], method=method, keep_ratio=0.9)
 
 

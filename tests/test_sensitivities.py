@@ -219,7 +219,7 @@ class Shared(nn.Module):
 
 def test_layers_used_more_than_once_take_the_maximum_and_unused_ones_are_reported():
     net, left, right = Shared(), random(3, 4), random(3, 4, seed=1)
-    with pytest.warns(UserWarning, match=r"not pruned: never.weight \(it never ran"):
+    with pytest.warns(UserWarning, match=r"not pruned: never.weight \(its module never ran"):
         result = sensitivities(net, [{"left": left, "right": right}])
     assert list(result) == ["twice"]
     alone = [only(net.twice, [inputs]) for inputs in (left, right, left - right)]

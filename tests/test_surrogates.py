@@ -219,3 +219,69 @@ def test_infinite_outputs_are_compared():
     varied = Net(lambda net, x: torch.cat([net.a(x), torch.where(x[:, :1] > 9, 0.0, torch.inf)], 1),
                  a=nn.Linear(3, 2))
     assert not has_constant_output(varied, [torch.randn(4, 3)])
+
+
+def test_layer_normalisation_mixes_what_it_averages():
+    """A feature whose own scale is unread still moves the mean and deviation of the others."""
+    for norm in (nn.LayerNorm(10), nn.GroupNorm(1, 10), nn.RMSNorm(10)):
+        net = nn.Sequential(nn.Linear(8, 10), norm, nn.Linear(10, 3))
+        masks = keep_all(net)
+        masks["2.weight"][:, 4] = False
+        assert living(net, masks, torch.randn(4, 8))["0.weight"].all()
+
+
+def test_a_temperature_is_a_parameter_like_others():
+    net = Net(lambda net, x: net.a(x) * net.scale, a=nn.Linear(8, 3), scale=nn.Parameter(torch.tensor(1.0)))
+    for method in ("WT", "SiPP", "SynFlow"):
+        assert experiment.prune(net, [torch.randn(5, 8)], method=method, keep_ratio=0.7).masks["scale"]
+
+
+def test_tied_tokens_that_are_pruned_do_not_kill_what_reads_others():
+    net = Net(lambda net, x: net.head(torch.relu(net.a(net.tokens(x)))), tokens=nn.Embedding(11, 8),
+              a=nn.Linear(8, 8, bias=False), head=nn.Linear(8, 11, bias=False))
+    net.head.weight = net.tokens.weight
+    masks = keep_all(net)
+    masks["tokens.weight"][:3] = False
+    assert living(net, masks, torch.tensor([[0, 1, 2], [4, 5, 6]]))["a.weight"].all()
+
+
+def test_sorted_and_summed_products_live():
+    net = Net(lambda net, x: net.out(torch.einsum("ni,oi->no", x, net.a.weight).sort(-1).values),
+              a=nn.Linear(6, 8, bias=False), out=nn.Linear(8, 3))
+    masks = keep_all(net)
+    masks["a.weight"] &= torch.rand(8, 6) < 0.5
+    alive = living(net, masks, torch.randn(4, 6))
+    assert torch.equal(alive["a.weight"], masks["a.weight"])
+
+
+@pytest.mark.parametrize("options", [{}, {"kdim": 6, "vdim": 4}, {"add_bias_kv": True}])
+def test_attention_keeps_its_minimum(options):
+    module = nn.MultiheadAttention(12, 3, batch_first=True, **options)
+    key, value = options.get("kdim", 12), options.get("vdim", 12)
+    net = Net(lambda net, x: net.out(net.attention(x, x[..., :key], x[..., :value])[0].mean(1)),
+              attention=module, out=nn.Linear(12, 4))
+    for seed in range(3):
+        torch.manual_seed(seed)
+        for parameter in net.parameters():
+            nn.init.normal_(parameter)
+        pruned = experiment.prune(net, [torch.randn(6, 5, 12)], method="SiPP", keep_ratio=0.12,
+                                  min_kept_per_layer=1)
+        assert 0.05 < pruned.keep_ratio < 0.2 and pruned.empty_layers == []
+
+
+def test_a_branch_that_nobody_reads_is_opened_for_its_minimum():
+    net = Net(lambda net, x: net.out(torch.cat([torch.relu(net.a(x)), torch.relu(net.b(x))], 1)),
+              a=nn.Linear(8, 6), b=nn.Linear(8, 6), out=nn.Linear(12, 3))
+    with torch.no_grad():
+        net.out.weight[:, 6:] *= 0.01
+    pruned = experiment.prune(net, [torch.randn(20, 8)], method="WT", keep_ratio=0.3, min_kept_per_layer=2)
+    assert pruned.empty_layers == [] and pruned.layers["kept_weights"].min() >= 2
+    assert pruned.masks["out.weight"][:, 6:].any()
+    everything = experiment.prune(net, [torch.randn(20, 8)], method="WT", keep_ratio=0.3,
+                                  min_kept_per_layer=10**9)
+    assert everything.keep_ratio == 1 and "with at least 1000000000 weights in each" in everything.note
+
+
+def test_synflow_takes_nets_that_end_in_a_logarithm():
+    net = nn.Sequential(nn.Linear(8, 9), nn.ReLU(), nn.Linear(9, 3), nn.LogSoftmax(1))
+    assert experiment.prune(net, [torch.randn(5, 8)], method="SynFlow", keep_ratio=0.6).keep_ratio > 0.55

@@ -39,8 +39,8 @@ class SynFlow(Method):
     Departures: normalisations are the positive scales |weight| / deviation, without mean and shift,
     and biases are left out, so that no flow is cancelled; where they are zero, as in a new net,
     this is the flow through the net of absolute values. ReLU6 and the like are ReLU: the largest
-    value that they have would cut the flow. In a cascade the schedule starts from the weights that
-    are left.
+    value that they have would cut the flow; a log-softmax is left out. In a cascade the schedule
+    starts from the weights that are left.
     """
 
     def __init__(self, *, rounds: int = 100):
@@ -107,8 +107,8 @@ class PositiveNet:
                     unit = torch.full_like(flow, 2.0 ** -math.frexp(size)[1])
                     return torch.autograd.grad(flow, weights, unit, materialize_grads=True)
         if size != 0:
-            raise UserError("SynFlow: what flows through this net of absolute weights is more than "
-                            "double precision can hold, or not a number")
+            raise UserError("SynFlow: what flows through this net of absolute weights is not a "
+                            "positive number that double precision can hold")
         return [torch.zeros_like(weight) for weight in weights]
 
     def flow(self, scale: float) -> Tensor:
@@ -139,7 +139,7 @@ class _Scales(InDouble):
 
     def replaced(self, name: str, function: Callable, args: tuple, kwargs: dict) -> Any:
         first = args[0] if args else kwargs.get("input")
-        if name.rstrip("_") in SATURATING and first.is_floating_point():
+        if name.rstrip("_") in (*SATURATING, "log_softmax") and first.is_floating_point():
             return first
         call = normalisation(function, args, kwargs)
         if call is None:
