@@ -63,10 +63,10 @@ def _check_module(name: str, module: nn.Module) -> None:
 
 
 def _check_values(name: str, tensor: Tensor, shapes_alone: bool) -> None:
-    if tensor.is_inference():
-        raise UserError(f"'{name}' of the net was made in torch.inference_mode: make the net outside")
     if is_lazy(tensor):
         raise UserError(f"'{name}' of the net has no shape yet: run the net once on a batch first")
+    if tensor.is_inference():
+        raise UserError(f"'{name}' of the net was made in torch.inference_mode: make the net outside")
     if tensor.is_meta and not shapes_alone:
         raise UserError(f"'{name}' of the net is on the meta device and has no values: call "
                         f"net.to_empty(device=...) and load weights first")

@@ -471,3 +471,9 @@ def test_results_are_shown_on_one_line(net):
     expected = "Pruned(WT kept 49.33% of 75 parameters (asked 50.00%), 2 layers)"
     assert repr(prune(net, [X])) == expected
     assert repr(prune(net, [X], method={"name": "SiPP"})) == expected.replace("WT", "SiPP")
+
+
+def test_a_net_made_in_inference_mode_is_refused():
+    with torch.inference_mode():
+        net = Dense()
+    assert "was made in torch.inference_mode: make the net outside" in refusal(prune, net, [X])
