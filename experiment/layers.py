@@ -15,7 +15,7 @@ from experiment.products import ObservedProducts, Product
 
 LINEAR_OR_CONVOLUTION = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NEVER_RAN = "its module never ran on the sample"
-COMPUTED = "the weight is computed from it"
+COMPUTED = "the weight is computed or cast from it"
 UNEXPECTED = (NEVER_RAN, COMPUTED)
 LEFT_OUT = {  # kinds of modules whose parameters are never prunable, and why
     (nn.RNNBase, nn.RNNCellBase): "recurrent layers are not pruned",
