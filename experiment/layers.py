@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from experiment.errors import UserError
-from experiment.nets import batch_length, evaluating, run, split_batch
+from experiment.nets import batch_length, evaluating, joint_name, run, split_batch
 from experiment.products import ObservedProducts, Product
 
 LINEAR_OR_CONVOLUTION = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -172,7 +172,7 @@ def _owners(net: nn.Module) -> dict[str, tuple[str, nn.Module]]:
                                         or not isinstance(module, LINEAR_OR_CONVOLUTION))
             if not known:
                 owners.pop(name, None)  # the place in the order is the new owner's
-                own = path if attribute == "weight" else f"{path}.{attribute}".lstrip(".")
+                own = path if attribute == "weight" else joint_name(path, attribute)
                 owners[name] = (own, module)
     return owners
 
@@ -196,8 +196,9 @@ def _excluded(parameter: str, module: nn.Module) -> str | None:
 
 def _why(parameter: str, module: nn.Module, ran: bool) -> str:
     """Why a parameter of a module, which ran or not, is not prunable."""
-    if _excluded(parameter, module):
-        return _excluded(parameter, module)
+    excluded = _excluded(parameter, module)
+    if excluded:
+        return excluded
     if isinstance(module, nn.Embedding | nn.EmbeddingBag):
         return "embeddings are not pruned"
     if isinstance(module, LINEAR_OR_CONVOLUTION):

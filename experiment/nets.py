@@ -122,9 +122,9 @@ def batch_length(inputs: Any) -> int:
     return next(len(tensor) for tensor in tensors(inputs) if tensor.dim())
 
 
-def first_sample(inputs: Any) -> Any:
-    """The inputs of a batch cut to its first sample."""
-    return map_tensors(lambda tensor: tensor[:1] if tensor.dim() else tensor, inputs)
+def first_sample(batch: Any) -> Any:
+    """The inputs of a batch, cut to its first sample."""
+    return map_tensors(lambda tensor: tensor[:1] if tensor.dim() else tensor, split_batch(batch)[0])
 
 
 def device_of(net: nn.Module) -> torch.device:
@@ -137,6 +137,11 @@ def dtype_of(net: nn.Module) -> torch.dtype:
     """The type of a net's first floating-point parameter."""
     dtypes = (parameter.dtype for parameter in net.parameters() if parameter.is_floating_point())
     return next(dtypes, torch.float32)
+
+
+def joint_name(module: str, parameter: str) -> str:
+    """The qualified name of a module's own parameter; the net itself is the module ''."""
+    return f"{module}.{parameter}" if module else parameter
 
 
 def storage_of(tensor: Tensor) -> int:

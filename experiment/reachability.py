@@ -20,7 +20,6 @@ from experiment.nets import (
     first_sample,
     map_tensors,
     moved,
-    split_batch,
     tensors,
 )
 from experiment.surrogates import Positive, run_in_double
@@ -49,7 +48,7 @@ def reached(net: nn.Module, layers: dict[str, PrunableLayer], masks: Masks, exam
     depend on its parameters.
     """
     surrogate = _surrogate(net, masks)
-    inputs = moved(_positive(first_sample(split_batch(example)[0])), device_of(surrogate))
+    inputs = moved(_positive(first_sample(example)), device_of(surrogate))
     with torch.enable_grad():
         output = run_in_double(surrogate, inputs, Positive())
         outputs = [one for one in tensors(output) if one.requires_grad]

@@ -23,7 +23,7 @@ from experiment.channels.channels import Channels
 from experiment.channels.influence import Influence
 from experiment.channels.trace import Trace
 from experiment.errors import UserError, one_line
-from experiment.nets import call, device_of, evaluating, first_sample, moved, split_batch, tensors
+from experiment.nets import call, device_of, evaluating, first_sample, moved, tensors
 
 
 def find_channels(net: nn.Module, example: Any, layers: Container[str] | None = None) -> Channels:
@@ -35,7 +35,7 @@ def find_channels(net: nn.Module, example: Any, layers: Container[str] | None = 
     Raises:
         UserError: if the net cannot be followed, or no channel of it can be removed.
     """
-    inputs = moved(first_sample(split_batch(example)[0]), device_of(net))
+    inputs = moved(first_sample(example), device_of(net))
     try:
         channels = _traced(net, inputs, layers).channels(net)
     except Exception as error:  # whatever a net may do that operations cannot be followed through

@@ -12,6 +12,7 @@ from experiment.channels.channels import Channels
 from experiment.channels.following import Following
 from experiment.channels.labels import CONSTANT, FIXED, Labels
 from experiment.layers import LINEAR_OR_CONVOLUTION
+from experiment.nets import joint_name
 
 PER_CHANNEL = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.PReLU)
 
@@ -92,7 +93,7 @@ class Trace:
             self.labels.fix(rows)
             self.labels.fix(columns)
         if layer.bias is not None:
-            self.vectors[_joint(name, "bias")] = rows
+            self.vectors[joint_name(name, "bias")] = rows
         return rows
 
     def _meet_normalisation(self, name: str, layer: nn.Module, inputs: Tensor) -> Tensor:
@@ -100,13 +101,13 @@ class Trace:
         labels = self.labels.joined_along(inputs)
         for vector, parameter in layer._parameters.items():
             if parameter is not None and len(parameter) > 1:
-                known = self.vectors.get(_joint(name, vector), torch.tensor(CONSTANT))
-                self.vectors[_joint(name, vector)] = self.labels.join(labels, known)
+                known = self.vectors.get(joint_name(name, vector), torch.tensor(CONSTANT))
+                self.vectors[joint_name(name, vector)] = self.labels.join(labels, known)
         return labels
 
     def fix_elsewhere(self) -> None:
         """What belongs to parameters that are used outside of their modules must stay."""
-        by_weight = [{_joint(name, "weight"): labels for name, labels in part.items()}
+        by_weight = [{joint_name(name, "weight"): labels for name, labels in part.items()}
                      for part in (self.rows, self.columns)]
         for part in (*by_weight, self.vectors):
             for name in part.keys() & self.following.elsewhere:
@@ -116,9 +117,9 @@ class Trace:
         """Channels by the weights that make them: grouped, and in the order of the net."""
         places = {name: place for place, name in enumerate(dict(net.named_parameters()))}
         producers: dict[int, list[int]] = {}
-        for name in sorted(self.rows, key=lambda name: places[_joint(name, "weight")]):
+        for name in sorted(self.rows, key=lambda name: places[joint_name(name, "weight")]):
             for root in dict.fromkeys(self.labels.roots(self.rows[name]).tolist()):
-                producers.setdefault(root, []).append(places[_joint(name, "weight")])
+                producers.setdefault(root, []).append(places[joint_name(name, "weight")])
         producers.pop(FIXED, None)
         keys = sorted(set(map(tuple, producers.values())))
         groups = {key: group for group, key in enumerate(keys)}
@@ -134,7 +135,3 @@ class Trace:
 
         return Channels(numpy.array([group[root] for root in order], dtype=numpy.int64),
                         numbered(self.rows), numbered(self.columns), numbered(self.vectors))
-
-
-def _joint(module: str, parameter: str) -> str:
-    return f"{module}.{parameter}" if module else parameter

@@ -70,9 +70,11 @@ class IdxFiles:
         self._require_nothing_own(missing)
         return None
 
-    def note(self) -> str | None:
-        """A line that says so if files that are there are not the published ones."""
-        counts = self.counts()
+    def note(self, counts: tuple[int, ...] | None) -> str | None:
+        """A line that says so if files that are there are not the published ones.
+
+        `counts` are the numbers of images, as `counts` gives them.
+        """
         other = [name for name in self.published if counts and not self._is_published(name)]
         if not other:
             return None

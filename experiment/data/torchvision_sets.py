@@ -90,9 +90,10 @@ class IdxDataset(TorchvisionDataset):
 
         No image is decoded; the note takes checksums, a fifth of a second for 70,000 images.
         """
-        num_train, _ = self._files.counts() or (PUBLISHED_TRAIN, None)
+        counts = self._files.counts()
+        num_train, _ = counts or (PUBLISHED_TRAIN, None)
         size = (1, self.image_size, self.image_size)
-        return Shape(size, NUM_CLASSES, num_train, self._files.note())
+        return Shape(size, NUM_CLASSES, num_train, self._files.note(counts))
 
     def load(self) -> Splits:
         if self._files.counts() is None:

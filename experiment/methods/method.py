@@ -37,7 +37,7 @@ class Method(abc.ABC):
     - are asked for a share of all parameters, biases and normalisations included; how many weights
       that leaves is searched for;
     - drop what no kept path connects to the output any more;
-    - prune linear layers and convolutions of every kind, the first and the last included;
+    - prune every weight that the net multiplies with inputs, the first and the last included;
     - leave what an earlier pruning removed, and the schedule and the retraining to the experiment;
     - look at S, in experiments a part of the validation images, where papers take training images.
     """

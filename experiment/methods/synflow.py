@@ -13,7 +13,7 @@ from experiment.errors import UserError
 from experiment.layers import PrunableLayer
 from experiment.masks import largest
 from experiment.methods.method import Method, Selection
-from experiment.nets import copy_of, divided, first_sample, split_batch, tensors
+from experiment.nets import copy_of, divided, first_sample, tensors
 from experiment.normalisations import normalisation
 from experiment.reachability import ones_like
 from experiment.registry import METHODS
@@ -51,7 +51,7 @@ class SynFlow(Method):
     def prepare(self, statistics: Statistics, stream: Stream) -> Callable[[int], Selection]:
         flat, candidates = statistics.flat, statistics.candidates.cpu()
         net = PositiveNet(positive_copy(statistics.net), statistics.layers,
-                          ones_like(first_sample(split_batch(statistics.batches[0])[0])))
+                          ones_like(first_sample(statistics.batches[0])))
         number = int(candidates.sum())
 
         def select(budget: int) -> Selection:
