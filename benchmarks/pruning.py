@@ -10,9 +10,9 @@ import torch
 
 import experiment
 from experiment.allocation.optimal import allocate
-from experiment.pruner import Pruned
-from experiment.registry import METHODS
-from experiment.store import write_whole
+from experiment.core.registry import METHODS
+from experiment.pruning.pruner import Pruned
+from experiment.runs.store import write_whole
 
 UNITS = 1_000_000
 CSV = "results/benchmarks/pruning.csv"
@@ -38,14 +38,22 @@ def prunings() -> list[dict]:
         for keep_ratio in (0.9, 0.5, 0.2, 0.05, 0.02):
             start = time.perf_counter()
             pruned = prune(keep_ratio)
-            rows.append({"what": f"prune resnet20, 16 images, {method}", "keep_ratio": keep_ratio,
-                         "achieved": pruned.keep_ratio, "evaluations": pruned.evaluations,
-                         "seconds": time.perf_counter() - start})
+            rows.append(
+                {
+                    "what": f"prune resnet20, 16 images, {method}",
+                    "keep_ratio": keep_ratio,
+                    "achieved": pruned.keep_ratio,
+                    "evaluations": pruned.evaluations,
+                    "seconds": time.perf_counter() - start,
+                }
+            )
     return rows
 
 
 def _prune(net: torch.nn.Module, batch: tuple, method: str, keep_ratio: float) -> Pruned:
-    return experiment.prune(net, [batch], method=method, keep_ratio=keep_ratio, loss=torch.nn.functional.cross_entropy)
+    return experiment.prune(
+        net, [batch], method=method, keep_ratio=keep_ratio, loss=torch.nn.functional.cross_entropy
+    )
 
 
 def allocations() -> list[dict]:
@@ -58,8 +66,14 @@ def allocations() -> list[dict]:
     for share in (0.001, 0.3, 0.999):
         start = time.perf_counter()
         kept = allocate(scale, importance, capacity, share * float(capacity.sum()))
-        rows.append({"what": f"allocate to {UNITS:,} units", "keep_ratio": share,
-                     "achieved": float(kept.sum() / capacity.sum()), "seconds": time.perf_counter() - start})
+        rows.append(
+            {
+                "what": f"allocate to {UNITS:,} units",
+                "keep_ratio": share,
+                "achieved": float(kept.sum() / capacity.sum()),
+                "seconds": time.perf_counter() - start,
+            }
+        )
     return rows
 
 

@@ -20,22 +20,26 @@ import torch
 import torchvision
 
 import experiment
-from experiment.devices import choose_device
-from experiment.layers import find_layers
+from experiment.core.devices import choose_device
+from experiment.nets.layers import find_layers
+from experiment.runs.store import write_whole
 from experiment.sensitivity.empirical import measure
 from experiment.sensitivity.max_product import COMPILED, kernel
 from experiment.sensitivity.reference import reference_sensitivities
-from experiment.store import write_whole
 
 IMAGES, ROUNDS, AGREEMENT = 32, 5, 1e-5
 SMALLEST = 1e-6  # sensitivities below are compared absolutely
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.sensitivity", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.sensitivity", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--csv", type=Path, default=Path("results/benchmarks/sensitivity.csv"))
-    parser.add_argument("--part", choices=["first-pass", "memory"], help=argparse.SUPPRESS)  # in a fresh process
+    parser.add_argument(
+        "--part", choices=["first-pass", "memory"], help=argparse.SUPPRESS
+    )  # in a fresh process
     options = parser.parse_args(arguments)
     device = choose_device(options.device)
     if options.part:
@@ -51,12 +55,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 def resnet20(device: str) -> torch.nn.Module:
     torch.manual_seed(0)
-    return experiment.build_network("resnet20", input_shape=(3, 32, 32), num_classes=10).eval().to(device)
+    return (
+        experiment.build_network("resnet20", input_shape=(3, 32, 32), num_classes=10)
+        .eval()
+        .to(device)
+    )
 
 
 def speed(device: str) -> list[dict]:
     """Each version on resnet20 and CIFAR-sized images; the slow one on fewer, scaled to the same number."""
-    net, images = resnet20(device), torch.randn(IMAGES, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    net, images = (
+        resnet20(device),
+        torch.randn(IMAGES, 3, 32, 32, generator=torch.Generator().manual_seed(1)),
+    )
     images, few = images.to(device), images[:2].to(device)
     layers = find_layers(net, [images]).prunable
 
@@ -65,19 +76,36 @@ def speed(device: str) -> list[dict]:
         net(images).sum().backward()
 
     compiled = f"max, {COMPILED[device]} kernel"
-    versions = {"forward + backward": forward_backward, "mean": lambda: measure(net, layers, [images], ("mean",)),
-                compiled: lambda: measure(net, layers, [images], ("max",)),
-                "max, eager kernel": lambda: with_eager_kernel(lambda: measure(net, layers, [images], ("max",)))}
+    versions = {
+        "forward + backward": forward_backward,
+        "mean": lambda: measure(net, layers, [images], ("mean",)),
+        compiled: lambda: measure(net, layers, [images], ("max",)),
+        "max, eager kernel": lambda: with_eager_kernel(
+            lambda: measure(net, layers, [images], ("max",))
+        ),
+    }
     times = fastest(versions, device)
-    rows = [{"what": name, "seconds": seconds, "to_forward_backward": seconds / times["forward + backward"]}
-            for name, seconds in times.items()]
+    rows = [
+        {
+            "what": name,
+            "seconds": seconds,
+            "to_forward_backward": seconds / times["forward + backward"],
+        }
+        for name, seconds in times.items()
+    ]
     for row, reduction in zip(rows[1:], ("mean", "max", "max")):
-        slow, seconds = timed(lambda reduction=reduction: reference_sensitivities(net, [few], reduction), device)
+        slow, seconds = timed(
+            lambda reduction=reduction: reference_sensitivities(net, [few], reduction), device
+        )
         calculate = with_eager_kernel if "eager" in row["what"] else lambda function: function()
-        fast = calculate(lambda reduction=reduction: measure(net, layers, [few], (reduction,))[reduction])
+        fast = calculate(
+            lambda reduction=reduction: measure(net, layers, [few], (reduction,))[reduction]
+        )
         row["times_faster_than_slow"] = seconds * IMAGES / len(few) / row["seconds"]
-        row["largest_difference"] = max(float(((fast[name] - slow[name]).abs() / slow[name].clamp(min=SMALLEST)).max())
-                                        for name in slow)
+        row["largest_difference"] = max(
+            float(((fast[name] - slow[name]).abs() / slow[name].clamp(min=SMALLEST)).max())
+            for name in slow
+        )
     return rows
 
 
@@ -115,7 +143,10 @@ def first_pass_row(device: str) -> dict:
     with tempfile.TemporaryDirectory() as empty:
         caches = {"NUMBA_CACHE_DIR": empty, "TRITON_CACHE_DIR": empty}
         seconds = float(in_fresh_process("first-pass", device, caches))
-    return {"what": "first mean and first max pass, |S| = 183, compilation included", "seconds": seconds}
+    return {
+        "what": "first mean and first max pass, |S| = 183, compilation included",
+        "seconds": seconds,
+    }
 
 
 def first_pass(device: str) -> float:
@@ -123,15 +154,19 @@ def first_pass(device: str) -> float:
     size = experiment.sample_size(net, torch.zeros(1, 3, 32, 32))
     batches = torch.randn(size, 3, 32, 32).to(device).split(IMAGES)
     layers = find_layers(net, batches).prunable
-    _, seconds = timed(lambda: (measure(net, layers, batches, ("mean",)),
-                                measure(net, layers, batches, ("max",))), device)
+    _, seconds = timed(
+        lambda: (measure(net, layers, batches, ("mean",)), measure(net, layers, batches, ("max",))),
+        device,
+    )
     return seconds
 
 
 def memory_row(device: str) -> dict:
     """ResNet-18 at 224x224 with |S| = 202: memory above the net and one batch of S."""
-    return {"what": "resnet18 at 224x224, |S| = 202, mean and max at once: memory above net and batch",
-            "extra_gigabytes": float(in_fresh_process("memory", device, {})) / 1e9}
+    return {
+        "what": "resnet18 at 224x224, |S| = 202, mean and max at once: memory above net and batch",
+        "extra_gigabytes": float(in_fresh_process("memory", device, {})) / 1e9,
+    }
 
 
 def extra_memory(device: str) -> int:
@@ -141,9 +176,12 @@ def extra_memory(device: str) -> int:
     batch = torch.randn(IMAGES, 3, 224, 224)
     kernel(COMPILED[device])  # loading the compiler is not what is measured
     before = peak_memory(device)
-    measure(net, find_layers(net, [batch]).prunable,
-            (batch[: min(IMAGES, size - start)] for start in range(0, size, IMAGES)),
-            ("mean", "max"))
+    measure(
+        net,
+        find_layers(net, [batch]).prunable,
+        (batch[: min(IMAGES, size - start)] for start in range(0, size, IMAGES)),
+        ("mean", "max"),
+    )
     return peak_memory(device) - before
 
 
@@ -156,7 +194,9 @@ def peak_memory(device: str) -> int:
 def in_fresh_process(part: str, device: str, variables: dict[str, str]) -> str:
     """What this benchmark prints when it is run anew for one part."""
     command = [sys.executable, "-m", "benchmarks.sensitivity", "--part", part, "--device", device]
-    return subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        command, env=os.environ | variables, capture_output=True, text=True, check=True
+    ).stdout
 
 
 if __name__ == "__main__":

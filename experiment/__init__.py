@@ -20,28 +20,34 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from experiment.config import load_config
-    from experiment.errors import UserError
-    from experiment.fresh_points import certify
-    from experiment.networks.build import build_network
-    from experiment.pruner import prune
-    from experiment.schedules import schedule
+    from experiment.certification.fresh_points import certify
+    from experiment.config.schedules import schedule
+    from experiment.config.schema import load_config
+    from experiment.core.errors import UserError
+    from experiment.nets.building import build_network
+    from experiment.pruning.pruner import prune
     from experiment.sensitivity.empirical import sensitivities
     from experiment.sensitivity.sample_size import sample_size
 
 # Imported when first used, so that `python -m experiment.main --help` answers without torch.
 _HOMES = {
-    "build_network": "experiment.networks.build",
-    "certify": "experiment.fresh_points",
-    "load_config": "experiment.config",
-    "prune": "experiment.pruner",
+    "build_network": "experiment.nets.building",
+    "certify": "experiment.certification.fresh_points",
+    "load_config": "experiment.config.schema",
+    "prune": "experiment.pruning.pruner",
     "sample_size": "experiment.sensitivity.sample_size",
-    "schedule": "experiment.schedules",
+    "schedule": "experiment.config.schedules",
     "sensitivities": "experiment.sensitivity.empirical",
-    "UserError": "experiment.errors",
+    "UserError": "experiment.core.errors",
 }
 __all__ = [
-    "UserError", "build_network", "certify", "load_config", "prune", "sample_size", "schedule",
+    "UserError",
+    "build_network",
+    "certify",
+    "load_config",
+    "prune",
+    "sample_size",
+    "schedule",
     "sensitivities",
 ]
 __version__ = "0.1.0"

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from experiment.config import Config
-    from experiment.sweep import Sweep
+    from experiment.config.schema import Config
+    from experiment.config.sweeps import Sweep
 
 SHARED_NETS = ".nets"  # in the results directory: trained nets, shared by all runs there
 
@@ -18,20 +18,35 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog="python -m experiment.main",
         description="Run pruning experiments from YAML files and write accuracy-versus-sparsity curves.",
-        epilog="A run that was stopped goes on where it stopped when the same command is given again.")
+        epilog="A run that was stopped goes on where it stopped when the same command is given again.",
+    )
     result.add_argument("configs", nargs="+", metavar="CONFIG", help="YAML file of an experiment")
     add_common_arguments(result)
-    result.add_argument("--dry-run", action="store_true", help="print what would be run and how much it would cost")
+    result.add_argument(
+        "--dry-run", action="store_true", help="print what would be run and how much it would cost"
+    )
     return result
 
 
 def add_common_arguments(target: argparse.ArgumentParser) -> None:
     """The arguments of every command that works on an experiment."""
-    target.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", dest="overrides",
-                        help="set a key of the configuration to a YAML value; repeatable")
-    target.add_argument("--results", default="results", metavar="DIR", help="where results go (default: results)")
-    target.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"],
-                        help="default: auto, the fastest there is")
+    target.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY.PATH=VALUE",
+        dest="overrides",
+        help="set a key of the configuration to a YAML value; repeatable",
+    )
+    target.add_argument(
+        "--results", default="results", metavar="DIR", help="where results go (default: results)"
+    )
+    target.add_argument(
+        "--device",
+        default="auto",
+        choices=["auto", "cpu", "cuda", "mps"],
+        help="default: auto, the fastest there is",
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,7 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def guarded(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
     """Run a command; turn bad input and interruptions into one line and their exit codes."""
-    from experiment.errors import UserError  # what a command imports, torch too, comes after the arguments
+    from experiment.core.errors import (
+        UserError,  # what a command imports, torch too, comes after the arguments
+    )
 
     try:
         return command(options)
@@ -55,29 +72,44 @@ def guarded(command: Callable[[argparse.Namespace], int], options: argparse.Name
 
 def launch(options: argparse.Namespace) -> int:
     """Check all configurations, then plan or run them one after the other."""
-    from experiment.config import load_config
-    from experiment.devices import choose_device
-    from experiment.plan import describe, describe_sweep
-    from experiment.sweep import Sweep, load_sweep
+    from experiment.config.schema import load_config
+    from experiment.config.sweeps import Sweep, load_sweep
+    from experiment.core.devices import choose_device
+    from experiment.runs.dry_run import describe, describe_sweep
 
-    found = [(path, load_sweep(path, options.overrides) or load_config(path, options.overrides))
-             for path in options.configs]
+    found = [
+        (path, load_sweep(path, options.overrides) or load_config(path, options.overrides))
+        for path in options.configs
+    ]
     if options.dry_run:
-        print("\n".join((describe_sweep if isinstance(content, Sweep) else describe)(content, path)
-                        for path, content in found))
+        print(
+            "\n".join(
+                (describe_sweep if isinstance(content, Sweep) else describe)(content, path)
+                for path, content in found
+            )
+        )
         return 0
     device = choose_device(options.device)
-    return max((launch_sweep if isinstance(content, Sweep) else launch_run)(path, content, options.results, device)
-               for path, content in found)
+    return max(
+        (launch_sweep if isinstance(content, Sweep) else launch_run)(
+            path, content, options.results, device
+        )
+        for path, content in found
+    )
 
 
 def launch_run(path: str, config: "Config", results: str, device: str) -> int:
     """Run one configuration; print what failed and where the plot is. The exit code."""
-    from experiment.errors import UserError
-    from experiment.run import run
+    from experiment.core.errors import UserError
+    from experiment.runs.execution import run
 
     try:
-        outcome = run(config, results_directory(path, config.run_id(), results), device, Path(results, SHARED_NETS))
+        outcome = run(
+            config,
+            results_directory(path, config.run_id(), results),
+            device,
+            Path(results, SHARED_NETS),
+        )
     except UserError as error:
         print(f"error: {path}: {error}", file=sys.stderr)
         return 2
@@ -97,13 +129,15 @@ def launch_run(path: str, config: "Config", results: str, device: str) -> int:
 
 def launch_sweep(path: str, sweep: "Sweep", results: str, device: str) -> int:
     """Run all combinations of a sweep, each in its own directory, then collect what they found. The exit code."""
-    from experiment.collect import collect
+    from experiment.reporting.sweep_tables import collect
 
     codes, runs = [], sweep.combinations
     for index, combination in enumerate(runs, 1):
         print(f"run {index} of {len(runs)}: {combination.label}")
         codes.append(launch_run(path, combination.config, results, device))
-    directories = [results_directory(path, combination.config.run_id(), results) for combination in runs]
+    directories = [
+        results_directory(path, combination.config.run_id(), results) for combination in runs
+    ]
     text, plot = collect(sweep, directories, results_directory(path, sweep.sweep_id(), results))
     print(f"{text}\nplot: {plot}")
     return max(codes)

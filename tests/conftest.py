@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-torch.set_num_threads(1)  # small nets gain nothing from two, and lose much where others compute beside them
+torch.set_num_threads(
+    1
+)  # small nets gain nothing from two, and lose much where others compute beside them
 
 ROOT = Path(__file__).parent.parent
 

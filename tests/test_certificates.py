@@ -7,12 +7,12 @@ from test_run import launch, only_run
 from torch import nn
 
 import experiment
-from experiment import guarantee
-from experiment.certificates import Certificates
-from experiment.fresh_points import FreshPoints
-from experiment.layers import find_layers
-from experiment.pruner import Pruner, named_method
-from experiment.seeding import Stream
+from experiment.certification.certificates import Certificates
+from experiment.certification.fresh_points import FreshPoints
+from experiment.commands import guarantee
+from experiment.core.seeding import Stream
+from experiment.nets.layers import find_layers
+from experiment.pruning.pruner import Pruner, named_method
 
 
 def test_certificates_and_errors_by_hand():
@@ -23,7 +23,9 @@ def test_certificates_and_errors_by_hand():
     sample, fresh = torch.ones(1, 4), torch.tensor([[1.0, 1, 1, 1], [0, 0, 8, 1], [0, 0, 0, 1]])
     row = experiment.certify(net, [sample], [fresh], method="SiPP", keep_ratio=0.75).iloc[0]
     # The weight 1 is dropped: certificate 3/7 for the positive unit, 0 for the negative one.
-    assert row.certified_max == pytest.approx(3 / 7) and row.certified_median == pytest.approx(1.5 / 7)
+    assert row.certified_max == pytest.approx(3 / 7) and row.certified_median == pytest.approx(
+        1.5 / 7
+    )
     # Errors: (1/7, 0), (1, 0), and at the third point the positive unit sees nothing.
     assert row.measured_max == 1 and row.units == 2 and row.points == 3
     # At the second point the weight 1 makes up all of the unit, more than 3 x 1/7: beyond, and above its certificate.
@@ -35,22 +37,56 @@ def test_certificates_and_errors_by_hand():
 @pytest.mark.parametrize("method", ["SiPP", "SiPPRand", "SiPPHybrid", "WT"])
 def test_within_the_sensitivities_no_certificate_is_exceeded(small_net, method):
     generator = torch.Generator().manual_seed(5)
-    sample, fresh = torch.randn(24, 3, 8, 8, generator=generator), torch.randn(40, 3, 8, 8, generator=generator)
+    sample, fresh = (
+        torch.randn(24, 3, 8, 8, generator=generator),
+        torch.randn(40, 3, 8, 8, generator=generator),
+    )
     table = experiment.certify(small_net, [sample], [fresh], method=method, keep_ratio=0.4)
     assert table["layer"].tolist() == ["conv1", "conv2", "fc"]
-    assert table["exceeding_within_deterministic"].sum() == 0 and table["exceeding_within_random"].sum() == 0
+    assert (
+        table["exceeding_within_deterministic"].sum() == 0
+        and table["exceeding_within_random"].sum() == 0
+    )
     assert table["pairs_beyond"].sum() > 0  # so that the split is seen to matter
     assert (table["measured_max"] >= table["measured_p95"]).all()
     if method == "SiPPRand":
         assert table["pairs_within_random"].sum() > 0
 
 
-def test_the_command_writes_table_and_plot_and_takes_the_trained_net(small_config, tmp_path, capsys):
-    assert launch(small_config, tmp_path / "r", "--set", "pruning.schedule=oneshot", "--set",
-                  "pruning.retrain_count=0", "--set", "pruning.methods=[SiPP, SiPPRand]") == 0
-    arguments = [str(small_config), "--results", str(tmp_path / "r"), "--device", "cpu", "--fresh", "20",
-                 "--set", "pruning.schedule=oneshot", "--set", "pruning.retrain_count=0",
-                 "--set", "pruning.methods=[SiPP, SiPPRand]", "--sample-sizes", "4", "40"]
+def test_the_command_writes_table_and_plot_and_takes_the_trained_net(
+    small_config, tmp_path, capsys
+):
+    assert (
+        launch(
+            small_config,
+            tmp_path / "r",
+            "--set",
+            "pruning.schedule=oneshot",
+            "--set",
+            "pruning.retrain_count=0",
+            "--set",
+            "pruning.methods=[SiPP, SiPPRand]",
+        )
+        == 0
+    )
+    arguments = [
+        str(small_config),
+        "--results",
+        str(tmp_path / "r"),
+        "--device",
+        "cpu",
+        "--fresh",
+        "20",
+        "--set",
+        "pruning.schedule=oneshot",
+        "--set",
+        "pruning.retrain_count=0",
+        "--set",
+        "pruning.methods=[SiPP, SiPPRand]",
+        "--sample-sizes",
+        "4",
+        "40",
+    ]
     before = (only_run(tmp_path / "r") / "training.csv").read_bytes()
     assert guarantee.main(arguments) == 0
     directory = only_run(tmp_path / "r")
@@ -74,7 +110,9 @@ def test_pairs_belong_to_their_certificates(small_net, images):
     seen = []
     for count in (1, 6, 1):
         pruner = Pruner(small_net, [images[:count]])
-        table = points.compare(Certificates(pruner.statistics), pruner.prune(named_method("SiPP"), 0.5, streams))
+        table = points.compare(
+            Certificates(pruner.statistics), pruner.prune(named_method("SiPP"), 0.5, streams)
+        )
         seen.append(table["contributions_beyond"].sum())
     assert seen[0] == seen[2] > seen[1]
 
@@ -89,7 +127,9 @@ def test_tokens_and_grouped_convolutions_have_points_of_their_own():
     tokens, pictures = torch.rand(2, 5, 4), torch.rand(2, 4, 6, 6)
 
     def some_points(net, inputs, per_sample):
-        found = FreshPoints(net, [inputs], find_layers(net, [inputs]).prunable, per_sample, Stream(0))
+        found = FreshPoints(
+            net, [inputs], find_layers(net, [inputs]).prunable, per_sample, Stream(0)
+        )
         return found.points[""]
 
     chosen = some_points(linear, tokens, 3)
@@ -98,5 +138,7 @@ def test_tokens_and_grouped_convolutions_have_points_of_their_own():
     assert all(tuple(point) in rows for point in chosen[0].t().tolist())
     chosen = some_points(conv, pictures, 100)
     assert chosen.shape == (2, 18, 2 * 16)
-    expected = torch.nn.functional.unfold(pictures.double(), 3).unflatten(1, (2, 18))  # all of them, in another order
+    expected = torch.nn.functional.unfold(pictures.double(), 3).unflatten(
+        1, (2, 18)
+    )  # all of them, in another order
     assert torch.allclose(chosen.sum(2), expected.sum((0, 3)))

@@ -10,10 +10,10 @@ from torch import nn
 from torch.nn import functional
 
 import experiment
-from experiment.collapse import has_constant_output
+from experiment.core.registry import METHODS
 from experiment.main import main
-from experiment.registry import METHODS
-from experiment.summary import fault_lines, summarise
+from experiment.nets.collapse import has_constant_output
+from experiment.reporting.summary import fault_lines, summarise
 
 
 @pytest.fixture(autouse=True)
@@ -23,8 +23,13 @@ def seed():
 
 def bottleneck() -> nn.Module:
     """Small outer weights, so that magnitude takes all of them before any in the middle."""
-    net = nn.Sequential(nn.Linear(10, 20, bias=False), nn.ReLU(), nn.Linear(20, 200, bias=False),
-                        nn.ReLU(), nn.Linear(200, 10, bias=False))
+    net = nn.Sequential(
+        nn.Linear(10, 20, bias=False),
+        nn.ReLU(),
+        nn.Linear(20, 200, bias=False),
+        nn.ReLU(),
+        nn.Linear(200, 10, bias=False),
+    )
     with torch.no_grad():
         net[0].weight.mul_(1e-3)
         net[4].weight.mul_(1e-3)
@@ -37,10 +42,15 @@ def quietly(net, batches, **options):
 
 
 def test_prune_warns_of_a_dead_net():
-    with pytest.warns(UserWarning, match="degenerate: .*no weights are left in 0; the output is the same"):
+    with pytest.warns(
+        UserWarning, match="degenerate: .*no weights are left in 0; the output is the same"
+    ):
         pruned = experiment.prune(
-            nn.Sequential(nn.Linear(9, 9), nn.ReLU(), nn.Linear(9, 9)), [torch.randn(5, 9)],
-            method=ByIndex(), keep_ratio=0.4)
+            nn.Sequential(nn.Linear(9, 9), nn.ReLU(), nn.Linear(9, 9)),
+            [torch.randn(5, 9)],
+            method=ByIndex(),
+            keep_ratio=0.4,
+        )
     assert pruned.empty_layers == ["0"] and pruned.constant_output and not pruned.constant_before
     assert "no weights are left in 0; the output is the same for all samples" in pruned.note
     assert pruned.note in repr(pruned)
@@ -67,10 +77,16 @@ def test_a_net_that_was_constant_before_is_no_surprise():
     assert "the same for all samples, as it was before pruning" in pruned.note
 
 
-@pytest.mark.parametrize(("batches", "constant"), [
-    ([torch.rand(4, 3)], False), ([torch.rand(1, 3)], False),
-    ([torch.rand(1, 3), torch.rand(1, 3)], False), ([-torch.rand(4, 3)], True),
-    ([-torch.rand(2, 3), torch.rand(1, 3)], False)])
+@pytest.mark.parametrize(
+    ("batches", "constant"),
+    [
+        ([torch.rand(4, 3)], False),
+        ([torch.rand(1, 3)], False),
+        ([torch.rand(1, 3), torch.rand(1, 3)], False),
+        ([-torch.rand(4, 3)], True),
+        ([-torch.rand(2, 3), torch.rand(1, 3)], False),
+    ],
+)
 def test_outputs_are_compared_over_all_samples(batches, constant):
     net = nn.Linear(3, 2)
     nn.init.uniform_(net.weight)
@@ -84,13 +100,21 @@ def test_outputs_for_tokens_are_compared():
     assert has_constant_output(embedding, [torch.tensor([[1, 2, 3]]), torch.tensor([[4, 5, 6]])])
 
 
-@pytest.mark.parametrize("method", ["WT", "SiPP", "SiPPRand", "SiPPHybrid", "SNIP", "Wanda", "Random",
-                                    "L1Sampling", "SynFlow"])
+@pytest.mark.parametrize(
+    "method",
+    ["WT", "SiPP", "SiPPRand", "SiPPHybrid", "SNIP", "Wanda", "Random", "L1Sampling", "SynFlow"],
+)
 @pytest.mark.parametrize("keep_ratio", [0.3, 0.03])
 def test_no_layer_dies_where_a_minimum_is_asked_for(method, keep_ratio):
     net, inputs = bottleneck(), torch.randn(8, 10)
-    pruned = experiment.prune(net, [(inputs, torch.arange(8))], method=method, keep_ratio=keep_ratio,
-                              loss=functional.cross_entropy, min_kept_per_layer=3)
+    pruned = experiment.prune(
+        net,
+        [(inputs, torch.arange(8))],
+        method=method,
+        keep_ratio=keep_ratio,
+        loss=functional.cross_entropy,
+        min_kept_per_layer=3,
+    )
     assert pruned.layers["kept_weights"].min() >= 3 and not pruned.empty_layers
     assert not pruned.constant_output or method != "WT"  # the others may meet silent neurons
     assert pruned.keep_ratio == pytest.approx(keep_ratio, rel=0.05)
@@ -103,13 +127,17 @@ def test_no_layer_of_a_deep_residual_net_dies_where_a_minimum_is_asked_for(image
     dead = quietly(net, [images], method="WT", keep_ratio=0.01)
     alive = experiment.prune(net, [images], method="WT", keep_ratio=0.01, min_kept_per_layer=2)
     assert len(dead.empty_layers) >= 5 and alive.empty_layers == []
-    assert alive.layers["kept_weights"].min() >= 2 and alive.keep_ratio == pytest.approx(0.01, rel=0.02)
+    assert alive.layers["kept_weights"].min() >= 2 and alive.keep_ratio == pytest.approx(
+        0.01, rel=0.02
+    )
     assert not alive.constant_output
 
 
 def test_a_minimum_of_none_changes_nothing(small_net, images):
     plain = experiment.prune(small_net, [images], method="SiPP", keep_ratio=0.5)
-    zero = experiment.prune(small_net, [images], method="SiPP", keep_ratio=0.5, min_kept_per_layer=0)
+    zero = experiment.prune(
+        small_net, [images], method="SiPP", keep_ratio=0.5, min_kept_per_layer=0
+    )
     assert all(torch.equal(mask, zero.masks[name]) for name, mask in plain.masks.items())
 
 
@@ -125,12 +153,16 @@ class Recurrent(nn.Module):
 @pytest.mark.parametrize("method", ["SiPP", "FT"])
 def test_that_most_of_a_net_is_not_prunable_is_said(method):
     if method == "FT":
-        with pytest.raises(experiment.UserError, match="no filter that could be removed as a whole"):
+        with pytest.raises(
+            experiment.UserError, match="no filter that could be removed as a whole"
+        ):
             quietly(Recurrent(), [torch.randn(3, 5, 6)], method=method, keep_ratio=0.3)
         return
     pruned = quietly(Recurrent(), [torch.randn(3, 5, 6)], method=method, keep_ratio=0.3)
-    assert "of the 2324 parameters are not prunable (lstm.weight_hh_l0: recurrent layers are not " \
-           "pruned, lstm.weight_ih_l0: recurrent" in pruned.note
+    assert (
+        "of the 2324 parameters are not prunable (lstm.weight_hh_l0: recurrent layers are not "
+        "pruned, lstm.weight_ih_l0: recurrent" in pruned.note
+    )
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_1", "regnet_x_400mf"])
@@ -150,30 +182,62 @@ def test_functional_convolutions_are_prunable():
         def forward(self, x):
             return self.fc(torch.relu(functional.conv2d(x, self.kernel)).mean((2, 3)))
 
-    pruned = experiment.prune(Functional(), [torch.randn(4, 3, 6, 6)], method="SiPP", keep_ratio=0.3)
+    pruned = experiment.prune(
+        Functional(), [torch.randn(4, 3, 6, 6)], method="SiPP", keep_ratio=0.3
+    )
     assert pruned.layers["layer"].tolist() == ["kernel", "fc"]
     assert pruned.keep_ratio == pytest.approx(0.3, abs=0.005)
 
 
 def test_a_summary_counts_nets_that_no_longer_work():
-    common = {"net_seed": 0, "repetition": 0, "flop_keep_ratio": 1.0, "retrained": False,
-              "validation_accuracy": 0.9}
-    rows = pandas.DataFrame([
-        common | {"method": method, "step": step, "prune_ratio": prune_ratio, "test_accuracy": 0.9,
-                  "empty_layers": empty, "constant_output": constant}
-        for method, step, prune_ratio, empty, constant in (
-            ("reference", 0, 0.0, 0, False), ("WT", 1, 0.8, 0, False), ("WT", 2, 0.97, 2, False),
-            ("WT", 3, 0.99, 5, True), ("SiPP", 1, 0.8, 0, False))])
+    common = {
+        "net_seed": 0,
+        "repetition": 0,
+        "flop_keep_ratio": 1.0,
+        "retrained": False,
+        "validation_accuracy": 0.9,
+    }
+    rows = pandas.DataFrame(
+        [
+            common
+            | {
+                "method": method,
+                "step": step,
+                "prune_ratio": prune_ratio,
+                "test_accuracy": 0.9,
+                "empty_layers": empty,
+                "constant_output": constant,
+            }
+            for method, step, prune_ratio, empty, constant in (
+                ("reference", 0, 0.0, 0, False),
+                ("WT", 1, 0.8, 0, False),
+                ("WT", 2, 0.97, 2, False),
+                ("WT", 3, 0.99, 5, True),
+                ("SiPP", 1, 0.8, 0, False),
+            )
+        ]
+    )
     summary = summarise(rows, 0.005)
     assert fault_lines(summary) == [
         "WT: pruned nets with an output that is the same for all samples: 1, the first at prune ratio 99%",
-        "WT: pruned nets with layers that have no weight left: 2, the first at prune ratio 97%"]
+        "WT: pruned nets with layers that have no weight left: 2, the first at prune ratio 97%",
+    ]
 
 
 def test_a_run_says_where_its_nets_die(small_config, tmp_path, capsys):
-    arguments = [str(small_config), "--results", str(tmp_path), "--device", "cpu",
-                 "--set", "pruning.methods=[WT]", "--set", "pruning.keep_ratios=[0.5, 0.0005]",
-                 "--set", "pruning.retrain_count=0"]
+    arguments = [
+        str(small_config),
+        "--results",
+        str(tmp_path),
+        "--device",
+        "cpu",
+        "--set",
+        "pruning.methods=[WT]",
+        "--set",
+        "pruning.keep_ratios=[0.5, 0.0005]",
+        "--set",
+        "pruning.retrain_count=0",
+    ]
     assert main(arguments) == 0
     shown = capsys.readouterr().out
     results = pandas.read_csv(next(tmp_path.rglob("results.csv")))

@@ -7,9 +7,9 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from experiment.config import json_schema, load_config
-from experiment.errors import UserError
-from experiment.yaml_files import merge
+from experiment.config.documents import merge
+from experiment.config.schema import json_schema, load_config
+from experiment.core.errors import UserError
 
 SHIPPED = sorted((ROOT / "paper").rglob("*.yaml"))
 
@@ -26,9 +26,15 @@ def message(path, *overrides) -> str:
 
 
 def test_values_are_merged_deeply_and_the_including_file_wins(tmp_path):
-    write(tmp_path / "below.yaml", "training: {epochs: 7, optimizer: {name: SGD, lr: 0.3, momentum: 0.5}}\n")
-    path = write(tmp_path / "a.yaml", "include: below.yaml\nnetwork: {name: lenet5}\n"
-                                      "training: {optimizer: {lr: 1e-2}}\nretraining: {epochs: 3}\n")
+    write(
+        tmp_path / "below.yaml",
+        "training: {epochs: 7, optimizer: {name: SGD, lr: 0.3, momentum: 0.5}}\n",
+    )
+    path = write(
+        tmp_path / "a.yaml",
+        "include: below.yaml\nnetwork: {name: lenet5}\n"
+        "training: {optimizer: {lr: 1e-2}}\nretraining: {epochs: 3}\n",
+    )
     config = load_config(path)
     assert config.training.epochs == 7 and config.retraining.epochs == 3
     assert config.training.optimizer.lr == 0.01  # 1e-2 is a number, without a dot too
@@ -38,18 +44,26 @@ def test_values_are_merged_deeply_and_the_including_file_wins(tmp_path):
 def test_a_later_include_wins_over_an_earlier_one(tmp_path):
     write(tmp_path / "one.yaml", "seed: 1\nnum_nets: 5\n")
     write(tmp_path / "two.yaml", "seed: 2\n")
-    config = load_config(write(tmp_path / "a.yaml", "include: [one.yaml, two.yaml]\nnetwork: {name: lenet5}\n"))
+    config = load_config(
+        write(tmp_path / "a.yaml", "include: [one.yaml, two.yaml]\nnetwork: {name: lenet5}\n")
+    )
     assert (config.seed, config.num_nets) == (2, 5)
 
 
 def test_options_do_not_outlive_their_name():
     below = {"optimizer": {"name": "SGD", "momentum": 0.9}, "x": 1}
     assert merge(below, {"optimizer": {"name": "Adam"}}) == {"optimizer": {"name": "Adam"}, "x": 1}
-    assert merge(below, {"optimizer": {"lr": 1}})["optimizer"] == {"name": "SGD", "momentum": 0.9, "lr": 1}
+    assert merge(below, {"optimizer": {"lr": 1}})["optimizer"] == {
+        "name": "SGD",
+        "momentum": 0.9,
+        "lr": 1,
+    }
 
 
 def test_overrides_are_yaml_values(small_config):
-    config = load_config(small_config, ["training.optimizer.lr=2e-3", "pruning.methods=[WT]", "retraining.epochs=1"])
+    config = load_config(
+        small_config, ["training.optimizer.lr=2e-3", "pruning.methods=[WT]", "retraining.epochs=1"]
+    )
     assert config.training.optimizer.lr == config.retraining.optimizer.lr == 0.002
     assert [method.name for method in config.pruning.methods] == ["WT"]
     assert (config.training.epochs, config.retraining.epochs) == (2, 1)
@@ -65,39 +79,87 @@ def test_run_id_depends_on_what_affects_numbers_only(small_config):
     run_id = load_config(small_config).run_id()
     assert load_config(small_config, ["checkpoints=all"]).run_id() == run_id
     assert load_config(small_config, ["seed=1"]).run_id() != run_id
-    cifar = [load_config(small_config, ["dataset.name=CIFAR10", f"dataset.root={root}"]) for root in ("a", "b")]
+    cifar = [
+        load_config(small_config, ["dataset.name=CIFAR10", f"dataset.root={root}"])
+        for root in ("a", "b")
+    ]
     assert cifar[0].run_id() == cifar[1].run_id()
-    own = [load_config(small_config, ["dataset.name=ImageFolder", f"dataset.root={root}"]) for root in ("a", "b")]
+    own = [
+        load_config(small_config, ["dataset.name=ImageFolder", f"dataset.root={root}"])
+        for root in ("a", "b")
+    ]
     assert own[0].run_id() != own[1].run_id()
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    ("trainning: {}", r"a.yaml:2: trainning: unknown key; did you mean 'training'\? \(allowed: network, .*include\)"),
-    ("training: {optimizer: {momentun: 0.9}}",
-     r"a.yaml:2: training.optimizer.momentun: unknown key; did you mean 'momentum'\? \(allowed: name, lr, .*\)"),
-    ("training: {epochs: '3'}", r"a.yaml:2: training.epochs: '3' is wrong: it must be a valid integer"),
-    ("training: {epochs: 3, warmup_epochs: 3}", r"a.yaml:2: training: warmup_epochs \(3\) must be less than epochs"),
-    ("training: {optimizer: {name: sgd}}", r"did you mean 'SGD'\? \(allowed: SGD, Adam, AdamW\)"),
-    ("pruning:\n  schedule: cascad", r"a.yaml:3: pruning.schedule: 'cascad' is not allowed; did you mean 'cascade'\?"),
-    ("pruning: {methods: [Sipp]}", r"a.yaml:2: pruning.methods\[0\].name: unknown method 'Sipp'; did you mean 'SiPP'"),
-    ("pruning: {methods: [{name: WT, alpha: 1}]}",
-     r"pruning.methods\[0\].alpha: unknown key \(allowed: allocation, name\)"),
-    ("pruning: {methods: [WT, WT]}", r"pruning.methods\[1\]: WT with the same options is listed twice"),
-    ("pruning: {methods: ['no_such_module:X']}", r"cannot import method 'no_such_module:X'"),
-    ("pruning: {keep_ratios: [0.5, 0.7]}", r"pruning.keep_ratios: keep ratios must fall: 0.7 comes after 0.5"),
-    ("pruning: {keep_ratios: [{spacing: linear, first: 2, last: 0.1, count: 3}]}",
-     r"pruning.keep_ratios\[0\].first: 2 is wrong: it must be less than or equal to 1"),
-    ("pruning: {delta: 0}", r"pruning.delta: 0 is wrong: it must be greater than 0"),
-    ("dataset: {name: Digits}", r"dataset.name: unknown dataset 'Digits'; did you mean 'digits'\?"),
-    ("dataset: {name: CIFAR10, rooot: x}", r"dataset.rooot: unknown key; did you mean 'root'\? \(allowed: .*root"),
-    ("dataset: {name: ImageFolder}", r"dataset.root: is missing"),
-    ("num_nets: 0", r"a.yaml:2: num_nets: 0 is wrong: it must be greater than or equal to 1"),
-    ("seed: 1\nseed: 2", r"a.yaml:3: key 'seed' is given twice"),
-    ("seed: [1", r"a.yaml:3: not valid YAML"),
-    ("include: nowhere.yaml", r"a.yaml:2: include: no such file: .*nowhere.yaml"),
-    ("include: a.yaml", r"a.yaml:2: include of .*a.yaml is circular"),
-    ("x: !!python/object/apply:os.system ['true']", r"a.yaml:2: not valid YAML: could not determine a constructor"),
-])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "trainning: {}",
+            r"a.yaml:2: trainning: unknown key; did you mean 'training'\? \(allowed: network, .*include\)",
+        ),
+        (
+            "training: {optimizer: {momentun: 0.9}}",
+            r"a.yaml:2: training.optimizer.momentun: unknown key; did you mean 'momentum'\? \(allowed: name, lr, .*\)",
+        ),
+        (
+            "training: {epochs: '3'}",
+            r"a.yaml:2: training.epochs: '3' is wrong: it must be a valid integer",
+        ),
+        (
+            "training: {epochs: 3, warmup_epochs: 3}",
+            r"a.yaml:2: training: warmup_epochs \(3\) must be less than epochs",
+        ),
+        (
+            "training: {optimizer: {name: sgd}}",
+            r"did you mean 'SGD'\? \(allowed: SGD, Adam, AdamW\)",
+        ),
+        (
+            "pruning:\n  schedule: cascad",
+            r"a.yaml:3: pruning.schedule: 'cascad' is not allowed; did you mean 'cascade'\?",
+        ),
+        (
+            "pruning: {methods: [Sipp]}",
+            r"a.yaml:2: pruning.methods\[0\].name: unknown method 'Sipp'; did you mean 'SiPP'",
+        ),
+        (
+            "pruning: {methods: [{name: WT, alpha: 1}]}",
+            r"pruning.methods\[0\].alpha: unknown key \(allowed: allocation, name\)",
+        ),
+        (
+            "pruning: {methods: [WT, WT]}",
+            r"pruning.methods\[1\]: WT with the same options is listed twice",
+        ),
+        ("pruning: {methods: ['no_such_module:X']}", r"cannot import method 'no_such_module:X'"),
+        (
+            "pruning: {keep_ratios: [0.5, 0.7]}",
+            r"pruning.keep_ratios: keep ratios must fall: 0.7 comes after 0.5",
+        ),
+        (
+            "pruning: {keep_ratios: [{spacing: linear, first: 2, last: 0.1, count: 3}]}",
+            r"pruning.keep_ratios\[0\].first: 2 is wrong: it must be less than or equal to 1",
+        ),
+        ("pruning: {delta: 0}", r"pruning.delta: 0 is wrong: it must be greater than 0"),
+        (
+            "dataset: {name: Digits}",
+            r"dataset.name: unknown dataset 'Digits'; did you mean 'digits'\?",
+        ),
+        (
+            "dataset: {name: CIFAR10, rooot: x}",
+            r"dataset.rooot: unknown key; did you mean 'root'\? \(allowed: .*root",
+        ),
+        ("dataset: {name: ImageFolder}", r"dataset.root: is missing"),
+        ("num_nets: 0", r"a.yaml:2: num_nets: 0 is wrong: it must be greater than or equal to 1"),
+        ("seed: 1\nseed: 2", r"a.yaml:3: key 'seed' is given twice"),
+        ("seed: [1", r"a.yaml:3: not valid YAML"),
+        ("include: nowhere.yaml", r"a.yaml:2: include: no such file: .*nowhere.yaml"),
+        ("include: a.yaml", r"a.yaml:2: include of .*a.yaml is circular"),
+        (
+            "x: !!python/object/apply:os.system ['true']",
+            r"a.yaml:2: not valid YAML: could not determine a constructor",
+        ),
+    ],
+)
 def test_mistakes_are_answered_with_place_value_and_what_is_allowed(tmp_path, text, expected):
     answer = message(write(tmp_path / "a.yaml", f"network: {{name: lenet5}}\n{text}\n"))
     assert re.search(expected, answer), answer
@@ -116,7 +178,9 @@ def test_a_mistake_in_an_included_file_is_placed_there(tmp_path):
 
 
 def test_a_mistake_in_an_override_is_placed_there(small_config):
-    assert message(small_config, "pruning.methods=[SiPP, Wt]").startswith("--set pruning.methods: pruning.methods[1]")
+    assert message(small_config, "pruning.methods=[SiPP, Wt]").startswith(
+        "--set pruning.methods: pruning.methods[1]"
+    )
     assert "must have the form" in message(small_config, "seed")
 
 
@@ -126,7 +190,9 @@ def test_missing_file_and_missing_network(tmp_path):
 
 
 def test_the_shipped_json_schema_is_up_to_date():
-    assert json.loads((ROOT / "paper" / "config.schema.json").read_text()) == json.loads(json.dumps(json_schema()))
+    assert json.loads((ROOT / "paper" / "config.schema.json").read_text()) == json.loads(
+        json.dumps(json_schema())
+    )
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))

@@ -10,16 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
-import experiment.data.image_folder
-from experiment.config import Dataset, load_config
+import experiment.data.sets.image_folder
+from experiment.config.schema import Dataset, load_config
+from experiment.core.errors import UserError
+from experiment.core.registry import DATASETS
+from experiment.core.seeding import Stream
 from experiment.data import idx_files
 from experiment.data.dataset import channel_statistics, from_tensors
 from experiment.data.split import Augmentation
 from experiment.data.splits import load_data, open_dataset
-from experiment.errors import UserError
 from experiment.main import main
-from experiment.registry import DATASETS
-from experiment.seeding import Stream
 
 
 def load(name, seed=0, **options):
@@ -43,7 +43,9 @@ def test_the_sample_is_seeded_unvaried_and_at_most_half_of_the_validation_split(
     sample = data.sample(40, Stream(3))
     assert sum(len(targets) for _, targets in sample) == 40
     assert all(torch.equal(a[0], b[0]) for a, b in zip(sample, data.sample(40, Stream(3))))
-    validation = {image.numpy().tobytes() for images, _ in data.validation.batches(50) for image in images}
+    validation = {
+        image.numpy().tobytes() for images, _ in data.validation.batches(50) for image in images
+    }
     assert all(image.numpy().tobytes() in validation for images, _ in sample for image in images)
     assert sum(len(targets) for _, targets in data.sample(1000, Stream(3))) == 72
 
@@ -61,17 +63,26 @@ def test_crops_are_shifted_copies_and_flips_are_mirrored():
     image = torch.arange(1, 10, dtype=torch.uint8).reshape(1, 1, 3, 3).expand(64, 1, 3, 3)
     varied = Augmentation(crop_padding=1)(image, (3, 3), Stream(0).generator())
     padded = torch.nn.functional.pad(image[0, 0], (1, 1, 1, 1))
-    shifts = {tuple(padded[y : y + 3, x : x + 3].flatten().tolist()) for y in range(3) for x in range(3)}
+    shifts = {
+        tuple(padded[y : y + 3, x : x + 3].flatten().tolist()) for y in range(3) for x in range(3)
+    }
     assert {tuple(one.flatten().tolist()) for one in varied} == shifts
     flipped = Augmentation(horizontal_flip=True)(image, (3, 3), Stream(0).generator())
-    assert {tuple(one.flatten().tolist()) for one in flipped} == {tuple(image[0].flatten().tolist()),
-                                                                  tuple(image[0].flip(2).flatten().tolist())}
+    assert {tuple(one.flatten().tolist()) for one in flipped} == {
+        tuple(image[0].flatten().tolist()),
+        tuple(image[0].flip(2).flatten().tolist()),
+    }
 
 
 def test_a_larger_size_frames_the_images():
     images = torch.full((3, 1, 2, 2), 255, dtype=torch.uint8)
-    splits = from_tensors((images, torch.zeros(3).long()), (images, torch.zeros(3).long()), mean=[0.0], std=[1.0],
-                          size=(4, 4))
+    splits = from_tensors(
+        (images, torch.zeros(3).long()),
+        (images, torch.zeros(3).long()),
+        mean=[0.0],
+        std=[1.0],
+        size=(4, 4),
+    )
     batch, _ = next(splits.test.batches(3))
     assert batch[0, 0].tolist() == [[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
 
@@ -81,8 +92,10 @@ def test_an_epoch_takes_every_image_once_and_leaves_none_alone():
     split = data.train.subset(torch.arange(65))
     sizes = [len(targets) for _, targets in split.training_batches(32, Stream(0).generator())]
     assert sizes == [32, 33]
-    orders = [torch.cat([targets for _, targets in split.training_batches(32, Stream(seed).generator())])
-              for seed in (0, 0, 1)]
+    orders = [
+        torch.cat([targets for _, targets in split.training_batches(32, Stream(seed).generator())])
+        for seed in (0, 0, 1)
+    ]
     assert torch.equal(orders[0], orders[1]) and not torch.equal(orders[0], orders[2])
     assert orders[2].sort().values.tolist() == split.labels.sort().values.tolist()
 
@@ -104,8 +117,12 @@ def test_image_folder_as_it_is_scaled_and_grey(folder):
     assert data.input_shape == (3, 12, 10) and data.num_classes == 2
     assert (len(data.train), len(data.validation), len(data.test)) == (18, 2, 6)
     with Image.open(folder / "test" / "cat" / "0.png") as image:
-        assert torch.equal(data.test.images[0], torch.from_numpy(numpy.array(image)).permute(2, 0, 1))
-    assert load("ImageFolder", root=str(folder), image_size=6, grayscale=True).test.images.shape == (6, 1, 6, 6)
+        assert torch.equal(
+            data.test.images[0], torch.from_numpy(numpy.array(image)).permute(2, 0, 1)
+        )
+    assert load(
+        "ImageFolder", root=str(folder), image_size=6, grayscale=True
+    ).test.images.shape == (6, 1, 6, 6)
 
 
 def test_image_folder_mistakes(folder):
@@ -114,7 +131,9 @@ def test_image_folder_mistakes(folder):
     Image.new("RGB", (5, 5)).save(folder / "train" / "dog" / "small.png")
     with pytest.raises(UserError, match=r"small.png has 5x5 pixels .*: set dataset.image_size"):
         load("ImageFolder", root=str(folder))
-    Image.fromarray(numpy.full((12, 10), 40_000, dtype=numpy.uint16)).save(folder / "train" / "dog" / "small.png")
+    Image.fromarray(numpy.full((12, 10), 40_000, dtype=numpy.uint16)).save(
+        folder / "train" / "dog" / "small.png"
+    )
     with pytest.raises(UserError, match=r"small\.png has more than 8 bits a channel"):
         load("ImageFolder", root=str(folder))
     (folder / "train" / "dog" / "small.png").write_bytes(b"no image")
@@ -134,9 +153,14 @@ def test_a_download_that_fails_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr("torchvision.datasets.utils.urllib.request.urlopen", no_network)
     with pytest.raises(UserError) as error:
         load("CIFAR10", root=str(tmp_path))
-    for part in ("could not be downloaded", "no network", "https://",
-                 f"put cifar-10-python.tar.gz into {tmp_path}/", "dataset.name=digits",
-                 "dataset.name=ImageFolder"):
+    for part in (
+        "could not be downloaded",
+        "no network",
+        "https://",
+        f"put cifar-10-python.tar.gz into {tmp_path}/",
+        "dataset.name=digits",
+        "dataset.name=ImageFolder",
+    ):
         assert part in str(error.value)
     with pytest.raises(UserError, match=r"train-images-idx3-ubyte.gz, .* into .*/MNIST/raw/"):
         load("MNIST", root=str(tmp_path))
@@ -164,17 +188,21 @@ def own_idx(request, tmp_path):
 def launch_idx(folder, *arguments):
     """The exit code of a small experiment on such a folder."""
     path, results = folder.parent.parent / "own.yaml", folder.parent.parent / "results"
-    path.write_text(f"network: {{name: lenet300_100}}\n"
-                    f"dataset: {{name: {folder.parent.name}, root: '{folder.parent.parent}'}}\n"
-                    f"training: {{epochs: 1, batch_size: 32, optimizer: {{name: SGD, lr: 0.05}}}}\n"
-                    f"pruning: {{methods: [WT], keep_ratios: [0.5]}}\n")
+    path.write_text(
+        f"network: {{name: lenet300_100}}\n"
+        f"dataset: {{name: {folder.parent.name}, root: '{folder.parent.parent}'}}\n"
+        f"training: {{epochs: 1, batch_size: 32, optimizer: {{name: SGD, lr: 0.05}}}}\n"
+        f"pruning: {{methods: [WT], keep_ratios: [0.5]}}\n"
+    )
     return main([str(path), "--results", str(results), "--device", "cpu", *arguments])
 
 
 def test_idx_files_of_ones_own_are_counted_and_said_to_be_so(own_idx, capsys):
-    note = (f"dataset {own_idx.parent.name}: 60 training and 20 test images in {own_idx}, "
-            f"not the published ones (by the md5 of train-images-idx3-ubyte, "
-            f"train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte)\n")
+    note = (
+        f"dataset {own_idx.parent.name}: 60 training and 20 test images in {own_idx}, "
+        f"not the published ones (by the md5 of train-images-idx3-ubyte, "
+        f"train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte)\n"
+    )
     assert launch_idx(own_idx, "--dry-run") == 0
     assert f"half of the validation split allows 3; {note}" in capsys.readouterr().out
     assert launch_idx(own_idx) == 0
@@ -192,8 +220,9 @@ def test_idx_files_are_read_as_they_are(own_idx):
 
 def test_published_idx_files_are_told_by_their_checksums(own_idx, monkeypatch):
     dataset = open_dataset(Dataset(name=own_idx.parent.name, root=str(own_idx.parent.parent)))
-    checksums = {path.name: hashlib.md5(path.read_bytes()).hexdigest()
-                 for path in own_idx.iterdir()}
+    checksums = {
+        path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in own_idx.iterdir()
+    }
     monkeypatch.setitem(idx_files.PUBLISHED, own_idx.parent.name, checksums)
     assert dataset.shape().note is None and dataset.shape().num_train == 60
     (own_idx / "t10k-labels-idx1-ubyte").write_bytes(idx(numpy.full(20, 3, dtype=numpy.uint8)))
@@ -202,27 +231,53 @@ def test_published_idx_files_are_told_by_their_checksums(own_idx, monkeypatch):
     assert dataset.shape().note is None and dataset.shape().num_train == 60_000
 
 
-@pytest.mark.parametrize(("name", "content", "expected"), [
-    ("train-images-idx3-ubyte", b"", "ends after 0 bytes; expected a header of 16 bytes"),
-    ("train-images-idx3-ubyte", idx(numpy.zeros((60, 28, 28), numpy.uint8))[:-1],
-     "has 47055 bytes; expected the 47056 that its header states"),
-    ("t10k-images-idx3-ubyte", gzip.compress(idx(numpy.zeros((20, 28, 28), numpy.uint8)), mtime=0),
-     "begins with the bytes '1f 8b 08 00'; expected '00 00 08 03'"),
-    ("train-images-idx3-ubyte", idx(numpy.zeros((60, 32, 30), numpy.uint8)),
-     "holds images of 32x30 pixels; expected 28x28"),
-    ("t10k-images-idx3-ubyte", idx(numpy.zeros((0, 28, 28), numpy.uint8)),
-     "holds no images; expected at least one"),
-    ("t10k-labels-idx1-ubyte", idx(numpy.zeros(19, numpy.uint8)),
-     "holds 19 labels; expected 20, one for each image of t10k-images-idx3-ubyte"),
-    ("train-labels-idx1-ubyte", idx(numpy.full(60, 10, numpy.uint8)),
-     "holds the label 10; expected labels 0 to 9"),
-    ("t10k-labels-idx1-ubyte", None,
-     "is missing, while train-images-idx3-ubyte is there and not the published one; "
-     "expected all four"),
-], ids=["empty", "truncated", "packed", "size", "none", "too few labels", "label", "missing"])
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("train-images-idx3-ubyte", b"", "ends after 0 bytes; expected a header of 16 bytes"),
+        (
+            "train-images-idx3-ubyte",
+            idx(numpy.zeros((60, 28, 28), numpy.uint8))[:-1],
+            "has 47055 bytes; expected the 47056 that its header states",
+        ),
+        (
+            "t10k-images-idx3-ubyte",
+            gzip.compress(idx(numpy.zeros((20, 28, 28), numpy.uint8)), mtime=0),
+            "begins with the bytes '1f 8b 08 00'; expected '00 00 08 03'",
+        ),
+        (
+            "train-images-idx3-ubyte",
+            idx(numpy.zeros((60, 32, 30), numpy.uint8)),
+            "holds images of 32x30 pixels; expected 28x28",
+        ),
+        (
+            "t10k-images-idx3-ubyte",
+            idx(numpy.zeros((0, 28, 28), numpy.uint8)),
+            "holds no images; expected at least one",
+        ),
+        (
+            "t10k-labels-idx1-ubyte",
+            idx(numpy.zeros(19, numpy.uint8)),
+            "holds 19 labels; expected 20, one for each image of t10k-images-idx3-ubyte",
+        ),
+        (
+            "train-labels-idx1-ubyte",
+            idx(numpy.full(60, 10, numpy.uint8)),
+            "holds the label 10; expected labels 0 to 9",
+        ),
+        (
+            "t10k-labels-idx1-ubyte",
+            None,
+            "is missing, while train-images-idx3-ubyte is there and not the published one; "
+            "expected all four",
+        ),
+    ],
+    ids=["empty", "truncated", "packed", "size", "none", "too few labels", "label", "missing"],
+)
 @pytest.mark.parametrize("arguments", [[], ["--dry-run"]], ids=["run", "plan"])
-def test_broken_idx_files_are_refused_before_anything_else(own_idx, name, content, expected,
-                                                           arguments, capsys):
+def test_broken_idx_files_are_refused_before_anything_else(
+    own_idx, name, content, expected, arguments, capsys
+):
     (own_idx / name).unlink()
     if content is not None:
         (own_idx / name).write_bytes(content)
@@ -230,8 +285,10 @@ def test_broken_idx_files_are_refused_before_anything_else(own_idx, name, conten
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
     md5 = idx_files.PUBLISHED[own_idx.parent.name][name]
-    assert error.endswith(f"dataset {own_idx.parent.name}: {own_idx / name} {expected}, "
-                          f"or the published file, whose md5 is {md5} when unpacked\n")
+    assert error.endswith(
+        f"dataset {own_idx.parent.name}: {own_idx / name} {expected}, "
+        f"or the published file, whose md5 is {md5} when unpacked\n"
+    )
     assert not (own_idx.parent.parent / "results").exists()
 
 
@@ -267,8 +324,10 @@ def test_the_number_of_batches_is_that_of_an_epoch():
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_an_image_folder_gives_the_same_from_memory_and_from_files(folder, num_workers):
     options = {"root": str(folder), "image_size": 8, "crop_padding": 1}
-    memory, files = load("ImageFolder", **options), load("ImageFolder", **options, in_memory=False,
-                                                         num_workers=num_workers)
+    memory, files = (
+        load("ImageFolder", **options),
+        load("ImageFolder", **options, in_memory=False, num_workers=num_workers),
+    )
     for part in ("train", "validation", "test"):
         one, other = getattr(memory, part), getattr(files, part)
         assert len(one) == len(other) and one.num_batches(4) == other.num_batches(4)
@@ -280,7 +339,7 @@ def test_an_image_folder_gives_the_same_from_memory_and_from_files(folder, num_w
 
 
 def test_an_image_folder_too_large_for_memory_is_read_from_its_files(folder, monkeypatch):
-    monkeypatch.setattr(experiment.data.image_folder, "MEMORY_LIMIT", 1000)
+    monkeypatch.setattr(experiment.data.sets.image_folder, "MEMORY_LIMIT", 1000)
     data = load("ImageFolder", root=str(folder), num_workers=0)
     assert not hasattr(data.train, "images") and len(next(data.train.batches(5))[0]) == 5
 
@@ -295,7 +354,9 @@ def imagenet(tmp_path):
             for index in range(count):
                 pixels = random.integers(0, 256, (30 + 7 * index, 50, 3), dtype=numpy.uint8)
                 image = Image.fromarray(pixels).convert("L" if index == 1 else "RGB")
-                image.resize((300, 240 + 10 * index)).save(tmp_path / part / label / f"{label}_{index}.JPEG")
+                image.resize((300, 240 + 10 * index)).save(
+                    tmp_path / part / label / f"{label}_{index}.JPEG"
+                )
     return tmp_path
 
 
@@ -310,7 +371,9 @@ def test_imagenet_is_streamed_with_the_same_numbers_for_any_number_of_workers(im
     assert [len(split) for split in (alone.train, alone.validation, alone.test)] == [9, 3, 4]
     for part in ("validation", "test"):
         pairs = zip(getattr(alone, part).batches(3), getattr(helped, part).batches(3), strict=True)
-        assert all(torch.equal(one[0], other[0]) and torch.equal(one[1], other[1]) for one, other in pairs)
+        assert all(
+            torch.equal(one[0], other[0]) and torch.equal(one[1], other[1]) for one, other in pairs
+        )
     state = torch.random.get_rng_state()
     images, labels = training_epoch(alone.train)
     assert images.shape == (9, 3, 224, 224) and images.dtype == torch.float32
@@ -323,25 +386,36 @@ def test_imagenet_is_streamed_with_the_same_numbers_for_any_number_of_workers(im
 
 def test_imagenet_images_are_cut_and_normalised_as_usual(imagenet):
     with Image.open(imagenet / "val" / "n01440764" / "n01440764_0.JPEG") as file:
-        pixels = torch.from_numpy(numpy.array(file.resize((320, 256), Image.Resampling.BILINEAR))).permute(2, 0, 1)
-    expected = (pixels[:, 16:240, 48:272].float() / 255 - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) \
-        / torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+        pixels = torch.from_numpy(
+            numpy.array(file.resize((320, 256), Image.Resampling.BILINEAR))
+        ).permute(2, 0, 1)
+    expected = (
+        pixels[:, 16:240, 48:272].float() / 255 - torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+    ) / torch.tensor([0.229, 0.224, 0.225])[:, None, None]
     images, labels = next(load_imagenet(imagenet).test.batches(1))
     assert labels.tolist() == [0] and (images[0] - expected).abs().max() < 2.5 / 255 / 0.224
 
 
 def test_imagenet_mistakes(imagenet, tmp_path):
-    with pytest.raises(UserError, match=r"no folder .*nowhere/train; ImageNet cannot be downloaded .*/train/<class>/"):
+    with pytest.raises(
+        UserError,
+        match=r"no folder .*nowhere/train; ImageNet cannot be downloaded .*/train/<class>/",
+    ):
         load_imagenet(tmp_path / "nowhere")
     assert open_dataset(Dataset(name="ImageNet", root="nowhere")).shape().num_train == 1_281_167
     broken = imagenet / "val" / "n01443537" / "n01443537_1.JPEG"
     broken.write_bytes(broken.read_bytes()[:500])
     for num_workers in (0, 2):
-        with pytest.raises(UserError, match=r"^dataset ImageNet: .*n01443537_1.JPEG is not a readable image: [^\n]*$"):
+        with pytest.raises(
+            UserError,
+            match=r"^dataset ImageNet: .*n01443537_1.JPEG is not a readable image: [^\n]*$",
+        ):
             list(load_imagenet(imagenet, num_workers).test.batches(2))
     for folder in list((imagenet / "val").iterdir()):
         folder.rename(imagenet / folder.name)
-    with pytest.raises(UserError, match=r"find any class folder in .*val.*; ImageNet cannot be downloaded"):
+    with pytest.raises(
+        UserError, match=r"find any class folder in .*val.*; ImageNet cannot be downloaded"
+    ):
         load_imagenet(imagenet)
 
 
@@ -419,27 +493,55 @@ def own(tmp_path, monkeypatch):
 
 def test_a_data_set_of_ones_own_with_options(own, tmp_path):
     data = load("own_images:Stripes", image_size=10)
-    assert data.input_shape == (1, 10, 10) and (len(data.train), len(data.validation), len(data.test)) == (36, 4, 10)
+    assert data.input_shape == (1, 10, 10) and (
+        len(data.train),
+        len(data.validation),
+        len(data.test),
+    ) == (36, 4, 10)
     path = tmp_path / "a.yaml"
-    path.write_text("network: {name: lenet5}\ndataset: {name: 'own_images:Stripes', num_images: 50}\n")
+    path.write_text(
+        "network: {name: lenet5}\ndataset: {name: 'own_images:Stripes', num_images: 50}\n"
+    )
     config = load_config(path)
     assert config.dataset.options == {"image_size": 8, "num_images": 50, "folder": "data"}
     assert load_config(path, ["dataset.folder=b"]).run_id() == config.run_id()
-    with pytest.raises(UserError, match=r"a.yaml:2: dataset.num_imags: unknown key; did you mean 'num_images'"):
-        path.write_text("network: {name: lenet5}\ndataset: {name: 'own_images:Stripes', num_imags: 50}\n")
+    with pytest.raises(
+        UserError, match=r"a.yaml:2: dataset.num_imags: unknown key; did you mean 'num_images'"
+    ):
+        path.write_text(
+            "network: {name: lenet5}\ndataset: {name: 'own_images:Stripes', num_imags: 50}\n"
+        )
         load_config(path)
 
 
-@pytest.mark.parametrize(("name", "expected"), [
-    ("Wrong", r"shape\(\) tells of images of \[3, 8, 8\], but the training images are \[1, 8, 8\]"),
-    ("Labels", r"the training labels must lie in 0 ... 0, not in 0 ... 1"),
-    ("Floats", r"the training images must be unsigned bytes \[N, C, H, W\], not torch.float32 \[40, 1, 8, 8\]"),
-    ("Pairs", r"load\(\) must return an experiment.data.dataset.Splits, not a tuple"),
-    ("NoLoad", r"own_images:NoLoad cannot be made with \(\): TypeError: .*abstract.*load"),
-    ("Nothing", r"a Nothing has no method shape and no load; derive it from experiment.data.dataset.Dataset"),
-    ("stripes", r"'own_images:stripes' is of type Stripes, not a class or function that makes one"),
-    ("Absent", r"cannot import dataset 'own_images:Absent': AttributeError: .*no attribute 'Absent'"),
-])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "Wrong",
+            r"shape\(\) tells of images of \[3, 8, 8\], but the training images are \[1, 8, 8\]",
+        ),
+        ("Labels", r"the training labels must lie in 0 ... 0, not in 0 ... 1"),
+        (
+            "Floats",
+            r"the training images must be unsigned bytes \[N, C, H, W\], not torch.float32 \[40, 1, 8, 8\]",
+        ),
+        ("Pairs", r"load\(\) must return an experiment.data.dataset.Splits, not a tuple"),
+        ("NoLoad", r"own_images:NoLoad cannot be made with \(\): TypeError: .*abstract.*load"),
+        (
+            "Nothing",
+            r"a Nothing has no method shape and no load; derive it from experiment.data.dataset.Dataset",
+        ),
+        (
+            "stripes",
+            r"'own_images:stripes' is of type Stripes, not a class or function that makes one",
+        ),
+        (
+            "Absent",
+            r"cannot import dataset 'own_images:Absent': AttributeError: .*no attribute 'Absent'",
+        ),
+    ],
+)
 def test_data_sets_of_ones_own_that_are_none(own, name, expected):
     with pytest.raises(UserError, match=expected):
         load(f"own_images:{name}")

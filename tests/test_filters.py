@@ -12,14 +12,14 @@ import experiment
 from experiment.allocation.units import Layer, Units
 from experiment.channels.channels import Channels
 from experiment.channels.graph import find_channels
-from experiment.layers import find_layers
+from experiment.core.registry import METHODS
+from experiment.core.seeding import Stream
 from experiment.methods.filter_norms import FT, SoftNet
 from experiment.methods.pfp import PFP, PFPTop, channel_units, critical_error, draws
-from experiment.registry import METHODS
-from experiment.seeding import Stream
+from experiment.nets.layers import find_layers
+from experiment.pruning.analysis import Statistics
 from experiment.sensitivity.channels import channel_sensitivities
 from experiment.sensitivity.reconstruction import gram_matrices, greedy_removal
-from experiment.statistics import Statistics
 
 FILTER_METHODS = [name for name in METHODS.names() if METHODS.get(name).structure == "filters"]
 
@@ -56,21 +56,41 @@ def by_hand(found: dict[str, numpy.ndarray], **places: list[int]) -> bool:
 
 
 def test_all_registered_filter_methods_are_tested():
-    assert FILTER_METHODS == ["FT", "PFP", "PFPRand", "PFPTop", "SoftNet", "ThiNet", "UniformFilters"]
+    assert FILTER_METHODS == [
+        "FT",
+        "PFP",
+        "PFPRand",
+        "PFPTop",
+        "SoftNet",
+        "ThiNet",
+        "UniformFilters",
+    ]
 
 
 def test_channels_through_a_residual_addition_with_batchnorm():
-    net = Net(lambda net, x: net.fc(pooled(net.a(x) + net.bn(net.b(functional.relu(net.a(x)))))),
-              a=nn.Conv2d(3, 2, 1), b=nn.Conv2d(2, 2, 1, bias=False), bn=nn.BatchNorm2d(2), fc=nn.Linear(2, 4))
+    net = Net(
+        lambda net, x: net.fc(pooled(net.a(x) + net.bn(net.b(functional.relu(net.a(x)))))),
+        a=nn.Conv2d(3, 2, 1),
+        b=nn.Conv2d(2, 2, 1, bias=False),
+        bn=nn.BatchNorm2d(2),
+        fc=nn.Linear(2, 4),
+    )
     channels = channels_of(net)
     assert channels.sizes.tolist() == [2]
-    assert by_hand(channels.rows, a=[0, 1], b=[0, 1]) and by_hand(channels.columns, b=[0, 1], fc=[0, 1])
+    assert by_hand(channels.rows, a=[0, 1], b=[0, 1]) and by_hand(
+        channels.columns, b=[0, 1], fc=[0, 1]
+    )
     assert by_hand(channels.vectors, **{"a.bias": [0, 1], "bn.weight": [0, 1], "bn.bias": [0, 1]})
 
 
 def test_channels_through_a_concatenation_that_is_added_to():
-    net = Net(lambda net, x: net.fc(pooled(torch.cat([net.a(x), net.b(x)], 1) + net.c(x))),
-              a=nn.Conv2d(3, 2, 1), b=nn.Conv2d(3, 3, 1), c=nn.Conv2d(3, 5, 1), fc=nn.Linear(5, 4))
+    net = Net(
+        lambda net, x: net.fc(pooled(torch.cat([net.a(x), net.b(x)], 1) + net.c(x))),
+        a=nn.Conv2d(3, 2, 1),
+        b=nn.Conv2d(3, 3, 1),
+        c=nn.Conv2d(3, 5, 1),
+        fc=nn.Linear(5, 4),
+    )
     channels = channels_of(net)
     assert channels.sizes.tolist() == [2, 3]
     assert by_hand(channels.rows, a=[0, 1], b=[2, 3, 4], c=[0, 1, 2, 3, 4])
@@ -78,35 +98,70 @@ def test_channels_through_a_concatenation_that_is_added_to():
 
 
 def test_channels_through_flattening_and_a_depthwise_convolution():
-    net = Net(lambda net, x: net.fc(net.depthwise(net.a(x)).flatten(1)),
-              a=nn.Conv2d(3, 2, 5), depthwise=nn.Conv2d(2, 2, 1, groups=2), fc=nn.Linear(8, 4))
+    net = Net(
+        lambda net, x: net.fc(net.depthwise(net.a(x)).flatten(1)),
+        a=nn.Conv2d(3, 2, 5),
+        depthwise=nn.Conv2d(2, 2, 1, groups=2),
+        fc=nn.Linear(8, 4),
+    )
     channels = channels_of(net)
-    assert by_hand(channels.rows, a=[0, 1], depthwise=[0, 1]) and by_hand(channels.columns, fc=[0, 0, 0, 0, 1, 1, 1, 1])
+    assert by_hand(channels.rows, a=[0, 1], depthwise=[0, 1]) and by_hand(
+        channels.columns, fc=[0, 0, 0, 0, 1, 1, 1, 1]
+    )
     assert set(channels.vectors) == {"a.bias", "depthwise.bias"}
 
 
 def test_halves_that_meet_again_are_one_channel():
-    net = Net(lambda net, x: net.fc(pooled(torch.mul(*net.a(x).chunk(2, 1)))), a=nn.Conv2d(3, 4, 1), fc=nn.Linear(2, 4))
+    net = Net(
+        lambda net, x: net.fc(pooled(torch.mul(*net.a(x).chunk(2, 1)))),
+        a=nn.Conv2d(3, 4, 1),
+        fc=nn.Linear(2, 4),
+    )
     assert by_hand(channels_of(net).rows, a=[0, 1, 0, 1])
 
 
 def test_what_passes_groups_or_leaves_the_net_stays(small_net, images):
     with pytest.raises(experiment.UserError, match="no filter that could be removed"):
         find_channels(small_net, images)  # conv1 -> grouped conv2 -> fc
-    net = Net(lambda net, x: (net.a(x), net.fc(pooled(net.b(net.a(x))))),
-              a=nn.Conv2d(3, 2, 1), b=nn.Conv2d(2, 5, 1), fc=nn.Linear(5, 4))
+    net = Net(
+        lambda net, x: (net.a(x), net.fc(pooled(net.b(net.a(x))))),
+        a=nn.Conv2d(3, 2, 1),
+        b=nn.Conv2d(2, 5, 1),
+        fc=nn.Linear(5, 4),
+    )
     assert list(channels_of(net).rows) == ["b"]
 
 
-@pytest.mark.parametrize(("net", "expected"), [
-    (nn.Sequential(nn.Flatten(), nn.Linear(108, 4)), "no filter that could be removed"),
-    (Net(lambda net, x: net.fc(net.a(x).softmax(1).mean((2, 3))), a=nn.Conv2d(3, 4, 1), fc=nn.Linear(4, 4)),
-     "is mixed with others"),
-    (Net(lambda net, x: net.fc(functional.pixel_shuffle(net.a(x), 2).mean((2, 3))), a=nn.Conv2d(3, 8, 1),
-         fc=nn.Linear(2, 4)), "is mixed with others"),
-    (Net(lambda net, x: net.b(net.a(x) if hasattr(x, "missing") else x.missing), a=nn.Linear(6, 4), b=nn.Linear(4, 4)),
-     "the net cannot run on the batch: AttributeError"),
-])
+@pytest.mark.parametrize(
+    ("net", "expected"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(108, 4)), "no filter that could be removed"),
+        (
+            Net(
+                lambda net, x: net.fc(net.a(x).softmax(1).mean((2, 3))),
+                a=nn.Conv2d(3, 4, 1),
+                fc=nn.Linear(4, 4),
+            ),
+            "is mixed with others",
+        ),
+        (
+            Net(
+                lambda net, x: net.fc(functional.pixel_shuffle(net.a(x), 2).mean((2, 3))),
+                a=nn.Conv2d(3, 8, 1),
+                fc=nn.Linear(2, 4),
+            ),
+            "is mixed with others",
+        ),
+        (
+            Net(
+                lambda net, x: net.b(net.a(x) if hasattr(x, "missing") else x.missing),
+                a=nn.Linear(6, 4),
+                b=nn.Linear(4, 4),
+            ),
+            "the net cannot run on the batch: AttributeError",
+        ),
+    ],
+)
 def test_nets_whose_channels_cannot_be_followed(net, expected):
     with pytest.raises(experiment.UserError, match=expected):
         experiment.prune(net, [torch.rand(2, 3, 6, 6)], method="FT", keep_ratio=0.5)
@@ -114,9 +169,14 @@ def test_nets_whose_channels_cannot_be_followed(net, expected):
 
 def test_a_masked_channel_is_as_good_as_absent():
     """Keeping 2 of 3 channels of the only group leaves the net that has only two."""
+
     def build(width):
-        return Net(lambda net, x: net.fc(functional.relu(net.bn(net.a(x))).flatten(1)),
-                   a=nn.Conv2d(3, width, 5), bn=nn.BatchNorm2d(width), fc=nn.Linear(4 * width, 4))
+        return Net(
+            lambda net, x: net.fc(functional.relu(net.bn(net.a(x))).flatten(1)),
+            a=nn.Conv2d(3, width, 5),
+            bn=nn.BatchNorm2d(width),
+            fc=nn.Linear(4 * width, 4),
+        )
 
     net, x = build(3), torch.rand(5, 3, 6, 6)
     with torch.no_grad():
@@ -126,10 +186,14 @@ def test_a_masked_channel_is_as_good_as_absent():
     net.eval()
     pruned = experiment.prune(net, [x], method="FT", keep_ratio=0.67)
     small = build(2).eval()
-    assert pruned.keep_ratio == sum(p.numel() for p in small.parameters()) / sum(p.numel() for p in net.parameters())
+    assert pruned.keep_ratio == sum(p.numel() for p in small.parameters()) / sum(
+        p.numel() for p in net.parameters()
+    )
     kept = torch.tensor([0, 2])
-    state = {name: value[kept] if value.dim() and len(value) == 3 else value
-             for name, value in net.state_dict().items()}
+    state = {
+        name: value[kept] if value.dim() and len(value) == 3 else value
+        for name, value in net.state_dict().items()
+    }
     state["fc.weight"] = net.fc.weight.unflatten(1, (3, 4))[:, kept].flatten(1)
     small.load_state_dict(state)
     torch.testing.assert_close(pruned.net.eval()(x), small(x))
@@ -149,27 +213,40 @@ def test_norms_order_filters():
 
 
 def test_a_channels_sensitivity_is_the_largest_of_the_weights_that_read_it():
-    channels = Channels(numpy.array([0, 0]), {"a": numpy.array([0, 1])},
-                        {"b": numpy.array([0, 1]), "c": numpy.array([-1, 0, 0, 1])}, {})
-    sensitivities = {"a": torch.ones(2, 1), "b": torch.tensor([[[0.1, 0.2], [0.5, 0.3]], [[0.3, 0.0], [0.1, 0.1]]]),
-                     "c": torch.tensor([[0.9, 0.2, 0.4, 0.1]])}
+    channels = Channels(
+        numpy.array([0, 0]),
+        {"a": numpy.array([0, 1])},
+        {"b": numpy.array([0, 1]), "c": numpy.array([-1, 0, 0, 1])},
+        {},
+    )
+    sensitivities = {
+        "a": torch.ones(2, 1),
+        "b": torch.tensor([[[0.1, 0.2], [0.5, 0.3]], [[0.3, 0.0], [0.1, 0.1]]]),
+        "c": torch.tensor([[0.9, 0.2, 0.4, 0.1]]),
+    }
     assert channel_sensitivities(channels, sensitivities) == pytest.approx([0.4, 0.5])
 
 
 def test_draws_for_a_relative_error():
     """3 (6 + 2) 2 / 1 = 48 and 3 (6 + 1) 2 / 0.25 = 168."""
     assert draws(numpy.array([1.0, 0.5]), numpy.array([2.0, 2.0])).tolist() == [48, 168]
-    assert critical_error(numpy.array([48, 168, 0, numpy.inf]), numpy.full(4, 2.0)).tolist() \
-        == pytest.approx([1, 0.5, numpy.inf, 0])
+    assert critical_error(
+        numpy.array([48, 168, 0, numpy.inf]), numpy.full(4, 2.0)
+    ).tolist() == pytest.approx([1, 0.5, numpy.inf, 0])
 
 
 def test_channels_expected_and_certain():
     """p = 0.5, 0.3, 0.2: one draw finds 1, two 1.62, three 2.02; certain from 2, 4 and 5 draws."""
-    units = Units(numpy.array([0.0, 1.0, 0.6, 0.4]), numpy.zeros(4, dtype=bool), [Layer(1, 4, 1, 1)], 0.1)
+    units = Units(
+        numpy.array([0.0, 1.0, 0.6, 0.4]), numpy.zeros(4, dtype=bool), [Layer(1, 4, 1, 1)], 0.1
+    )
     assert PFP().critical_draws(units, Stream(0)).tolist() == [numpy.inf, 1, 2, 3]
     certain = PFPTop().certain
-    assert [certain(units, numpy.full(4, n)).tolist() for n in (2, 4, 5)] \
-        == [[False, True, False, False], [False, True, True, False], [False, True, True, True]]
+    assert [certain(units, numpy.full(4, n)).tolist() for n in (2, 4, 5)] == [
+        [False, True, False, False],
+        [False, True, True, False],
+        [False, True, True, True],
+    ]
 
 
 @pytest.mark.parametrize("method", ["PFPRand", "PFPTop"])
@@ -183,7 +260,9 @@ def test_counts_of_a_group_add_up(method):
     units, factors = channel_units(statistics, alive), ranking.factors(kept)
     assert not (factors[kept] == 0).any()
     if method == "PFPRand":
-        assert numpy.bincount(units.unit[kept] // 2, (factors * units.probability)[kept]) == pytest.approx([1, 1])
+        assert numpy.bincount(
+            units.unit[kept] // 2, (factors * units.probability)[kept]
+        ) == pytest.approx([1, 1])
     else:
         assert (factors[kept] == 1).any() and (factors[kept] != 1).any()
 
@@ -192,13 +271,20 @@ def test_thinet_is_greedy():
     """Against the error of every candidate computed from the contributions themselves, in every step."""
     net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 5))
     x = torch.rand(20, 4)
-    contributions = (net[1](net[0](x))[:, None] * net[2].weight).detach().double()  # points, filters, channels
-    gram = gram_matrices(net, find_layers(net, [x]).prunable, [x[:8], x[8:]], find_channels(net, x), 10, Stream(0))[0]
+    contributions = (
+        (net[1](net[0](x))[:, None] * net[2].weight).detach().double()
+    )  # points, filters, channels
+    gram = gram_matrices(
+        net, find_layers(net, [x]).prunable, [x[:8], x[8:]], find_channels(net, x), 10, Stream(0)
+    )[0]
     assert gram.sum() == pytest.approx(1, rel=1e-5)
     removed: list[int] = []
     for _ in range(6):
-        errors = {c: float(contributions[:, :, removed + [c]].sum(2).square().sum())
-                  for c in range(6) if c not in removed}
+        errors = {
+            c: float(contributions[:, :, removed + [c]].sum(2).square().sum())
+            for c in range(6)
+            if c not in removed
+        }
         removed.append(min(errors, key=errors.get))
     assert greedy_removal(gram).tolist() == removed
 
@@ -206,9 +292,15 @@ def test_thinet_is_greedy():
 def test_thinet_sums_over_kernel_positions():
     net = Net(lambda net, x: pooled(net.b(net.a(x))), a=nn.Conv2d(3, 3, 1), b=nn.Conv2d(3, 2, 3))
     x = torch.rand(2, 3, 6, 6)
-    gram = gram_matrices(net, find_layers(net, [x]).prunable, [x], find_channels(net, x), 99, Stream(0))[0]
-    single = torch.stack([functional.conv2d(net.a(x)[:, c:c + 1], net.b.weight[:, c:c + 1]).flatten()
-                          for c in range(3)])
+    gram = gram_matrices(
+        net, find_layers(net, [x]).prunable, [x], find_channels(net, x), 99, Stream(0)
+    )[0]
+    single = torch.stack(
+        [
+            functional.conv2d(net.a(x)[:, c : c + 1], net.b.weight[:, c : c + 1]).flatten()
+            for c in range(3)
+        ]
+    )
     expected = (single @ single.T).detach().double()
     assert gram == pytest.approx((expected / expected.sum()).numpy(), rel=1e-4)
 
@@ -231,35 +323,61 @@ def written_in_place(net, x):
 def test_channels_through_a_shuffle():
     net = Net(shuffled, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(2, 2, 1), fc=nn.Linear(4, 3))
     channels = channels_of(net)
-    assert by_hand(channels.rows, a=[0, 1, 2, 3], b=[4, 5]) and by_hand(channels.columns, b=[2, 3], fc=[0, 4, 1, 5])
+    assert by_hand(channels.rows, a=[0, 1, 2, 3], b=[4, 5]) and by_hand(
+        channels.columns, b=[2, 3], fc=[0, 4, 1, 5]
+    )
 
 
 def test_channels_through_writing_in_place():
     """Row 2 of `a` meets row 0 of `b`; row 3 and row 1 met too, but then were overwritten by a constant."""
     net = Net(written_in_place, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(2, 2, 1), fc=nn.Linear(4, 3))
     channels = channels_of(net)
-    assert by_hand(channels.rows, a=[0, 1, 2, 3], b=[2, 3]) and by_hand(channels.columns, b=[0, 1], fc=[0, 1, 2, -1])
+    assert by_hand(channels.rows, a=[0, 1, 2, 3], b=[2, 3]) and by_hand(
+        channels.columns, b=[0, 1], fc=[0, 1, 2, -1]
+    )
 
 
 def test_channels_through_pixel_shuffle_and_padding():
-    net = Net(lambda net, x: net.fc(pooled(net.b(functional.pad(functional.pixel_shuffle(net.a(x), 2),
-                                                                 (0, 0, 0, 0, 0, 1))))),
-              a=nn.Conv2d(3, 8, 1), b=nn.Conv2d(3, 2, 1), fc=nn.Linear(2, 4))
+    net = Net(
+        lambda net, x: net.fc(
+            pooled(net.b(functional.pad(functional.pixel_shuffle(net.a(x), 2), (0, 0, 0, 0, 0, 1))))
+        ),
+        a=nn.Conv2d(3, 8, 1),
+        b=nn.Conv2d(3, 2, 1),
+        fc=nn.Linear(2, 4),
+    )
     channels = channels_of(net)
-    assert by_hand(channels.rows, a=[0, 0, 0, 0, 1, 1, 1, 1], b=[2, 3]) and channels.columns["b"].tolist() == [0, 1, -1]
+    assert by_hand(channels.rows, a=[0, 0, 0, 0, 1, 1, 1, 1], b=[2, 3]) and channels.columns[
+        "b"
+    ].tolist() == [0, 1, -1]
 
 
 def test_one_channel_read_by_many_columns():
-    net = Net(lambda net, x: net.fc(net.a(x)[:, 1:].expand(-1, 3)), a=nn.Linear(3, 2), fc=nn.Linear(3, 4))
+    net = Net(
+        lambda net, x: net.fc(net.a(x)[:, 1:].expand(-1, 3)), a=nn.Linear(3, 2), fc=nn.Linear(3, 4)
+    )
     assert by_hand(find_channels(net, torch.rand(2, 3)).columns, fc=[1, 1, 1])
 
 
-@pytest.mark.parametrize("compute", [
-    lambda net, x: net.c(functional.linear(torch.sigmoid(net.a(x)), net.b.weight)).sigmoid(),
-    lambda net, x: net.c(net.b(net.a(x))) + net.a.weight.sum() + net.b.weight.sum(),
-    lambda net, x: net.c(net.b(net.a(x) * (1 if net.a(x).sum() > 0 else 2))) * net.b(net.a(x)).sum(),
-    lambda net, x: net.c(net.b(net.a(x))) * float((net.a(x) * net.b(net.a(x))).detach().numpy().sum()),
-], ids=["weight used elsewhere", "weight in the output", "control flow", "influence that nobody sees"])
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda net, x: net.c(functional.linear(torch.sigmoid(net.a(x)), net.b.weight)).sigmoid(),
+        lambda net, x: net.c(net.b(net.a(x))) + net.a.weight.sum() + net.b.weight.sum(),
+        lambda net, x: (
+            net.c(net.b(net.a(x) * (1 if net.a(x).sum() > 0 else 2))) * net.b(net.a(x)).sum()
+        ),
+        lambda net, x: (
+            net.c(net.b(net.a(x))) * float((net.a(x) * net.b(net.a(x))).detach().numpy().sum())
+        ),
+    ],
+    ids=[
+        "weight used elsewhere",
+        "weight in the output",
+        "control flow",
+        "influence that nobody sees",
+    ],
+)
 def test_channels_with_another_influence_stay(compute):
     net = Net(compute, a=nn.Linear(6, 8), b=nn.Linear(8, 8), c=nn.Linear(8, 3))
     with pytest.raises(experiment.UserError, match="no filter that could be removed"):
@@ -268,10 +386,18 @@ def test_channels_with_another_influence_stay(compute):
 
 def test_leaks_are_found_group_by_group():
     """What one layer computes leaks through numpy; the others' channels stay removable."""
+
     def compute(net, x):
         return net.fc(net.d(net.c(net.b(net.a(x))))) + float(net.b(net.a(x)).detach().numpy().sum())
 
-    net = Net(compute, a=nn.Linear(6, 8), b=nn.Linear(8, 8), c=nn.Linear(8, 6), d=nn.Linear(6, 6), fc=nn.Linear(6, 2))
+    net = Net(
+        compute,
+        a=nn.Linear(6, 8),
+        b=nn.Linear(8, 8),
+        c=nn.Linear(8, 6),
+        d=nn.Linear(6, 6),
+        fc=nn.Linear(6, 2),
+    )
     assert list(find_channels(net, torch.rand(1, 6)).rows) == ["a", "c", "d"]
 
 
@@ -292,18 +418,24 @@ class Tokens(nn.Module):
 @pytest.mark.filterwarnings("ignore:layers that never ran")
 @pytest.mark.parametrize("method", FILTER_METHODS)
 def test_nets_of_tokens(method):
-    pruned = experiment.prune(Tokens(), [{"tokens": torch.randint(0, 9, (4, 5))}], method=method, keep_ratio=0.9)
+    pruned = experiment.prune(
+        Tokens(), [{"tokens": torch.randint(0, 9, (4, 5))}], method=method, keep_ratio=0.9
+    )
     assert pruned.keep_ratio == pytest.approx(0.9, abs=0.03)
-    assert not pruned.masks["hidden.weight"].all() and pruned.masks["attention.in_proj_weight"].all()
+    assert (
+        not pruned.masks["hidden.weight"].all() and pruned.masks["attention.in_proj_weight"].all()
+    )
 
 
 def swin():
     from torchvision.models import swin_transformer
+
     return swin_transformer.SwinTransformer([4, 4], 16, [2, 2], [2, 4], [4, 4], num_classes=10)
 
 
 def shufflenet():
     from torchvision.models import shufflenetv2
+
     return shufflenetv2.ShuffleNetV2([1, 1, 1], [8, 16, 24, 32, 48], num_classes=10)
 
 
@@ -318,6 +450,7 @@ def test_nets_of_torchvision(build, method):
 def test_channels_of_a_convnext():
     """The hidden ones of each block; the others pass LayerNorm."""
     from torchvision.models import convnext
+
     blocks = [convnext.CNBlockConfig(8, 16, 1), convnext.CNBlockConfig(16, None, 1)]
     net = convnext.ConvNeXt(blocks, num_classes=10)
     assert list(channels_of_size(net, 32).rows) == ["features.1.0.block.3", "features.3.0.block.3"]
@@ -331,8 +464,13 @@ def channels_of_size(net: nn.Module, size: int) -> Channels:
 def test_how_far_filters_can_be_removed_is_said(method):
     """conv 3 -> 4, grouped, conv 4 -> 5, classifier: only the 5 channels go, each with 4 + 1 + 2
     parameters."""
-    net = Net(lambda net, x: net.fc(pooled(net.c(net.b(net.a(x))))), a=nn.Conv2d(3, 4, 1),
-              b=nn.Conv2d(4, 4, 1, groups=2), c=nn.Conv2d(4, 5, 1), fc=nn.Linear(5, 2))
+    net = Net(
+        lambda net, x: net.fc(pooled(net.c(net.b(net.a(x))))),
+        a=nn.Conv2d(3, 4, 1),
+        b=nn.Conv2d(4, 4, 1, groups=2),
+        c=nn.Conv2d(4, 5, 1),
+        fc=nn.Linear(5, 2),
+    )
     total = sum(parameter.numel() for parameter in net.parameters())
     with warnings.catch_warnings(action="ignore"):  # one filter may well be silent on a sample
         pruned = experiment.prune(net, [torch.rand(2, 3, 6, 6)], method=method, keep_ratio=0.01)
@@ -355,15 +493,20 @@ def of_layers(net, pruned):
 def test_whole_filters_of_a_resnet(method, resnet, images):
     first = experiment.prune(resnet, [images], method=method, keep_ratio=0.5, seed=3)
     assert first.keep_ratio == pytest.approx(0.5, rel=0.01)
-    later = experiment.prune(first.net, [images], method=method, keep_ratio=0.2, seed=4, masks=first.masks)
+    later = experiment.prune(
+        first.net, [images], method=method, keep_ratio=0.2, seed=4, masks=first.masks
+    )
     assert later.keep_ratio == pytest.approx(0.2, rel=0.03)
     assert abs(later.keep_ratio - 0.2) <= 0.001 or "whole filters were removed" in later.note
     channels = find_channels(resnet, images)
     for pruned in (first, later):
         kept = channels.alive(of_layers(resnet, pruned))
-        whole = channels.weight_masks({name: resnet.get_submodule(name).weight
-                                       for name in channels.rows}, kept)
-        assert all(torch.equal(pruned.masks[f"{name}.weight"], mask) for name, mask in whole.items())
+        whole = channels.weight_masks(
+            {name: resnet.get_submodule(name).weight for name in channels.rows}, kept
+        )
+        assert all(
+            torch.equal(pruned.masks[f"{name}.weight"], mask) for name, mask in whole.items()
+        )
         assert (numpy.bincount(channels.group[kept], minlength=len(channels.sizes)) >= 1).all()
         assert pruned.masks["fc.weight"].any(1).all() and pruned.masks["fc.bias"].all()
     assert all(not (later.masks[name] & ~mask).any() for name, mask in first.masks.items())
@@ -372,12 +515,21 @@ def test_whole_filters_of_a_resnet(method, resnet, images):
 @pytest.mark.parametrize("method", FILTER_METHODS)
 def test_the_seed_decides(method, images):
     net = experiment.build_network("lenet5", input_shape=(3, 8, 8), num_classes=10)
-    first, again, other = (experiment.prune(net, [images], method=method, keep_ratio=0.5, seed=seed)
-                           for seed in (3, 3, 4))
+    first, again, other = (
+        experiment.prune(net, [images], method=method, keep_ratio=0.5, seed=seed)
+        for seed in (3, 3, 4)
+    )
     assert all(torch.equal(mask, again.masks[name]) for name, mask in first.masks.items())
-    assert all(torch.equal(one, same) for one, same in zip(first.net.parameters(), again.net.parameters()))
-    differs = any(not torch.equal(one, another) for one, another in zip(first.net.parameters(), other.net.parameters()))
-    assert differs == (method in ("PFPRand", "PFPTop", "UniformFilters")) or method == "ThiNet"  # which samples points
+    assert all(
+        torch.equal(one, same) for one, same in zip(first.net.parameters(), again.net.parameters())
+    )
+    differs = any(
+        not torch.equal(one, another)
+        for one, another in zip(first.net.parameters(), other.net.parameters())
+    )
+    assert (
+        differs == (method in ("PFPRand", "PFPTop", "UniformFilters")) or method == "ThiNet"
+    )  # which samples points
 
 
 @pytest.mark.filterwarnings("ignore:the pruned net is degenerate")
@@ -387,7 +539,12 @@ def test_one_channel_of_each_group_stays(method, images):
     pruned = experiment.prune(net, [images], method=method, keep_ratio=0.001)
     assert "the one of each layer that is always kept" in pruned.note
     channels = find_channels(net, images)
-    assert numpy.bincount(channels.group[channels.alive(of_layers(net, pruned))]).tolist() == [1, 1, 1, 1]
+    assert numpy.bincount(channels.group[channels.alive(of_layers(net, pruned))]).tolist() == [
+        1,
+        1,
+        1,
+        1,
+    ]
     whole = experiment.prune(net, [images], method=method, keep_ratio=1.0)
     assert whole.keep_ratio == 1 and torch.equal(whole.net(images), net(images))
 
@@ -396,5 +553,7 @@ def test_one_channel_of_each_group_stays(method, images):
 def test_channels_are_found_in_all_kinds_of_nets(name):
     net = experiment.build_network(name, input_shape=(3, 32, 32), num_classes=10)
     channels = find_channels(net, torch.zeros(1, 3, 32, 32))
-    prunable = {layer for layer, module in net.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+    prunable = {
+        layer for layer, module in net.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)
+    }
     assert prunable - set(channels.rows) == {[*net.named_children()][-1][0]}  # the classifier

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import experiment
-from experiment.registry import METHODS
+from experiment.core.registry import METHODS
 
 GOLDEN = {
     "FT": "2f92a838386d073e",
@@ -89,8 +89,9 @@ def golden_net(noise: float = 0.0) -> tuple[nn.Module, tuple]:
 def golden(method: str, noise: float = 0.0) -> str:
     """The first 16 hex digits of the hash of the masks' bits."""
     net, batch = golden_net(noise)
-    masks = experiment.prune(net, [batch], method=method, keep_ratio=0.5, seed=0,
-                             loss=nn.functional.cross_entropy).masks
+    masks = experiment.prune(
+        net, [batch], method=method, keep_ratio=0.5, seed=0, loss=nn.functional.cross_entropy
+    ).masks
     digest = hashlib.sha256()
     for name in sorted(masks):
         digest.update(numpy.packbits(masks[name].flatten().numpy()).tobytes())
@@ -98,7 +99,9 @@ def golden(method: str, noise: float = 0.0) -> str:
 
 
 def test_every_method_has_a_golden_mask():
-    assert sorted(GOLDEN) == sorted(METHODS.names()), f"a method has no golden mask, or is gone: {HELP}"
+    assert sorted(GOLDEN) == sorted(METHODS.names()), (
+        f"a method has no golden mask, or is gone: {HELP}"
+    )
 
 
 @pytest.mark.parametrize("method", GOLDEN)

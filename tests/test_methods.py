@@ -11,8 +11,8 @@ import torch.nn.utils.prune
 from torch import nn
 
 import experiment
-from experiment.masks import enforcer
-from experiment.registry import METHODS
+from experiment.core.registry import METHODS
+from experiment.nets.masks import enforcer
 
 
 class GroupedNet(nn.Module):
@@ -33,11 +33,21 @@ class GroupedNet(nn.Module):
 
 
 NETS = {
-    "resnet20": (lambda: experiment.build_network("resnet20", input_shape=(3, 8, 8), num_classes=4), (3, 8, 8)),
-    "lenet5": (lambda: experiment.build_network("lenet5", input_shape=(3, 8, 8), num_classes=4), (3, 8, 8)),
+    "resnet20": (
+        lambda: experiment.build_network("resnet20", input_shape=(3, 8, 8), num_classes=4),
+        (3, 8, 8),
+    ),
+    "lenet5": (
+        lambda: experiment.build_network("lenet5", input_shape=(3, 8, 8), num_classes=4),
+        (3, 8, 8),
+    ),
     "grouped": (GroupedNet, (3, 8, 8)),
-    "vit": (lambda: experiment.build_network("vit", input_shape=(3, 8, 8), num_classes=4, depth=2, width=24),
-            (3, 8, 8)),
+    "vit": (
+        lambda: experiment.build_network(
+            "vit", input_shape=(3, 8, 8), num_classes=4, depth=2, width=24
+        ),
+        (3, 8, 8),
+    ),
 }
 CASES = [(method, name) for method in METHODS.names() for name in NETS]
 
@@ -53,18 +63,30 @@ def test_every_method_keeps_the_contract(method, name):
     before = {key: value.clone() for key, value in net.state_dict().items()}
 
     def prune(of, keep_ratio, **options):
-        return experiment.prune(of, [batch], method=method, keep_ratio=keep_ratio,
-                                loss=nn.functional.cross_entropy, seed=7, **options)
+        return experiment.prune(
+            of,
+            [batch],
+            method=method,
+            keep_ratio=keep_ratio,
+            loss=nn.functional.cross_entropy,
+            seed=7,
+            **options,
+        )
 
     first, again = prune(net, 0.7), prune(net, 0.7)
     assert all(torch.equal(mask, again.masks[key]) for key, mask in first.masks.items())
-    assert all(torch.equal(one, other) for one, other in zip(first.net.parameters(), again.net.parameters()))
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(first.net.parameters(), again.net.parameters())
+    )
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
     second = prune(first.net, 0.5, masks=first.masks)
     assert all(not (second.masks[key] & ~mask).any() for key, mask in first.masks.items())
     for pruned, asked in ((first, 0.7), (second, 0.5)):
         assert pruned.keep_ratio == pytest.approx(asked, rel=0.005) or "parameters" in pruned.note
-        assert pruned.keep_ratio == pytest.approx(asked, rel=0.25) or name == "vit"  # of which filters are a part
+        assert (
+            pruned.keep_ratio == pytest.approx(asked, rel=0.25) or name == "vit"
+        )  # of which filters are a part
         assert all(parameter.isfinite().all() for parameter in pruned.net.parameters())
         assert pruned.net.eval()(batch[0]).isfinite().all()
     keep_masks = enforcer(second.net.train(), second.masks)
@@ -79,33 +101,42 @@ def test_every_method_keeps_the_contract(method, name):
 
 
 def statistics_of(net, batch, loss=nn.functional.cross_entropy):
-    from experiment.statistics import Statistics
+    from experiment.pruning.analysis import Statistics
+
     return Statistics(net, [batch], loss=loss)
 
 
 def scores_of(method, net, batch, loss=nn.functional.cross_entropy, **options):
-    from experiment.seeding import Stream
+    from experiment.core.seeding import Stream
+
     return METHODS.build(method, options).scores(statistics_of(net, batch, loss), Stream(0))
 
 
 def prepared(method, statistics, **options):
     """The method's function from a budget of weights to a selection."""
-    from experiment.seeding import Stream
+    from experiment.core.seeding import Stream
+
     return METHODS.build(method, options).prepare(statistics, Stream(0))
 
 
 @pytest.fixture
 def linear():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)), (torch.rand(6, 5), torch.arange(6) % 3)
+    return nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)), (
+        torch.rand(6, 5),
+        torch.arange(6) % 3,
+    )
 
 
 def test_magnitude_agrees_with_torch(linear):
     net, batch = linear
     pruned = experiment.prune(net, [batch], method="WT", keep_ratio=0.7)
     kept = sum(int(mask.sum()) for name, mask in pruned.masks.items() if name.endswith("weight"))
-    torch.nn.utils.prune.global_unstructured([(net[0], "weight"), (net[2], "weight")],
-                                             torch.nn.utils.prune.L1Unstructured, amount=32 - kept)
+    torch.nn.utils.prune.global_unstructured(
+        [(net[0], "weight"), (net[2], "weight")],
+        torch.nn.utils.prune.L1Unstructured,
+        amount=32 - kept,
+    )
     assert torch.equal(pruned.masks["0.weight"], net[0].weight_mask.bool())
     assert torch.equal(pruned.masks["2.weight"], net[2].weight_mask.bool())
 
@@ -122,8 +153,12 @@ def test_snip_is_gradient_times_weight(linear):
     expected = (net[0].weight.grad * net[0].weight).abs()
     torch.testing.assert_close(scores_of("SNIP", net, batch)["0"], expected)
     halves = [(batch[0][:2], batch[1][:2]), (batch[0][2:], batch[1][2:])]
-    whole = experiment.prune(net, [batch], method="SNIP", keep_ratio=0.5, loss=nn.functional.cross_entropy)
-    parts = experiment.prune(net, halves, method="SNIP", keep_ratio=0.5, loss=nn.functional.cross_entropy)
+    whole = experiment.prune(
+        net, [batch], method="SNIP", keep_ratio=0.5, loss=nn.functional.cross_entropy
+    )
+    parts = experiment.prune(
+        net, halves, method="SNIP", keep_ratio=0.5, loss=nn.functional.cross_entropy
+    )
     assert all(torch.equal(mask, parts.masks[name]) for name, mask in whole.masks.items())
 
 
@@ -132,10 +167,14 @@ def test_grasp_by_hand():
     net = nn.Linear(2, 1, bias=False)
     with torch.no_grad():
         net.weight.copy_(torch.tensor([[2.0, 1.0]]))
-    from experiment.seeding import Stream
-    from experiment.statistics import Statistics
-    statistics = Statistics(net, [(torch.tensor([[1.0, 3.0]]), torch.zeros(1))],
-                            loss=lambda outputs, targets: (outputs**2).sum() / 2)
+    from experiment.core.seeding import Stream
+    from experiment.pruning.analysis import Statistics
+
+    statistics = Statistics(
+        net,
+        [(torch.tensor([[1.0, 3.0]]), torch.zeros(1))],
+        loss=lambda outputs, targets: (outputs**2).sum() / 2,
+    )
     scores = METHODS.build("GraSP", {"temperature": 1.0}).scores(statistics, Stream(0))
     assert scores[""].flatten().tolist() == pytest.approx([100, 150])
 
@@ -161,7 +200,7 @@ def published_wanda(weight, inputs, share):
     for row in range(len(weight)):
         scores = [abs(float(weight[row, j])) * float(norms[j]) for j in range(weight.shape[1])]
         order = sorted(range(len(scores)), key=lambda j: scores[j])
-        mask[row, order[:round(share * len(scores))]] = False
+        mask[row, order[: round(share * len(scores))]] = False
     return mask
 
 
@@ -182,6 +221,7 @@ def test_wanda_as_published(share):
 def test_rows_share_a_budget_exactly():
     """Each row next to its share, each layer too, the rest at even distances; less where less is left."""
     from experiment.allocation.rows import row_budgets
+
     lengths = numpy.array([9] * 1000 + [27] * 1000)
     for budget in (0, 1, 180, 5_000, 18_001, 35_999, 36_000, 99_999):
         counts = row_budgets(lengths, lengths, budget)
@@ -202,7 +242,9 @@ def test_scores_are_compared_within_rows_for_every_method_that_scores(linear):
     statistics = statistics_of(net, batch)
     statistics.masks = {"0.weight": masks[:20].reshape(4, 5), "2.weight": masks[20:].reshape(3, 4)}
     kept = statistics.flat.split(prepared("WT", statistics, allocation="row")(15).kept)
-    assert kept["0"].sum(1).tolist()[0] == 1 and not (kept["0"] & ~statistics.masks["0.weight"]).any()
+    assert (
+        kept["0"].sum(1).tolist()[0] == 1 and not (kept["0"] & ~statistics.masks["0.weight"]).any()
+    )
     assert sum(int(mask.sum()) for mask in kept.values()) == 15
     for name in ("0", "2"):
         for row, mask in zip(statistics.weights[name][1:], kept[name][1:]):
@@ -214,8 +256,13 @@ class Residual(nn.Module):
 
     def __init__(self, normalised):
         super().__init__()
-        self.first, self.inner = nn.Conv2d(3, 8, 3, bias=False), nn.Conv2d(8, 8, 3, padding=1, bias=False)
-        self.norms = nn.ModuleList(nn.BatchNorm2d(8) if normalised else nn.Identity() for _ in range(2))
+        self.first, self.inner = (
+            nn.Conv2d(3, 8, 3, bias=False),
+            nn.Conv2d(8, 8, 3, padding=1, bias=False),
+        )
+        self.norms = nn.ModuleList(
+            nn.BatchNorm2d(8) if normalised else nn.Identity() for _ in range(2)
+        )
         self.head = nn.Linear(8, 5, bias=False)
 
     def forward(self, x):
@@ -235,7 +282,7 @@ def published_synflow(net, density, rounds=100):
         for weight, gradient in zip(weights, torch.autograd.grad(flow, weights)):
             scores += (weight * gradient).flatten().tolist()
         order = sorted(range(len(scores)), key=lambda index: -scores[index])
-        dropped = set(order[round(len(scores) * density ** (step / rounds)):])
+        dropped = set(order[round(len(scores) * density ** (step / rounds)) :])
         start = 0
         for weight in weights:
             kept = [index not in dropped for index in range(start, start + weight.numel())]
@@ -262,7 +309,9 @@ def test_synflow_as_published(normalised, density):
 
 def test_synflow_answers_the_same_whatever_it_was_asked_before():
     torch.manual_seed(0)
-    select = prepared("SynFlow", statistics_of(Residual(True), (torch.randn(2, 3, 8, 8), torch.zeros(2))))
+    select = prepared(
+        "SynFlow", statistics_of(Residual(True), (torch.randn(2, 3, 8, 8), torch.zeros(2)))
+    )
     first = select(100).kept
     for budget in (300, 99, 0, 832):
         assert select(budget).kept.sum() == budget
@@ -278,7 +327,9 @@ def test_synflow_of_a_net_whose_flow_is_beyond_double_precision():
         for weight in large.parameters():
             weight.mul_(16)
     batch = torch.rand(2, 4), torch.zeros(2)
-    masks = [prepared("SynFlow", statistics_of(of, batch), rounds=3)(3000).kept for of in (net, large)]
+    masks = [
+        prepared("SynFlow", statistics_of(of, batch), rounds=3)(3000).kept for of in (net, large)
+    ]
     assert torch.equal(*masks) and masks[0].sum() == 3000
 
 
@@ -323,7 +374,9 @@ def test_gradients_through_outputs_that_are_dataclasses(linear, method):
 
 def test_grasp_through_functions_that_torch_cannot_derive_twice():
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(5, 8), nn.Hardsigmoid(), nn.Linear(8, 8), nn.Hardswish(), nn.Linear(8, 3))
+    net = nn.Sequential(
+        nn.Linear(5, 8), nn.Hardsigmoid(), nn.Linear(8, 8), nn.Hardswish(), nn.Linear(8, 3)
+    )
     by_hand = copy.deepcopy(net)
     by_hand[1] = nn.Sequential(nn.Hardtanh(-3, 3), nn.Linear(8, 8))
     with torch.no_grad():  # hardsigmoid(x) = (min(max(x, -3), 3) + 3) / 6
@@ -336,7 +389,9 @@ def test_grasp_through_functions_that_torch_cannot_derive_twice():
 
     def alignment(outputs, targets):
         outputs = nn.functional.log_softmax(outputs, -1)[:, None]
-        return nn.functional.ctc_loss(outputs, torch.tensor([[1, 2]]), torch.tensor([6]), torch.tensor([2]))
+        return nn.functional.ctc_loss(
+            outputs, torch.tensor([[1, 2]]), torch.tensor([6]), torch.tensor([2])
+        )
 
     with pytest.raises(experiment.UserError, match="GraSP needs second derivatives"):
         scores_of("GraSP", net, batch, loss=alignment)
@@ -345,7 +400,9 @@ def test_grasp_through_functions_that_torch_cannot_derive_twice():
 def test_synflow_keeps_a_bottleneck_open():
     """A layer of two weights among hundreds: by magnitude it would be cut, by flow it is the last to go."""
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(50, 2, bias=False), nn.Linear(2, 1, bias=False), nn.Linear(1, 50, bias=False))
+    net = nn.Sequential(
+        nn.Linear(50, 2, bias=False), nn.Linear(2, 1, bias=False), nn.Linear(1, 50, bias=False)
+    )
     with torch.no_grad():
         net[1].weight.mul_(0.01)
     pruned = experiment.prune(net, [torch.rand(4, 50)], method="SynFlow", keep_ratio=0.1)
@@ -355,6 +412,7 @@ def test_synflow_keeps_a_bottleneck_open():
 def test_erk_densities_by_hand():
     """Sums of dimensions 4 + 6 = 10 and 6 + 30 = 36: 46 weights are split 10 to 36; 150 fill the first."""
     from experiment.allocation.layers import layer_budgets
+
     shapes = [torch.Size([4, 6]), torch.Size([6, 30])]
     assert layer_budgets("erk", shapes, [24, 180], 46) == [10, 36]
     assert layer_budgets("erk", shapes, [24, 180], 150) == [24, 126]
@@ -369,4 +427,6 @@ def test_methods_with_gradients_ask_for_a_loss(linear):
     with pytest.raises(experiment.UserError, match="needs loss="):
         experiment.prune(net, [batch], method="SNIP", keep_ratio=0.5)
     with pytest.raises(experiment.UserError, match="must be \\(inputs, targets\\)"):
-        experiment.prune(net, [batch[0]], method="GraSP", keep_ratio=0.5, loss=nn.functional.cross_entropy)
+        experiment.prune(
+            net, [batch[0]], method="GraSP", keep_ratio=0.5, loss=nn.functional.cross_entropy
+        )

@@ -12,7 +12,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
 
 import experiment
-from experiment.nets import call, tensors
+from experiment.nets.running import call, tensors
 
 
 def by_name(name: str, size: int = 32, **options):
@@ -21,6 +21,7 @@ def by_name(name: str, size: int = 32, **options):
 
 def with_small_head(name: str, width: int, size: int):
     """Of nets whose three fully connected layers are most of their 60 to 130 million parameters."""
+
     def build():
         with torch.device("meta"):
             net = torchvision.models.get_model(name)
@@ -30,6 +31,7 @@ def with_small_head(name: str, width: int, size: int):
             if hasattr(module, "reset_parameters"):
                 module.reset_parameters()
         return net
+
     return build, (3, size, size)
 
 
@@ -39,8 +41,9 @@ def small_convnext():
 
 
 def small_swin(**options):
-    return lambda: swin_transformer.SwinTransformer([4, 4], 24, [2, 2], [2, 4], [4, 4],
-                                                    num_classes=10, **options)
+    return lambda: swin_transformer.SwinTransformer(
+        [4, 4], 24, [2, 2], [2, 4], [4, 4], num_classes=10, **options
+    )
 
 
 def small_vit():
@@ -56,11 +59,18 @@ def timm(name: str, **options):
 def transformer(name: str, **options):
     def build():
         transformers = pytest.importorskip("transformers")
-        config = getattr(transformers, f"{name}Config")(vocab_size=60, bos_token_id=1,
-                                                        eos_token_id=2, **options)
-        ending = "ForSequenceClassification" if name == "Bert" else "LMHeadModel" if name == "GPT2" \
+        config = getattr(transformers, f"{name}Config")(
+            vocab_size=60, bos_token_id=1, eos_token_id=2, **options
+        )
+        ending = (
+            "ForSequenceClassification"
+            if name == "Bert"
+            else "LMHeadModel"
+            if name == "GPT2"
             else "ForCausalLM"
+        )
         return getattr(transformers, name + ending)(config)
+
     return build, None
 
 
@@ -68,30 +78,55 @@ IMAGE_NETS = {
     "alexnet": with_small_head("alexnet", 9216, 64),
     "vgg": with_small_head("vgg11_bn", 25088, 32),
     "resnet": (lambda: ResNet(BasicBlock, [1, 1, 1, 1], num_classes=10), (3, 32, 32)),
-    "resnext": (lambda: ResNet(Bottleneck, [1, 1, 1, 1], num_classes=10, groups=32,
-                               width_per_group=4), (3, 32, 32)),
-    "densenet": by_name("densenet121"), "efficientnet": by_name("efficientnet_b0"),
+    "resnext": (
+        lambda: ResNet(Bottleneck, [1, 1, 1, 1], num_classes=10, groups=32, width_per_group=4),
+        (3, 32, 32),
+    ),
+    "densenet": by_name("densenet121"),
+    "efficientnet": by_name("efficientnet_b0"),
     "googlenet": by_name("googlenet", aux_logits=False, init_weights=False),
     "inception": by_name("inception_v3", 75, aux_logits=False, init_weights=False),
-    "mnasnet": by_name("mnasnet0_5"), "mobilenet_v2": by_name("mobilenet_v2"),
-    "mobilenet_v3": by_name("mobilenet_v3_small"), "regnet_x": by_name("regnet_x_400mf"),
-    "regnet_y": by_name("regnet_y_400mf"), "shufflenet": by_name("shufflenet_v2_x0_5"),
-    "squeezenet": by_name("squeezenet1_1"), "convnext": (small_convnext, (3, 32, 32)),
+    "mnasnet": by_name("mnasnet0_5"),
+    "mobilenet_v2": by_name("mobilenet_v2"),
+    "mobilenet_v3": by_name("mobilenet_v3_small"),
+    "regnet_x": by_name("regnet_x_400mf"),
+    "regnet_y": by_name("regnet_y_400mf"),
+    "shufflenet": by_name("shufflenet_v2_x0_5"),
+    "squeezenet": by_name("squeezenet1_1"),
+    "convnext": (small_convnext, (3, 32, 32)),
     "swin": (small_swin(), (3, 32, 32)),
-    "swin_v2": (small_swin(block=SwinTransformerBlockV2, downsample_layer=PatchMergingV2), (3, 32, 32)),
-    "maxvit": (lambda: maxvit.MaxVit((64, 64), 16, 4, [16, 32], [1, 1], 8, 0.1, num_classes=10),
-               (3, 64, 64)),
+    "swin_v2": (
+        small_swin(block=SwinTransformerBlockV2, downsample_layer=PatchMergingV2),
+        (3, 32, 32),
+    ),
+    "maxvit": (
+        lambda: maxvit.MaxVit((64, 64), 16, 4, [16, 32], [1, 1], 8, 0.1, num_classes=10),
+        (3, 64, 64),
+    ),
     "vit": (small_vit, (3, 32, 32)),
-    "timm vit": (timm("vit_tiny_patch16_224", img_size=32, embed_dim=24, depth=2, num_heads=2), (3, 32, 32)),
-    "timm convnext": (timm("convnext_atto", depths=(1, 1, 1, 1), dims=(8, 16, 24, 32)), (3, 32, 32)),
+    "timm vit": (
+        timm("vit_tiny_patch16_224", img_size=32, embed_dim=24, depth=2, num_heads=2),
+        (3, 32, 32),
+    ),
+    "timm convnext": (
+        timm("convnext_atto", depths=(1, 1, 1, 1), dims=(8, 16, 24, 32)),
+        (3, 32, 32),
+    ),
     "timm resnetv2": (timm("resnetv2_50", layers=(1, 1), channels=(32, 64)), (3, 32, 32)),
 }
 LANGUAGE_NETS = {
-    "bert": transformer("Bert", hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-                        intermediate_size=32, max_position_embeddings=16),
+    "bert": transformer(
+        "Bert",
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=16,
+    ),
     "gpt2": transformer("GPT2", n_embd=16, n_layer=2, n_head=2, n_positions=16),
-    "llama": transformer("Llama", hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-                         intermediate_size=32),
+    "llama": transformer(
+        "Llama", hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
+    ),
 }
 METHODS = ("SiPP", "SNIP", "FT")
 NO_FILTERS = {"gpt2"}
@@ -122,7 +157,9 @@ def test_families(family, method):
     name, net, batch, loss = family
     before = {key: value.clone() for key, value in net.state_dict().items()}
     if method == "FT" and name in NO_FILTERS:
-        with pytest.raises(experiment.UserError, match="no filter that could be removed as a whole"):
+        with pytest.raises(
+            experiment.UserError, match="no filter that could be removed as a whole"
+        ):
             experiment.prune(net, [batch], method=method, keep_ratio=0.5)
         return
     keep_ratio = KEEP_RATIOS.get(name, 0.9)
@@ -145,7 +182,9 @@ def assert_dead_have_no_influence(pruned, inputs):
     expected = [one for one in tensors(call(net, inputs)) if one.is_floating_point()]
     chosen = {}
     if pruned.selection.vectors == {}:  # of removed filters the entries alone are looked at
-        pieces = pruned.selection.kept.split([layer.shape.numel() for layer in pruned.found.prunable.values()])
+        pieces = pruned.selection.kept.split(
+            [layer.shape.numel() for layer in pruned.found.prunable.values()]
+        )
         for layer, piece in zip(pruned.found.prunable.values(), pieces):
             chosen[layer.parameter] = layer.oriented(piece.reshape(layer.shape))
     for key, parameter in net.named_parameters():
@@ -153,5 +192,7 @@ def assert_dead_have_no_influence(pruned, inputs):
             dead = chosen.get(key, torch.tensor(True)) & ~pruned.masks[key]
             parameter[dead] = torch.randn(int(dead.sum()), dtype=torch.float64)
     changed = [one for one in tensors(call(net, inputs)) if one.is_floating_point()]
-    assert all(torch.allclose(one, other, rtol=1e-9, atol=1e-12 * float(one.abs().max()))
-               for one, other in zip(expected, changed))
+    assert all(
+        torch.allclose(one, other, rtol=1e-9, atol=1e-12 * float(one.abs().max()))
+        for one, other in zip(expected, changed)
+    )

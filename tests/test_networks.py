@@ -7,13 +7,23 @@ import pytest
 import torch
 
 import experiment
-from experiment.config import load_config
-from experiment.errors import UserError
-from experiment.registry import NETWORKS
+from experiment.config.schema import load_config
+from experiment.core.errors import UserError
+from experiment.core.registry import NETWORKS
 
 SHAPES = {"MNIST": (1, 28, 28), "1x32x32 MNIST": (1, 32, 32), "CIFAR-10": (3, 32, 32)}
 
-SLOW = ("resnet32", "resnet44", "resnet110", "densenet100", "vgg13_bn", "vgg16_bn", "vgg19_bn", "wrn28_10", "wrn16_8")
+SLOW = (
+    "resnet32",
+    "resnet44",
+    "resnet110",
+    "densenet100",
+    "vgg13_bn",
+    "vgg16_bn",
+    "vgg19_bn",
+    "wrn28_10",
+    "wrn16_8",
+)
 
 
 def build(name, shape, num_classes=10, **options):
@@ -40,7 +50,9 @@ def test_networks_adapt_to_the_data_or_say_why_not(name, shape):
     try:
         net = build(name, shape, num_classes=7)
     except UserError as error:
-        assert shape == (1, 8, 8) and re.search(r"cannot take 8x8 images: the smallest size that works is", str(error))
+        assert shape == (1, 8, 8) and re.search(
+            r"cannot take 8x8 images: the smallest size that works is", str(error)
+        )
         return
     output = net(torch.rand(2, *shape))
     assert output.shape == (2, 7)
@@ -48,9 +60,18 @@ def test_networks_adapt_to_the_data_or_say_why_not(name, shape):
     assert all(parameter.grad is not None for parameter in net.parameters())
 
 
-@pytest.mark.parametrize(("name", "size"), [("resnet20", 183), ("resnet56", 194), ("resnet110", 196),
-                                            ("vgg16_bn", 188), ("densenet22", 188), ("wrn28_2", 188),
-                                            ("lenet300_100", 152)])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("resnet20", 183),
+        ("resnet56", 194),
+        ("resnet110", 196),
+        ("vgg16_bn", 188),
+        ("densenet22", 188),
+        ("wrn28_2", 188),
+        ("lenet300_100", 152),
+    ],
+)
 def test_sample_sizes_of_the_paper(name, size):
     shape = (1, 28, 28) if name == "lenet300_100" else (3, 32, 32)
     assert experiment.sample_size(build(name, shape), torch.zeros(1, *shape)) == size
@@ -60,15 +81,22 @@ def test_sample_size_of_lenet5():
     assert experiment.sample_size(build("lenet5", (1, 32, 32)), torch.zeros(1, 1, 32, 32)) == 170
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("resnet18", 11_689_512), ("resnet101", 44_549_160)])
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("resnet18", 11_689_512), ("resnet101", 44_549_160)]
+)
 def test_the_papers_imagenet_networks(name, parameters):
     assert size(build(name, (3, 224, 224), 1000)) == parameters
 
 
-@pytest.mark.parametrize(("name", "options"), [
-    ("mobilenet_v2", {"width_mult": 0.25}), ("googlenet", {}), ("squeezenet1_1", {"dropout": 0.0}),
-    ("resnet18", {"replace_stride_with_dilation": [False] * 3}),
-])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("mobilenet_v2", {"width_mult": 0.25}),
+        ("googlenet", {}),
+        ("squeezenet1_1", {"dropout": 0.0}),
+        ("resnet18", {"replace_stride_with_dilation": [False] * 3}),
+    ],
+)
 def test_torchvisions_models_adapt_to_channels_classes_and_options(name, options):
     net = build(name, (2, 40, 40), 7, **options)
     assert net.train()(torch.rand(2, 2, 40, 40)).shape == (2, 7)
@@ -79,17 +107,50 @@ def test_names_of_our_own_win_over_torchvisions():
     assert "vgg11_bn" not in NETWORKS.collected_names() and "vgg11" in NETWORKS.collected_names()
 
 
-@pytest.mark.parametrize(("name", "shape", "options", "expected"), [
-    ("resnet19", (3, 32, 32), {}, r"unknown network 'resnet19'; did you mean 'resnet18'\? \(there are: .*torchvision"),
-    ("resnet18", (3, 32, 32), {"weights": "DEFAULT"}, r"weights: Extra inputs .*\(its options: zero_init_residual, gr"),
-    ("resnet18", (3, 32, 32), {"groups": "two"}, r"groups: Input should be a valid integer"),
-    ("resnext50_32x4d", (3, 32, 32), {"groups": 1}, r"The parameter 'groups' expected value 32 but got 1"),
-    ("alexnet", (3, 32, 32), {}, r"alexnet cannot take images of 3x32x32: .*Output size is too small"),
-    ("vit_b_16", (3, 32, 48), {}, r"vit_b_16 takes square images only, not 32x48"),
-    ("vit", (3, 30, 32), {}, r"vit cannot cut 30x32 images into patches of 4x4: patch_size must divide"),
-    ("vit", (3, 32, 32), {"width": 100}, r"vit: width \(100\) must be a multiple of num_heads \(3\)"),
-    ("vit", (3, 32, 32), {"depth": 0}, r"depth \(0\).* must be at least 1"),
-])
+@pytest.mark.parametrize(
+    ("name", "shape", "options", "expected"),
+    [
+        (
+            "resnet19",
+            (3, 32, 32),
+            {},
+            r"unknown network 'resnet19'; did you mean 'resnet18'\? \(there are: .*torchvision",
+        ),
+        (
+            "resnet18",
+            (3, 32, 32),
+            {"weights": "DEFAULT"},
+            r"weights: Extra inputs .*\(its options: zero_init_residual, gr",
+        ),
+        ("resnet18", (3, 32, 32), {"groups": "two"}, r"groups: Input should be a valid integer"),
+        (
+            "resnext50_32x4d",
+            (3, 32, 32),
+            {"groups": 1},
+            r"The parameter 'groups' expected value 32 but got 1",
+        ),
+        (
+            "alexnet",
+            (3, 32, 32),
+            {},
+            r"alexnet cannot take images of 3x32x32: .*Output size is too small",
+        ),
+        ("vit_b_16", (3, 32, 48), {}, r"vit_b_16 takes square images only, not 32x48"),
+        (
+            "vit",
+            (3, 30, 32),
+            {},
+            r"vit cannot cut 30x32 images into patches of 4x4: patch_size must divide",
+        ),
+        (
+            "vit",
+            (3, 32, 32),
+            {"width": 100},
+            r"vit: width \(100\) must be a multiple of num_heads \(3\)",
+        ),
+        ("vit", (3, 32, 32), {"depth": 0}, r"depth \(0\).* must be at least 1"),
+    ],
+)
 def test_networks_that_cannot_be_built_say_why(name, shape, options, expected):
     with pytest.raises(UserError, match=expected) as error:
         build(name, shape, **options)
@@ -150,7 +211,9 @@ def own(tmp_path, monkeypatch):
 def test_classes_of_ones_own_with_odd_constructors(own):
     net = build("own_networks:Plain", (3, 2, 2), 7, hidden=5, sizes=[1, 2])
     assert net(torch.rand(1, 3, 2, 2)).shape == (1, 7) and net.sizes == (1, 2)
-    assert build("own_networks:Everything", (3, 2, 2), num_outputs=4)(torch.rand(1, 3, 2, 2)).shape == (1, 4)
+    assert build("own_networks:Everything", (3, 2, 2), num_outputs=4)(
+        torch.rand(1, 3, 2, 2)
+    ).shape == (1, 4)
     path = own / "a.yaml"
     path.write_text("network: {name: 'own_networks:Plain', hidden: 5}\n")
     config = load_config(path)  # the activation is no plain data and left to the class
@@ -161,15 +224,30 @@ def test_classes_of_ones_own_with_odd_constructors(own):
         load_config(path)
 
 
-@pytest.mark.parametrize(("name", "expected"), [
-    ("own_networks:Plain", r"own_networks:Plain: hidden: Field required \(its options: hidden, sizes, activation,"),
-    ("own_networks:Named", r"needs an argument 'name', which no option can give"),
-    ("own_networks:Failing", r"cannot be made with \(depth=1\): IndexError: no such layer \(.*own_networks.py, line"),
-    ("own_networks:text", r"own_networks:text gives a str, not a torch.nn.Module"),
-    ("own_networks:net", r"'own_networks:net' is of type Everything, not a class or function"),
-    ("own_networks:Plan", r"cannot import network 'own_networks:Plan': AttributeError: .*no attribute 'Plan'"),
-    ("own_broken:Net", r"cannot import network 'own_broken:Net': NameError: name 'undefined' is not defined"),
-])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "own_networks:Plain",
+            r"own_networks:Plain: hidden: Field required \(its options: hidden, sizes, activation,",
+        ),
+        ("own_networks:Named", r"needs an argument 'name', which no option can give"),
+        (
+            "own_networks:Failing",
+            r"cannot be made with \(depth=1\): IndexError: no such layer \(.*own_networks.py, line",
+        ),
+        ("own_networks:text", r"own_networks:text gives a str, not a torch.nn.Module"),
+        ("own_networks:net", r"'own_networks:net' is of type Everything, not a class or function"),
+        (
+            "own_networks:Plan",
+            r"cannot import network 'own_networks:Plan': AttributeError: .*no attribute 'Plan'",
+        ),
+        (
+            "own_broken:Net",
+            r"cannot import network 'own_broken:Net': NameError: name 'undefined' is not defined",
+        ),
+    ],
+)
 def test_networks_of_ones_own_that_are_none(own, name, expected):
     with pytest.raises(UserError, match=expected) as error:
         build(name, (3, 2, 2))

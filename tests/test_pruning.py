@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 import experiment
-from experiment.calibration import MAX_EVALUATIONS, calibrate
-from experiment.layers import find_layers
-from experiment.masks import keep_all, largest, size
-from experiment.methods.method import Method, Selection
-from experiment.reachability import reached, remove_dead
-from experiment.registry import METHODS
+from experiment.core.registry import METHODS
+from experiment.nets.layers import find_layers
+from experiment.nets.masks import keep_all, largest, size
+from experiment.nets.reachability import reached, remove_dead
+from experiment.pruning.calibration import MAX_EVALUATIONS, calibrate
+from experiment.pruning.method import Method, Selection
 
 
 def test_largest_is_exact_and_breaks_ties_by_index():
@@ -31,13 +31,20 @@ def test_the_size_is_what_was_asked_for(method, images):
     net = experiment.build_network("resnet20", input_shape=(3, 8, 8), num_classes=10)
     total = sum(parameter.numel() for parameter in net.parameters())
     for keep_ratio in (0.9, 0.2, 0.02):
-        pruned = experiment.prune(net, [(images, torch.arange(6))], method=method, keep_ratio=keep_ratio,
-                                  loss=nn.functional.cross_entropy)
+        pruned = experiment.prune(
+            net,
+            [(images, torch.arange(6))],
+            method=method,
+            keep_ratio=keep_ratio,
+            loss=nn.functional.cross_entropy,
+        )
         kept = sum(int(mask.sum()) for mask in pruned.masks.values())
         assert pruned.keep_ratio == kept / total
         if METHODS.get(method).structure == "filters":  # as close as whole filters permit
             assert pruned.keep_ratio == pytest.approx(keep_ratio, rel=0.02)
-            assert abs(pruned.keep_ratio / keep_ratio - 1) <= 0.005 or "whole filters" in pruned.note
+            assert (
+                abs(pruned.keep_ratio / keep_ratio - 1) <= 0.005 or "whole filters" in pruned.note
+            )
         else:
             assert pruned.keep_ratio == pytest.approx(keep_ratio, rel=0.005), pruned.note
 
@@ -49,8 +56,13 @@ def test_the_budget_of_weights_is_exact(small_net, images):
     pruned = experiment.prune(small_net, [images], method="WT", keep_ratio=0.5)
     weights = sum(int(mask.sum()) for name, mask in pruned.masks.items() if mask.dim() > 1)
     assert pruned.note is None and weights == parameters // 2 - fixed
-    magnitudes = torch.cat([small_net.get_parameter(name).abs().flatten() for name in pruned.masks
-                            if pruned.masks[name].dim() > 1])
+    magnitudes = torch.cat(
+        [
+            small_net.get_parameter(name).abs().flatten()
+            for name in pruned.masks
+            if pruned.masks[name].dim() > 1
+        ]
+    )
     masks = torch.cat([mask.flatten() for mask in pruned.masks.values() if mask.dim() > 1])
     assert magnitudes[masks].min() >= magnitudes[~masks].max()
 
@@ -66,7 +78,9 @@ def test_the_argument_is_untouched_and_the_result_is_masked(small_net, images):
         assert torch.equal(parameter[pruned.masks[name]], before[name][pruned.masks[name]])
     assert isinstance(pruned.layers, pandas.DataFrame)
     assert pruned.layers["layer"].tolist() == ["conv1", "conv2", "fc"]
-    assert pruned.layers["kept_weights"].sum() == sum(int(m.sum()) for m in pruned.masks.values() if m.dim() > 1)
+    assert pruned.layers["kept_weights"].sum() == sum(
+        int(m.sum()) for m in pruned.masks.values() if m.dim() > 1
+    )
 
 
 def test_further_pruning_is_relative_to_the_original_and_nested(small_net, images):
@@ -83,12 +97,15 @@ def test_what_cannot_be_reached_is_said(small_net, images):
     assert "; no weights are left in conv1, conv2; the output is the same for all" in pruned.note
 
 
-@pytest.mark.parametrize(("arguments", "expected"), [
-    ({"method": "Wt"}, "did you mean 'WT'"),
-    ({"method": {"name": "WT", "x": 1}}, "x: Extra inputs"),
-    ({"keep_ratio": 0.0}, "keep_ratio must be a number above 0"),
-    ({"batches": []}, "batches is empty"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"method": "Wt"}, "did you mean 'WT'"),
+        ({"method": {"name": "WT", "x": 1}}, "x: Extra inputs"),
+        ({"keep_ratio": 0.0}, "keep_ratio must be a number above 0"),
+        ({"batches": []}, "batches is empty"),
+    ],
+)
 def test_bad_arguments(small_net, images, arguments, expected):
     arguments = {"batches": [images], "method": "WT", "keep_ratio": 0.5} | arguments
     with pytest.raises(experiment.UserError, match=expected):
@@ -105,19 +122,28 @@ class Tied(nn.Module):
         self.head.weight, self.second.weight = self.embedding.weight, self.first.weight
 
     def forward(self, tokens):
-        return self.head(torch.relu(self.second(torch.relu(self.first(self.embedding(tokens).mean(1))))))
+        return self.head(
+            torch.relu(self.second(torch.relu(self.first(self.embedding(tokens).mean(1)))))
+        )
 
 
 @pytest.mark.parametrize("method", METHODS.names())
 def test_shared_weights_are_pruned_once(method):
     torch.manual_seed(0)
-    if METHODS.get(method).structure == "filters":  # which leave shared weights whole, all that this net has
+    if (
+        METHODS.get(method).structure == "filters"
+    ):  # which leave shared weights whole, all that this net has
         with pytest.raises(experiment.UserError, match="no filter that could be removed"):
             experiment.prune(Tied(), [torch.arange(9).reshape(3, 3)], method=method, keep_ratio=0.7)
         return
     net, tokens = Tied(), torch.arange(36).reshape(12, 3) % 9
-    pruned = experiment.prune(net, [(tokens, tokens[:, 0])], method=method, keep_ratio=0.7,
-                              loss=nn.functional.cross_entropy)
+    pruned = experiment.prune(
+        net,
+        [(tokens, tokens[:, 0])],
+        method=method,
+        keep_ratio=0.7,
+        loss=nn.functional.cross_entropy,
+    )
     assert set(pruned.masks) == {"embedding.weight", "first.weight", "first.bias", "second.bias"}
     assert pruned.net.second.weight is pruned.net.first.weight
     assert (pruned.net.head.weight[~pruned.masks["embedding.weight"]] == 0).all()
@@ -125,10 +151,22 @@ def test_shared_weights_are_pruned_once(method):
 
 
 def test_masks_are_checked(small_net, images):
-    with pytest.raises(experiment.UserError, match=r"no parameter .fc\.wight.; did you mean .fc\.weight."):
-        experiment.prune(small_net, [images], method="WT", keep_ratio=0.5, masks={"fc.wight": torch.ones(4, 8) > 0})
-    with pytest.raises(experiment.UserError, match=r"'fc.bias' must be a bool tensor of shape \[4\]"):
-        experiment.prune(small_net, [images], method="WT", keep_ratio=0.5, masks={"fc.bias": torch.ones(5) > 0})
+    with pytest.raises(
+        experiment.UserError, match=r"no parameter .fc\.wight.; did you mean .fc\.weight."
+    ):
+        experiment.prune(
+            small_net,
+            [images],
+            method="WT",
+            keep_ratio=0.5,
+            masks={"fc.wight": torch.ones(4, 8) > 0},
+        )
+    with pytest.raises(
+        experiment.UserError, match=r"'fc.bias' must be a bool tensor of shape \[4\]"
+    ):
+        experiment.prune(
+            small_net, [images], method="WT", keep_ratio=0.5, masks={"fc.bias": torch.ones(5) > 0}
+        )
 
 
 def test_a_method_cannot_bring_pruned_weights_back(small_net, images):
@@ -163,8 +201,15 @@ def dead_removed(net, masks, example):
 
 
 def chain() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.ReLU(), nn.Conv2d(2, 3, 1), nn.ReLU(),
-                         nn.Flatten(), nn.Linear(3, 2))
+    return nn.Sequential(
+        nn.Conv2d(1, 2, 1),
+        nn.BatchNorm2d(2),
+        nn.ReLU(),
+        nn.Conv2d(2, 3, 1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(3, 2),
+    )
 
 
 def test_weights_into_a_filter_that_nothing_reads_are_dead_with_its_bias_and_batchnorm():
@@ -190,11 +235,17 @@ def test_death_goes_back_through_several_layers_and_never_depends_on_data():
         net[0].bias.fill_(-100.0)  # silent on every input, yet not dead
     masks = keep_all(net)
     assert size(dead_removed(net, masks, torch.zeros(1, 1, 1, 1))) == size(masks)
-    masks["6.weight"][:, 0] = False  # the output does not read filter 0 of the second convolution ...
+    masks["6.weight"][:, 0] = (
+        False  # the output does not read filter 0 of the second convolution ...
+    )
     masks["3.weight"][1:, 0] = False  # ... which alone read filter 0 of the first
     alive = dead_removed(net, masks, torch.zeros(1, 1, 1, 1))
     assert alive["3.weight"].flatten(1).tolist() == [[False, False], [False, True], [False, True]]
-    assert alive["0.weight"].flatten().tolist() == [False, True] and alive["3.bias"].tolist() == [False, True, True]
+    assert alive["0.weight"].flatten().tolist() == [False, True] and alive["3.bias"].tolist() == [
+        False,
+        True,
+        True,
+    ]
 
 
 def test_few_samples_do_not_kill_units():
@@ -226,19 +277,28 @@ class Attention(nn.Module):
 
 
 FORWARDS = {
-    "negated": lambda a, b: torch.relu(-a), "subtracted": lambda a, b: torch.relu(a - 2 * b),
-    "shifted": lambda a, b: torch.relu(a - 1), "centred": lambda a, b: torch.relu(a - a.mean(1, keepdim=True)),
-    "saturated": lambda a, b: nn.functional.relu6(3 * a - 3), "both": lambda a, b: torch.relu(a) + torch.relu(-b),
+    "negated": lambda a, b: torch.relu(-a),
+    "subtracted": lambda a, b: torch.relu(a - 2 * b),
+    "shifted": lambda a, b: torch.relu(a - 1),
+    "centred": lambda a, b: torch.relu(a - a.mean(1, keepdim=True)),
+    "saturated": lambda a, b: nn.functional.relu6(3 * a - 3),
+    "both": lambda a, b: torch.relu(a) + torch.relu(-b),
     "shrunk": lambda a, b: nn.functional.hardshrink(a, 1.5) + b,
     "difference": lambda a, b: torch.relu(a) - torch.relu(b),
-    "switched": lambda a, b: torch.where(a > 0, a, 0) - b.clamp(max=0), "masked": lambda a, b: a * (a < 0) + b,
+    "switched": lambda a, b: torch.where(a > 0, a, 0) - b.clamp(max=0),
+    "masked": lambda a, b: a * (a < 0) + b,
 }
 
 
 class Combined(nn.Module):
     def __init__(self, combine):
         super().__init__()
-        self.a, self.b, self.out, self.combine = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 3), combine
+        self.a, self.b, self.out, self.combine = (
+            nn.Linear(8, 8),
+            nn.Linear(8, 8),
+            nn.Linear(8, 3),
+            combine,
+        )
 
     def forward(self, x):
         return self.out(self.combine(self.a(x), self.b(x)))
@@ -270,7 +330,9 @@ def test_a_net_without_gradients_is_an_error(images):
 def test_compiled_nets_are_pruned_as_they_are(small_net, images):
     plain = experiment.prune(small_net, [images], method="SiPP", keep_ratio=0.5)
     compiled = experiment.prune(torch.compile(small_net), [images], method="SiPP", keep_ratio=0.5)
-    assert [mask.tolist() for mask in plain.masks.values()] == [mask.tolist() for mask in compiled.masks.values()]
+    assert [mask.tolist() for mask in plain.masks.values()] == [
+        mask.tolist() for mask in compiled.masks.values()
+    ]
 
 
 def test_attention_is_alive():
@@ -279,18 +341,25 @@ def test_attention_is_alive():
     assert size(dead_removed(net, masks, torch.zeros(2, 5, 8))) == size(masks)
 
 
-@pytest.mark.parametrize("size_of", [
-    lambda budget: budget,  # nothing dies
-    lambda budget: max(0, budget - 300),  # a constant number dies
-    lambda budget: int(budget**2 / 10_000),  # more dies the less is kept
-    lambda budget: 0 if budget < 5_000 else budget - 100,  # everything dies at once
-])
+@pytest.mark.parametrize(
+    "size_of",
+    [
+        lambda budget: budget,  # nothing dies
+        lambda budget: max(0, budget - 300),  # a constant number dies
+        lambda budget: int(budget**2 / 10_000),  # more dies the less is kept
+        lambda budget: 0 if budget < 5_000 else budget - 100,  # everything dies at once
+    ],
+)
 def test_calibration_finds_the_size(size_of):
     for target in (9_500, 6_000, 5_200):
-        best, evaluations = calibrate(size_of, lambda attempt: attempt, target, 10_000, target, 0.002 * target)
+        best, evaluations = calibrate(
+            size_of, lambda attempt: attempt, target, 10_000, target, 0.002 * target
+        )
         assert evaluations <= MAX_EVALUATIONS and abs(best - target) <= 0.005 * target
 
 
 def test_calibration_gives_the_closest_where_the_target_cannot_be_met():
-    best, evaluations = calibrate(lambda budget: 0 if budget < 500 else 900, lambda size: size, 400, 1_000, 400, 1)
+    best, evaluations = calibrate(
+        lambda budget: 0 if budget < 500 else 900, lambda size: size, 400, 1_000, 400, 1
+    )
     assert best == 0 and evaluations <= MAX_EVALUATIONS

@@ -17,8 +17,8 @@ from torch.nn.utils import prune as torch_prune
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import experiment
-from experiment.batches import as_batch, as_batches
 from experiment.methods.magnitude import WT
+from experiment.nets.batches import as_batch, as_batches
 
 X = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
 Y = torch.tensor([0, 1, 2, 0, 1, 2])
@@ -130,8 +130,9 @@ def test_weights_that_the_loss_does_not_need_have_no_gradient(net):
         def forward(self, x):
             return self.first(x), super().forward(x)
 
-    pruned = prune(TwoHeads(), [(X, Y)], method="SNIP",
-                   loss=lambda outputs, y: outputs[0].square().mean())
+    pruned = prune(
+        TwoHeads(), [(X, Y)], method="SNIP", loss=lambda outputs, y: outputs[0].square().mean()
+    )
     kept = {name: mask.float().mean() for name, mask in pruned.masks.items()}
     assert kept["first.weight"] > kept["second.weight"]
 
@@ -148,12 +149,20 @@ def test_images_of_bytes_are_fine_for_a_net_that_converts_them(net):
 def test_transformers_models_are_pruned_with_their_tokenizers_batches():
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
-    net = transformers.BertForSequenceClassification(transformers.BertConfig(
-        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-        vocab_size=30, max_position_embeddings=16))
+    net = transformers.BertForSequenceClassification(
+        transformers.BertConfig(
+            hidden_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=16,
+            vocab_size=30,
+            max_position_embeddings=16,
+        )
+    )
     tokens = torch.randint(30, (4, 6))
-    encoded = transformers.BatchEncoding({
-        "input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": tokens[:, 0] % 2})
+    encoded = transformers.BatchEncoding(
+        {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": tokens[:, 0] % 2}
+    )
     for method in ("SiPP", "SNIP"):
         pruned = prune(net, [encoded], method=method, keep_ratio=0.7)
         assert pruned.keep_ratio == pytest.approx(0.7, rel=0.01)
@@ -162,11 +171,24 @@ def test_transformers_models_are_pruned_with_their_tokenizers_batches():
 def test_timm_models_are_pruned():
     timm = pytest.importorskip("timm")
     torch.manual_seed(0)
-    net = timm.create_model("vit_tiny_patch16_224", img_size=16, patch_size=8, depth=1, embed_dim=8,
-                            num_heads=2, num_classes=3, pretrained=False)
+    net = timm.create_model(
+        "vit_tiny_patch16_224",
+        img_size=16,
+        patch_size=8,
+        depth=1,
+        embed_dim=8,
+        num_heads=2,
+        num_classes=3,
+        pretrained=False,
+    )
     images = numpy.random.default_rng(0).random((3, 3, 16, 16))
-    pruned = prune(net, [{"x": images, "label": numpy.arange(3)}], method="SNIP",
-                   loss=CROSS_ENTROPY, keep_ratio=0.7)
+    pruned = prune(
+        net,
+        [{"x": images, "label": numpy.arange(3)}],
+        method="SNIP",
+        loss=CROSS_ENTROPY,
+        keep_ratio=0.7,
+    )
     assert pruned.keep_ratio == pytest.approx(0.7, rel=0.01)
 
 
@@ -178,10 +200,14 @@ WRONG_BATCHES = {
     "one array": (lambda: X.numpy(), "batches is one tensor.*write [tensor]"),
     "one dict": (lambda: {"x": X}, "batches is one dict: write [dict]"),
     "a tuple": (lambda: (X, Y), "is a tuple of two tensors: write [(inputs, targets)]"),
-    "a batch of a loader": (lambda: [X, Y],
-                            "the entries of batches are not all alike: number 2 is int64 [6]; write [(inputs,"),
-    "a dict and its targets": (lambda: ({"x": X}, Y),
-                               "number 2 is int64 [6]; write [(inputs, targets)]"),
+    "a batch of a loader": (
+        lambda: [X, Y],
+        "the entries of batches are not all alike: number 2 is int64 [6]; write [(inputs,",
+    ),
+    "a dict and its targets": (
+        lambda: ({"x": X}, Y),
+        "number 2 is int64 [6]; write [(inputs, targets)]",
+    ),
     "a dataset": (lambda: TensorDataset(X, Y), "wrap it in torch.utils.data.DataLoader"),
     "a text": (lambda: "train", "batches must be a list, a DataLoader"),
     "a number": (lambda: 7, "batches must be a list, a DataLoader"),
@@ -189,33 +215,53 @@ WRONG_BATCHES = {
     "a class": (lambda: DataLoader, "batches must be a list, a DataLoader"),
     "no batches": (lambda: [], "batches is empty: at least one batch"),
     "an empty generator": (lambda: iter(()), "batches is empty: at least one batch"),
-    "no samples": (lambda: [(X[:0], Y[:0])],
-                   "batches[0] holds no samples: its inputs are float32 [0, 5]"),
+    "no samples": (
+        lambda: [(X[:0], Y[:0])],
+        "batches[0] holds no samples: its inputs are float32 [0, 5]",
+    ),
     "a number as inputs": (lambda: [torch.tensor(1.0)], "batches[0] holds no samples"),
-    "no tensors": (lambda: [["a", "b"]],
-                   "batches[0] holds no tensors.*inputs must be a tensor, a dict"),
+    "no tensors": (
+        lambda: [["a", "b"]],
+        "batches[0] holds no tensors.*inputs must be a tensor, a dict",
+    ),
     "labels alone": (lambda: [{"labels": Y}], "batches[0] holds no tensors"),
-    "three parts": (lambda: [(X, X, Y)],
-                    "batches[0] has 3 parts.*written ((first, second), targets)"),
+    "three parts": (
+        lambda: [(X, X, Y)],
+        "batches[0] has 3 parts.*written ((first, second), targets)",
+    ),
     "texts of numpy": (lambda: [numpy.array(["a"])], "numpy array of <U1: it must hold numbers"),
-    "objects of numpy": (lambda: [numpy.array([None])],
-                         "numpy array of object: it must hold numbers"),
+    "objects of numpy": (
+        lambda: [numpy.array([None])],
+        "numpy array of object: it must hold numbers",
+    ),
     "NaN": (lambda: [X, X / 0 * 0], "batches[1] holds inputs that are not numbers (NaN)"),
-    "samples": (lambda: list(TensorDataset(X, Y)),
-                "batches[0] is a single sample with a single target"),
-    "samples with numbers": (lambda: list(zip(X, [0, 1])),
-                             "batches[0] is a single sample with a single target"),
+    "samples": (
+        lambda: list(TensorDataset(X, Y)),
+        "batches[0] is a single sample with a single target",
+    ),
+    "samples with numbers": (
+        lambda: list(zip(X, [0, 1])),
+        "batches[0] is a single sample with a single target",
+    ),
     "meta": (lambda: [X.to("meta")], "batches[0] is on the meta device"),
-    "a wrong width": (lambda: [X[:, :4]],
-                      "cannot run on the batch: Runtime.*cannot be multiplied (6x4 and 5x8); "
-                      "inputs are float32 [6, 4], the net's parameters float32"),
-    "a wrong width later": (lambda: [X, X[:, :4]],
-                            "cannot run on the batch.*inputs are float32 [6, 4]"),
+    "a wrong width": (
+        lambda: [X[:, :4]],
+        "cannot run on the batch: Runtime.*cannot be multiplied (6x4 and 5x8); "
+        "inputs are float32 [6, 4], the net's parameters float32",
+    ),
+    "a wrong width later": (
+        lambda: [X, X[:, :4]],
+        "cannot run on the batch.*inputs are float32 [6, 4]",
+    ),
     "float64": (lambda: [X.double()], "inputs are float64 [6, 5], the net's parameters float32"),
-    "bytes": (lambda: [X.byte()],
-              "inputs are uint8 [6, 5].*convert images of bytes to float and normalise"),
-    "a wrong keyword": (lambda: [{"x": X, "text": X}],
-                        "cannot run on the batch.*'text'.*{x: float32 [6, 5], text:"),
+    "bytes": (
+        lambda: [X.byte()],
+        "inputs are uint8 [6, 5].*convert images of bytes to float and normalise",
+    ),
+    "a wrong keyword": (
+        lambda: [{"x": X, "text": X}],
+        "cannot run on the batch.*'text'.*{x: float32 [6, 5], text:",
+    ),
 }
 
 
@@ -224,10 +270,15 @@ def pattern(text: str) -> str:
     return ".*".join(map(re.escape, text.split(".*")))
 
 
-@pytest.mark.parametrize("function", [
-    experiment.sensitivities, lambda net, batches: prune(net, batches, method="SiPP"),
-    lambda net, batches: experiment.certify(net, batches, [X], keep_ratio=0.5)],
-    ids=["sensitivities", "prune", "certify"])
+@pytest.mark.parametrize(
+    "function",
+    [
+        experiment.sensitivities,
+        lambda net, batches: prune(net, batches, method="SiPP"),
+        lambda net, batches: experiment.certify(net, batches, [X], keep_ratio=0.5),
+    ],
+    ids=["sensitivities", "prune", "certify"],
+)
 @pytest.mark.parametrize("form", WRONG_BATCHES)
 def test_wrong_batches_are_refused_with_what_would_be_right(net, function, form):
     batches, expected = WRONG_BATCHES[form]
@@ -236,35 +287,62 @@ def test_wrong_batches_are_refused_with_what_would_be_right(net, function, form)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("fresh", "expected"), [
-    (X, "fresh is one tensor"), ([(X[:0], None)], "fresh[0] holds no samples"),
-    ([X[:, :4]], "the net cannot run on the batch")])
+@pytest.mark.parametrize(
+    ("fresh", "expected"),
+    [
+        (X, "fresh is one tensor"),
+        ([(X[:0], None)], "fresh[0] holds no samples"),
+        ([X[:, :4]], "the net cannot run on the batch"),
+    ],
+)
 def test_wrong_fresh_batches_are_refused(net, fresh, expected):
     assert expected in refusal(experiment.certify, net, [X], fresh, keep_ratio=0.5)
 
 
-@pytest.mark.parametrize(("batch", "expected"), [
-    (DataLoader(TensorDataset(X), 2),
-     "batch holds no tensors, its inputs are a value of type DataLoader"),
-    ((X[:0], Y[:0]), "batch holds no samples"), ((X, X, X), "batch has 3 parts"),
-    (X[:, :4], "the net cannot run on the batch")])
+@pytest.mark.parametrize(
+    ("batch", "expected"),
+    [
+        (
+            DataLoader(TensorDataset(X), 2),
+            "batch holds no tensors, its inputs are a value of type DataLoader",
+        ),
+        ((X[:0], Y[:0]), "batch holds no samples"),
+        ((X, X, X), "batch has 3 parts"),
+        (X[:, :4], "the net cannot run on the batch"),
+    ],
+)
 def test_wrong_single_batches_are_refused(net, batch, expected):
     assert expected in refusal(experiment.sample_size, net, batch)
 
 
-@pytest.mark.parametrize(("batches", "loss", "expected"), [
-    ([(X, Y)], None,
-     "needs loss=..., a function of outputs and targets, or a net whose output has a loss"),
-    ([X], CROSS_ENTROPY, "batches must be (inputs, targets), and targets are missing"),
-    ([(X, Y.tolist())], CROSS_ENTROPY, "loss cannot be computed: TypeError"),
-    ([(X, Y + 3)], CROSS_ENTROPY,
-     "loss cannot be computed: IndexError: Target 3 is out of bounds; outputs are"),
-    ([(X, Y)], lambda outputs, targets: outputs.square(),
-     "the loss must be one number with a gradient, not float32"),
-    ([(X, Y)], lambda outputs, targets: 1.0, "the loss must be one number with a gradient"),
-    ([(X, Y)], lambda outputs, targets: outputs.argmax().float(),
-     "the loss must be one number with a gradient"),
-])
+@pytest.mark.parametrize(
+    ("batches", "loss", "expected"),
+    [
+        (
+            [(X, Y)],
+            None,
+            "needs loss=..., a function of outputs and targets, or a net whose output has a loss",
+        ),
+        ([X], CROSS_ENTROPY, "batches must be (inputs, targets), and targets are missing"),
+        ([(X, Y.tolist())], CROSS_ENTROPY, "loss cannot be computed: TypeError"),
+        (
+            [(X, Y + 3)],
+            CROSS_ENTROPY,
+            "loss cannot be computed: IndexError: Target 3 is out of bounds; outputs are",
+        ),
+        (
+            [(X, Y)],
+            lambda outputs, targets: outputs.square(),
+            "the loss must be one number with a gradient, not float32",
+        ),
+        ([(X, Y)], lambda outputs, targets: 1.0, "the loss must be one number with a gradient"),
+        (
+            [(X, Y)],
+            lambda outputs, targets: outputs.argmax().float(),
+            "the loss must be one number with a gradient",
+        ),
+    ],
+)
 def test_losses_that_cannot_be_computed_are_refused(net, batches, loss, expected):
     assert expected in refusal(prune, net, batches, method="SNIP", loss=loss)
 
@@ -272,8 +350,9 @@ def test_losses_that_cannot_be_computed_are_refused(net, batches, loss, expected
 # Arguments
 
 
-@pytest.mark.parametrize("keep_ratio", [
-    numpy.float32(0.5), numpy.int64(1), numpy.array(0.5), torch.tensor(0.5)])
+@pytest.mark.parametrize(
+    "keep_ratio", [numpy.float32(0.5), numpy.int64(1), numpy.array(0.5), torch.tensor(0.5)]
+)
 def test_keep_ratios_of_numpy_and_torch_are_numbers(net, keep_ratio):
     pruned = prune(net, [X], keep_ratio=keep_ratio)
     assert type(pruned.keep_ratio_requested) is float
@@ -294,7 +373,7 @@ WRONG_ARGUMENTS = [
     ({"method": {"name": 3}}, "method must be a name"),
     ({"method": {"name": "WT", 3: 4}}, "method must be a name"),
     ({"method": WT}, "give an instance, WT()"),
-    ({"method": "collections:Counter"}, "gives a Counter, not an experiment.methods.method.Method"),
+    ({"method": "collections:Counter"}, "gives a Counter, not an experiment.pruning.method.Method"),
     ({"seed": "0"}, "seed must be a whole number, not '0'"),
     ({"seed": 0.5}, "seed must be a whole number, not 0.5"),
     ({"seed": True}, "seed must be a whole number"),
@@ -303,14 +382,20 @@ WRONG_ARGUMENTS = [
     ({"delta": "1e-3"}, "delta must be a number above 0"),
     ({"delta": float("inf")}, "delta must be a number above 0, not inf"),
     ({"loss": "cross_entropy"}, "loss must be a function of outputs and targets, such as torch"),
-    ({"loss": nn.CrossEntropyLoss},
-     "loss is the class CrossEntropyLoss: give an instance, CrossEntropyLoss(...)"),
-    ({"masks": [torch.ones(3)]},
-     "masks must be a dict from parameter names to bool tensors, such as pruned.masks"),
+    (
+        {"loss": nn.CrossEntropyLoss},
+        "loss is the class CrossEntropyLoss: give an instance, CrossEntropyLoss(...)",
+    ),
+    (
+        {"masks": [torch.ones(3)]},
+        "masks must be a dict from parameter names to bool tensors, such as pruned.masks",
+    ),
     ({"masks": torch.ones(3)}, "masks must be a dict"),
     ({"masks": {"first.weight": [True]}}, "must be a bool tensor"),
-    ({"masks": {"first.weight": numpy.ones((8, 5))}},
-     "must be a bool tensor of shape [8, 5], not torch.float64"),
+    (
+        {"masks": {"first.weight": numpy.ones((8, 5))}},
+        "must be a bool tensor of shape [8, 5], not torch.float64",
+    ),
 ]
 
 
@@ -319,33 +404,60 @@ def test_wrong_arguments_are_refused_with_what_would_be_right(net, arguments, ex
     assert expected in refusal(prune, net, [(X, Y)], **arguments)
 
 
-@pytest.mark.parametrize(("call", "expected"), [
-    (lambda net: experiment.sensitivities(net, [X], reduction="median"),
-     "reduction must be 'mean' or 'max', not 'median'; did you mean 'mean'?"),
-    (lambda net: experiment.sensitivities(net, [X], reduction=None),
-     "reduction must be 'mean' or 'max', not None"),
-    (lambda net: experiment.sample_size(net, X, delta=0), "delta must be a number above 0, not 0"),
-    (lambda net: experiment.certify(net, [X], [X], keep_ratio=0.5, points_per_sample=1.5),
-     "points_per_sample must be a whole number of at least 1, not 1.5"),
-    (lambda net: experiment.certify(net, [X], [X], keep_ratio=0.5, seed="a"),
-     "seed must be a whole number"),
-    (lambda net: build(input_shape=(3, 32)), "input_shape must be (channels, height, width)"),
-    (lambda net: build(input_shape=32),
-     "input_shape must be (channels, height, width), such as (3, 32, 32), not 32"),
-    (lambda net: build(input_shape=(3, 32, 0)), "input_shape must be"),
-    (lambda net: build(input_shape="rgb"), "input_shape must be"),
-    (lambda net: build(num_classes=0), "num_classes must be a whole number of at least 1, not 0"),
-    (lambda net: build(num_classes="10"),
-     "num_classes must be a whole number of at least 1, not '10'"),
-    (lambda net: build(name=nn.Linear), "a network is given by its name, such as 'resnet20'"),
-    (lambda net: experiment.load_config(ROOT), "is a directory, not a YAML file"),
-    (lambda net: experiment.load_config(None),
-     "load_config needs the path of a YAML file, not None"),
-    (lambda net: experiment.load_config("a.yaml", "training.epochs=3"),
-     "overrides must be a list of texts"),
-    (lambda net: experiment.schedule("a.yaml"),
-     "schedule needs a configuration, experiment.load_config(path)"),
-])
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (
+            lambda net: experiment.sensitivities(net, [X], reduction="median"),
+            "reduction must be 'mean' or 'max', not 'median'; did you mean 'mean'?",
+        ),
+        (
+            lambda net: experiment.sensitivities(net, [X], reduction=None),
+            "reduction must be 'mean' or 'max', not None",
+        ),
+        (
+            lambda net: experiment.sample_size(net, X, delta=0),
+            "delta must be a number above 0, not 0",
+        ),
+        (
+            lambda net: experiment.certify(net, [X], [X], keep_ratio=0.5, points_per_sample=1.5),
+            "points_per_sample must be a whole number of at least 1, not 1.5",
+        ),
+        (
+            lambda net: experiment.certify(net, [X], [X], keep_ratio=0.5, seed="a"),
+            "seed must be a whole number",
+        ),
+        (lambda net: build(input_shape=(3, 32)), "input_shape must be (channels, height, width)"),
+        (
+            lambda net: build(input_shape=32),
+            "input_shape must be (channels, height, width), such as (3, 32, 32), not 32",
+        ),
+        (lambda net: build(input_shape=(3, 32, 0)), "input_shape must be"),
+        (lambda net: build(input_shape="rgb"), "input_shape must be"),
+        (
+            lambda net: build(num_classes=0),
+            "num_classes must be a whole number of at least 1, not 0",
+        ),
+        (
+            lambda net: build(num_classes="10"),
+            "num_classes must be a whole number of at least 1, not '10'",
+        ),
+        (lambda net: build(name=nn.Linear), "a network is given by its name, such as 'resnet20'"),
+        (lambda net: experiment.load_config(ROOT), "is a directory, not a YAML file"),
+        (
+            lambda net: experiment.load_config(None),
+            "load_config needs the path of a YAML file, not None",
+        ),
+        (
+            lambda net: experiment.load_config("a.yaml", "training.epochs=3"),
+            "overrides must be a list of texts",
+        ),
+        (
+            lambda net: experiment.schedule("a.yaml"),
+            "schedule needs a configuration, experiment.load_config(path)",
+        ),
+    ],
+)
 def test_wrong_arguments_of_the_other_functions_are_refused(net, call, expected):
     assert expected in refusal(call, net)
 
@@ -393,22 +505,37 @@ class Returning(Dense):
 WRONG_NETS = {
     "a function": (lambda: torch.relu, "net must be a torch.nn.Module, not"),
     "a class": (lambda: Dense, "net is the class Dense: give an instance, Dense(...)"),
-    "a state dict": (lambda: Dense().state_dict(),
-                     "net must be a torch.nn.Module, not a value of type OrderedDict"),
-    "meta": (lambda: Dense().to("meta"),
-             "'first.weight' of the net is on the meta device and has no values: call"),
-    "lazy": (lambda: nn.Sequential(nn.LazyLinear(3)),
-             "'0.weight' of the net has no shape yet: run the net once"),
-    "quantised": (quantised,
-                  "layer 'first' is quantised (Linear): prune the net before quantising it"),
-    "of bytes": (of_bytes,
-                 "'first.weight' of the net holds int8 [8, 5], not floating-point numbers"),
+    "a state dict": (
+        lambda: Dense().state_dict(),
+        "net must be a torch.nn.Module, not a value of type OrderedDict",
+    ),
+    "meta": (
+        lambda: Dense().to("meta"),
+        "'first.weight' of the net is on the meta device and has no values: call",
+    ),
+    "lazy": (
+        lambda: nn.Sequential(nn.LazyLinear(3)),
+        "'0.weight' of the net has no shape yet: run the net once",
+    ),
+    "quantised": (
+        quantised,
+        "layer 'first' is quantised (Linear): prune the net before quantising it",
+    ),
+    "of bytes": (
+        of_bytes,
+        "'first.weight' of the net holds int8 [8, 5], not floating-point numbers",
+    ),
     "without parameters": (nn.ReLU, "the net has no parameters"),
     "scripted": (scripted, "compiled by torch.jit: give the module that it was made from"),
-    "with masks of torch": (masked, "layer 'first' is pruned by torch.nn.utils.prune: make that "
-                            "permanent first, with torch.nn.utils.prune.remove(module, 'weight')"),
-    "returns nothing": (lambda: Returning(None),
-                        "the net returns None: its forward pass must return a tensor"),
+    "with masks of torch": (
+        masked,
+        "layer 'first' is pruned by torch.nn.utils.prune: make that "
+        "permanent first, with torch.nn.utils.prune.remove(module, 'weight')",
+    ),
+    "returns nothing": (
+        lambda: Returning(None),
+        "the net returns None: its forward pass must return a tensor",
+    ),
     "returns a number": (lambda: Returning(1.5), "the net returns a value of type float"),
     "returns no tensors": (lambda: Returning({"a": [1, 2]}), "the net returns {a: ("),
 }
@@ -442,8 +569,9 @@ def test_what_is_advised_helps():
 
 def test_names_are_shown_without_importing_torch():
     code = "import sys, experiment; print(*dir(experiment)); assert 'torch' not in sys.modules"
-    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True,
-                           text=True).stdout.split()
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split()
     assert set(experiment.__all__) <= set(shown) and not {"importlib", "TYPE_CHECKING"} & set(shown)
 
 

@@ -16,22 +16,32 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import experiment
-from experiment.layers import find_layers
-from experiment.masks import Masks, keep_all, size
-from experiment.reachability import reached, remove_dead
+from experiment.nets.layers import find_layers
+from experiment.nets.masks import Masks, keep_all, size
+from experiment.nets.reachability import reached, remove_dead
 
 DENSITIES = [1.0, 0.5, 0.3, 0.1, 0.03, 0.01, 0.003]
-CHECKED = settings(derandomize=True, database=None, deadline=None, max_examples=25,
-                   phases=[Phase.generate, Phase.shrink],
-                   suppress_health_check=[HealthCheck.too_slow])
+CHECKED = settings(
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=25,
+    phases=[Phase.generate, Phase.shrink],
+    suppress_health_check=[HealthCheck.too_slow],
+)
 REAL = settings(CHECKED, max_examples=8, phases=[Phase.generate])  # simplifying takes minutes
 
 
 class Node:
     """A step that passes every unit on as it is: an activation function or an addition."""
 
-    def __init__(self, name: str, inputs: list["Node"], shape: tuple[int, ...] | None = None,
-                 module: nn.Module | None = None):
+    def __init__(
+        self,
+        name: str,
+        inputs: list["Node"],
+        shape: tuple[int, ...] | None = None,
+        module: nn.Module | None = None,
+    ):
         self.name, self.inputs, self.module = name, inputs, module
         self.shape = inputs[0].shape if shape is None else shape
 
@@ -67,11 +77,20 @@ class Linear(Node):
 class Conv(Node):
     """A filter reads, from each of its places, what it has kept weights for in its group."""
 
-    def __init__(self, name: str, source: Node, width: int, kernel: int = 3, stride: int = 1,
-                 groups: int = 1, bias: bool = False):
+    def __init__(
+        self,
+        name: str,
+        source: Node,
+        width: int,
+        kernel: int = 3,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+    ):
         self.kernel, self.stride, self.padding, self.groups = kernel, stride, kernel // 2, groups
-        module = nn.Conv2d(source.shape[0], width, kernel, stride, self.padding, groups=groups,
-                           bias=bias)
+        module = nn.Conv2d(
+            source.shape[0], width, kernel, stride, self.padding, groups=groups, bias=bias
+        )
         shape = (width, *((length - 1) // stride + 1 for length in source.shape[1:]))
         super().__init__(name, [source], shape, module)
 
@@ -79,7 +98,9 @@ class Conv(Node):
         groups = zip(masks[f"{self.name}.weight"].chunk(self.groups), alive.chunk(self.groups))
         padded = torch.cat([self._read_by_group(kept, filters) for kept, filters in groups])
         height, width = self.inputs[0].shape[1:]
-        return [padded[:, self.padding:self.padding + height, self.padding:self.padding + width]]
+        return [
+            padded[:, self.padding : self.padding + height, self.padding : self.padding + width]
+        ]
 
     def _read_by_group(self, kept: Tensor, alive: Tensor) -> Tensor:
         """The units read in one group's input, around which there is padding."""
@@ -87,8 +108,10 @@ class Conv(Node):
         read = torch.zeros(kept.shape[1], height, width, dtype=torch.bool)
         for down, right in itertools.product(range(self.kernel), repeat=2):
             readers = torch.einsum("oi,ohw->ihw", kept[:, :, down, right].float(), alive.float())
-            rows, columns = (slice(start, start + self.stride * (count - 1) + 1, self.stride)
-                             for start, count in zip((down, right), alive.shape[1:]))
+            rows, columns = (
+                slice(start, start + self.stride * (count - 1) + 1, self.stride)
+                for start, count in zip((down, right), alive.shape[1:])
+            )
             read[:, rows, columns] |= readers > 0
         return read
 
@@ -96,8 +119,9 @@ class Conv(Node):
 class Pool(Node):
     """Each place reads a window of its own channel."""
 
-    def __init__(self, name: str, source: Node, window: tuple[int, int],
-                 kind: type[nn.Module] = nn.AvgPool2d):
+    def __init__(
+        self, name: str, source: Node, window: tuple[int, int], kind: type[nn.Module] = nn.AvgPool2d
+    ):
         places = (length // side for length, side in zip(source.shape[1:], window))
         super().__init__(name, [source], (source.shape[0], *places), kind(window))
         self.window = window
@@ -105,7 +129,9 @@ class Pool(Node):
     def read_by(self, alive, masks):
         read = torch.zeros(self.inputs[0].shape, dtype=torch.bool)
         windows = alive.repeat_interleave(self.window[0], 1).repeat_interleave(self.window[1], 2)
-        read[:, :windows.shape[1], :windows.shape[2]] = windows  # leaving what is over at the edges
+        read[:, : windows.shape[1], : windows.shape[2]] = (
+            windows  # leaving what is over at the edges
+        )
         return [read]
 
 
@@ -177,10 +203,14 @@ def alive_units(output: Node, masks: Masks) -> dict[str, Tensor]:
 
 def judged(output: Node, masks: Masks) -> Masks:
     """The masks less the parameters of channels of which no unit is alive."""
-    alive = {name: units.flatten(1).any(1) if units.dim() > 1 else units
-             for name, units in alive_units(output, masks).items()}
-    return {name: mask & alive[name.rpartition(".")[0]].reshape(-1, *[1] * (mask.dim() - 1))
-            for name, mask in masks.items()}
+    alive = {
+        name: units.flatten(1).any(1) if units.dim() > 1 else units
+        for name, units in alive_units(output, masks).items()
+    }
+    return {
+        name: mask & alive[name.rpartition(".")[0]].reshape(-1, *[1] * (mask.dim() - 1))
+        for name, mask in masks.items()
+    }
 
 
 def dead_removed(net: nn.Module, masks: Masks, shape: tuple[int, ...]) -> Masks:
@@ -192,8 +222,10 @@ def dead_removed(net: nn.Module, masks: Masks, shape: tuple[int, ...]) -> Masks:
 def differences(found: Masks, expected: Masks) -> dict[str, tuple[int, int]]:
     """By parameter: how many entries wrongly count as alive, and how many as dead."""
     assert found.keys() == expected.keys()
-    counts = {name: (int((mask & ~expected[name]).sum()), int((expected[name] & ~mask).sum()))
-              for name, mask in found.items()}
+    counts = {
+        name: (int((mask & ~expected[name]).sum()), int((expected[name] & ~mask).sum()))
+        for name, mask in found.items()
+    }
     return {name: count for name, count in counts.items() if any(count)}
 
 
@@ -203,11 +235,17 @@ def draw_masks(data: st.DataObject, net: nn.Module) -> Masks:
     vectors = data.draw(st.sampled_from([1.0, 0.7]), label="density of biases and BatchNorm")
     by_magnitude = data.draw(st.booleans(), label="by magnitude")
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 999), label="seed"))
-    masks = {name: torch.rand(parameter.shape, generator=generator) < vectors
-             for name, parameter in net.named_parameters()}
+    masks = {
+        name: torch.rand(parameter.shape, generator=generator) < vectors
+        for name, parameter in net.named_parameters()
+    }
     weights = [name for name, mask in masks.items() if mask.dim() > 1]
-    scores = {name: net.get_parameter(name).detach().abs() if by_magnitude else
-              torch.rand(masks[name].shape, generator=generator) for name in weights}
+    scores = {
+        name: net.get_parameter(name).detach().abs()
+        if by_magnitude
+        else torch.rand(masks[name].shape, generator=generator)
+        for name in weights
+    }
     threshold = torch.cat([score.flatten() for score in scores.values()]).quantile(1 - density)
     masks |= {name: score >= threshold for name, score in scores.items()}
     layers = st.lists(st.sampled_from(weights), max_size=2, unique=True)
@@ -276,8 +314,14 @@ def residual(data):
     return classified(node)
 
 
-def basic_block(source: Node, prefix: str, width: int, stride: int, projected: bool,
-                shortcut: tuple[str, str] = ("short", "short_bn")) -> Node:
+def basic_block(
+    source: Node,
+    prefix: str,
+    width: int,
+    stride: int,
+    projected: bool,
+    shortcut: tuple[str, str] = ("short", "short_bn"),
+) -> Node:
     """Two 3x3 convs, added to the identity or to a 1x1 conv."""
     node = Conv(f"{prefix}conv1", source, width, stride=stride)
     node = relu(BatchNorm(f"{prefix}bn1", node))
@@ -338,8 +382,17 @@ def max_pooled(data):
     return Linear("fc", Flatten("flat", node), 3, bias)
 
 
-FAMILIES = [linear_chain, conv_chain, flattened, max_pooled, residual, dense, separable,
-            inverted_residuals, grouped]
+FAMILIES = [
+    linear_chain,
+    conv_chain,
+    flattened,
+    max_pooled,
+    residual,
+    dense,
+    separable,
+    inverted_residuals,
+    grouped,
+]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -360,8 +413,14 @@ def resnet20_graph() -> Node:
     node = relu(BatchNorm("bn1", Conv("conv1", Node("image", [], (3, 8, 8)), 16)))
     for stage, block in itertools.product(range(3), range(3)):
         first = stage > 0 and block == 0
-        node = basic_block(node, f"layer{stage + 1}.{block}.", 16 * 2**stage, 1 + first, first,
-                           ("downsample.0", "downsample.1"))
+        node = basic_block(
+            node,
+            f"layer{stage + 1}.{block}.",
+            16 * 2**stage,
+            1 + first,
+            first,
+            ("downsample.0", "downsample.1"),
+        )
     return classified(node, 10)
 
 
@@ -403,8 +462,11 @@ def test_exactly_what_has_no_path_is_dead_in_real_nets(name, data):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("keep_ratio", [0.3, 0.05, 0.01, 0.003])
-@pytest.mark.parametrize("method", ["WT", "SiPP", {"name": "SynFlow", "rounds": 20}, "Random"],
-                         ids=["WT", "SiPP", "SynFlow", "Random"])
+@pytest.mark.parametrize(
+    "method",
+    ["WT", "SiPP", {"name": "SynFlow", "rounds": 20}, "Random"],
+    ids=["WT", "SiPP", "SynFlow", "Random"],
+)
 def test_a_pruned_net_keeps_nothing_dead(method, keep_ratio, images):
     net = real_net("resnet20")
     pruned = experiment.prune(net, [images], method=method, keep_ratio=keep_ratio)

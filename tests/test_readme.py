@@ -19,15 +19,23 @@ pruning:
 
 
 def test_adding_a_method_a_network_and_a_data_set(tmp_path):
-    shutil.copytree(ROOT / "experiment", tmp_path / "experiment", ignore=shutil.ignore_patterns("__pycache__"))
-    blocks = re.findall(r"```python\n# (experiment/\S+)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    shutil.copytree(
+        ROOT / "experiment", tmp_path / "experiment", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    blocks = re.findall(
+        r"```python\n# (experiment/\S+)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+    )
     assert len(blocks) == 3
     for path, code in blocks:
         assert not (tmp_path / path).exists()
         (tmp_path / path).write_text(code)
     (tmp_path / "mine.yaml").write_text(CONFIG)
-    subprocess.run([sys.executable, "-W", "error", "-m", "experiment.main", "mine.yaml", "--device", "cpu"],
-                   cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-W", "error", "-m", "experiment.main", "mine.yaml", "--device", "cpu"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
     rows = pandas.read_csv(next((tmp_path / "results").rglob("results.csv")))
     assert rows["method"].tolist() == ["reference", "SmallestFanIn(power=2.0)", "WT"]
     assert (rows["network"] == "two_convs").all() and (rows["dataset"] == "stripes").all()

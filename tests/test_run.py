@@ -9,10 +9,10 @@ import pytest
 import torch
 from conftest import ROOT
 
-from experiment.config import load_config
+from experiment.config.schema import load_config
 from experiment.main import main, results_directory
-from experiment.run import run
-from experiment.store import _read_state
+from experiment.runs.execution import run
+from experiment.runs.store import _read_state
 
 TIMES = ["prune_seconds", "retrain_seconds"]
 
@@ -30,29 +30,65 @@ def finished(tmp_path_factory):
     """A finished run of two nets, and what was printed."""
     directory = tmp_path_factory.mktemp("finished")
     from conftest import SMALL
+
     config = directory / "small.yaml"
     config.write_text(SMALL)
-    done = subprocess.run([sys.executable, "-m", "experiment.main", str(config), "--results", str(directory / "r"),
-                           "--set", "num_nets=2", "--device", "cpu"], cwd=ROOT, capture_output=True, text=True,
-                          check=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "experiment.main",
+            str(config),
+            "--results",
+            str(directory / "r"),
+            "--set",
+            "num_nets=2",
+            "--device",
+            "cpu",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return only_run(directory / "r"), done, config
 
 
 def test_the_files_of_a_run(finished):
     directory, done, config = finished
     names = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
-    assert {"config.yaml", "results.csv", "training.csv", "environment.json", "log.txt",
-            "plots/accuracy_vs_sparsity.png", "plots/accuracy_vs_sparsity.pdf"} <= names
-    assert done.stdout.splitlines()[-1] == f"plot: {directory / 'plots' / 'accuracy_vs_sparsity.png'}"
+    assert {
+        "config.yaml",
+        "results.csv",
+        "training.csv",
+        "environment.json",
+        "log.txt",
+        "plots/accuracy_vs_sparsity.png",
+        "plots/accuracy_vs_sparsity.pdf",
+    } <= names
+    assert (
+        done.stdout.splitlines()[-1] == f"plot: {directory / 'plots' / 'accuracy_vs_sparsity.png'}"
+    )
     assert directory.parent.name == "small"
     assert directory.name == load_config(config, ["num_nets=2"]).run_id()
-    assert {"torch", "device", "git_commit"} <= json.loads((directory / "environment.json").read_text()).keys()
+    assert {"torch", "device", "git_commit"} <= json.loads(
+        (directory / "environment.json").read_text()
+    ).keys()
 
 
 def test_results_are_tidy(finished):
     rows = pandas.read_csv(finished[0] / "results.csv")
-    assert rows.columns.tolist()[:9] == ["network", "dataset", "method", "net_seed", "repetition", "step",
-                                         "keep_ratio_requested", "keep_ratio", "prune_ratio"]
+    assert rows.columns.tolist()[:9] == [
+        "network",
+        "dataset",
+        "method",
+        "net_seed",
+        "repetition",
+        "step",
+        "keep_ratio_requested",
+        "keep_ratio",
+        "prune_ratio",
+    ]
     assert len(rows) == 2 * (1 + 2 * 2)
     reference = rows[rows.method == "reference"]
     assert (reference.keep_ratio == 1).all() and (reference.flop_keep_ratio == 1).all()
@@ -80,7 +116,11 @@ def test_masks_survive_retraining_and_a_cascade_is_nested(small_config, tmp_path
             assert torch.equal(mask, retrained.masks[name])
             assert (retrained.tensors[name][~mask] == 0).all()
             assert earlier is None or not (mask & ~earlier[name]).any()
-        changed = [name for name in pruned.masks if not torch.equal(pruned.tensors[name], retrained.tensors[name])]
+        changed = [
+            name
+            for name in pruned.masks
+            if not torch.equal(pruned.tensors[name], retrained.tensors[name])
+        ]
         assert len(changed) == len(pruned.masks)  # retraining did train
         earlier = pruned.masks
 
@@ -96,7 +136,8 @@ def test_the_same_configuration_gives_the_same_numbers(small_config, tmp_path):
 def test_an_interrupted_run_goes_on_with_the_same_numbers(small_config, tmp_path, monkeypatch):
     config = load_config(small_config)
     run(config, tmp_path / "whole")
-    from experiment.trainer import Trainer
+    from experiment.training.trainer import Trainer
+
     calls, fit = [], Trainer.fit
 
     def dies_at_the_third_training(*arguments, **keywords):
@@ -112,14 +153,19 @@ def test_an_interrupted_run_goes_on_with_the_same_numbers(small_config, tmp_path
         file.write("lenet5,digits,Si")  # the line that was being written
     run(config, tmp_path / "broken")
     assert len(calls) == 3 + 3  # five trainings in all, one of them tried twice
-    tables = [pandas.read_csv(tmp_path / name / "results.csv").drop(columns=TIMES) for name in ("whole", "broken")]
+    tables = [
+        pandas.read_csv(tmp_path / name / "results.csv").drop(columns=TIMES)
+        for name in ("whole", "broken")
+    ]
     pandas.testing.assert_frame_equal(*tables, check_exact=True)
     before = (tmp_path / "broken" / "results.csv").read_bytes()
     run(config, tmp_path / "broken")
     assert len(calls) == 6 and (tmp_path / "broken" / "results.csv").read_bytes() == before
 
 
-def test_a_failing_method_does_not_take_the_others_with_it(small_config, tmp_path, monkeypatch, capsys):
+def test_a_failing_method_does_not_take_the_others_with_it(
+    small_config, tmp_path, monkeypatch, capsys
+):
     from experiment.methods.sipp import SiPP
 
     def scores(self, statistics, stream):
@@ -140,23 +186,41 @@ def test_a_diverging_training_is_reported(small_config, tmp_path, capsys):
 
 
 def test_oneshot_starts_every_ratio_from_the_unpruned_net(small_config, tmp_path):
-    config = load_config(small_config, ["pruning.schedule=oneshot", "pruning.retrain_count=0", "pruning.methods=[WT]"])
+    config = load_config(
+        small_config,
+        ["pruning.schedule=oneshot", "pruning.retrain_count=0", "pruning.methods=[WT]"],
+    )
     run(config, tmp_path / "many")
-    run(config.model_copy(update={"pruning": config.pruning.model_copy(
-        update={"keep_ratios": config.pruning.keep_ratios[1:]})}), tmp_path / "one")
-    many, one = (pandas.read_csv(tmp_path / name / "results.csv").iloc[-1] for name in ("many", "one"))
+    run(
+        config.model_copy(
+            update={
+                "pruning": config.pruning.model_copy(
+                    update={"keep_ratios": config.pruning.keep_ratios[1:]}
+                )
+            }
+        ),
+        tmp_path / "one",
+    )
+    many, one = (
+        pandas.read_csv(tmp_path / name / "results.csv").iloc[-1] for name in ("many", "one")
+    )
     assert many.test_loss == one.test_loss and not many.retrained
 
 
 def test_train_only(small_config, tmp_path):
     assert launch(small_config, tmp_path / "r", "--set", "pruning.schedule=train") == 0
-    assert pandas.read_csv(only_run(tmp_path / "r") / "results.csv").method.tolist() == ["reference"]
+    assert pandas.read_csv(only_run(tmp_path / "r") / "results.csv").method.tolist() == [
+        "reference"
+    ]
 
 
 def test_dry_run_tells_the_cost_and_trains_nothing(capsys, tmp_path):
     assert launch(ROOT / "paper/sipp/cifar/cascade/resnet20.yaml", tmp_path / "r", "--dry-run") == 0
     printed = capsys.readouterr().out
-    assert "3 trainings of 182 epochs, 1035 prunings, 345 retrainings of 182 epochs; 63336 epochs in all" in printed
+    assert (
+        "3 trainings of 182 epochs, 1035 prunings, 345 retrainings of 182 epochs; 63336 epochs in all"
+        in printed
+    )
     assert "272,474 parameters; sample size |S| = 183" in printed
     assert not (tmp_path / "r").exists()
 
@@ -164,18 +228,29 @@ def test_dry_run_tells_the_cost_and_trains_nothing(capsys, tmp_path):
 def test_bad_input_ends_with_code_2_and_one_line(small_config, tmp_path, capsys):
     assert launch(small_config, tmp_path / "r", "--set", "sed=1") == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "did you mean 'seed'" in error and not (tmp_path / "r").exists()
+    assert (
+        error.count("\n") == 1 and "did you mean 'seed'" in error and not (tmp_path / "r").exists()
+    )
 
 
 def test_help_answers_without_torch():
-    code = "import sys, experiment.main\ntry: experiment.main.main(['--help'])\nexcept SystemExit: pass\n" \
-           "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    code = (
+        "import sys, experiment.main\ntry: experiment.main.main(['--help'])\nexcept SystemExit: pass\n"
+        "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert "--dry-run" in done.stdout
 
 
-@pytest.mark.parametrize(("path", "expected"), [
-    ("/a/paper/sipp/cifar/x.yaml", "r/sipp/cifar/x/1"), ("/a/paper/b/paper/x.yaml", "r/x/1"), ("/a/b/x.yaml", "r/x/1"),
-])
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/a/paper/sipp/cifar/x.yaml", "r/sipp/cifar/x/1"),
+        ("/a/paper/b/paper/x.yaml", "r/x/1"),
+        ("/a/b/x.yaml", "r/x/1"),
+    ],
+)
 def test_where_results_go(path, expected):
     assert str(results_directory(path, "1", "r")) == expected

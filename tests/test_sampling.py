@@ -12,17 +12,26 @@ import experiment
 from experiment.allocation.optimal import allocate, relative_error
 from experiment.allocation.sampling import counts, draws_needed, first_appearances
 from experiment.allocation.units import Layer, Units, certified_random
+from experiment.core.registry import METHODS
+from experiment.core.seeding import Stream
 from experiment.methods.sipp_rand import Sampler, sensitivity_units
-from experiment.pruner import Pruner, named_method
-from experiment.registry import METHODS
-from experiment.seeding import Stream
-from experiment.statistics import Statistics
+from experiment.pruning.analysis import Statistics
+from experiment.pruning.pruner import Pruner, named_method
 
 
 def units_of(importance, negative=None, filters=1, **layer):
     importance = numpy.asarray(importance, dtype=float).reshape(-1)
-    negative = numpy.zeros(len(importance), dtype=bool) if negative is None else numpy.asarray(negative).reshape(-1)
-    defaults = {"filters": filters, "weights": len(importance) // filters, "patches": 1, "kernel_size": 1}
+    negative = (
+        numpy.zeros(len(importance), dtype=bool)
+        if negative is None
+        else numpy.asarray(negative).reshape(-1)
+    )
+    defaults = {
+        "filters": filters,
+        "weights": len(importance) // filters,
+        "patches": 1,
+        "kernel_size": 1,
+    }
     return Units(importance, negative, [Layer(**(defaults | layer))], delta=1e-16)
 
 
@@ -42,7 +51,9 @@ def test_allocation_agrees_with_a_generic_convex_solver(seed, share):
     ours = allocate(scale, importance, capacity, budget)
 
     def objective(kept):
-        return float((importance * relative_error(torch.from_numpy(kept).clamp(min=1e-12), scale)).sum())
+        return float(
+            (importance * relative_error(torch.from_numpy(kept).clamp(min=1e-12), scale)).sum()
+        )
 
     def gradient(kept):
         s = (1 + 6 * torch.from_numpy(kept).clamp(min=1e-12) / scale).sqrt()
@@ -50,9 +61,18 @@ def test_allocation_agrees_with_a_generic_convex_solver(seed, share):
 
     start = numpy.minimum(capacity.numpy() * share, capacity.numpy())
     solved = scipy.optimize.minimize(
-        objective, start, jac=gradient, method="SLSQP", bounds=[(1e-6, float(n)) for n in capacity],
-        constraints={"type": "ineq", "fun": lambda kept: budget - kept.sum(), "jac": lambda kept: -numpy.ones(12)},
-        options={"ftol": 1e-14, "maxiter": 2000})
+        objective,
+        start,
+        jac=gradient,
+        method="SLSQP",
+        bounds=[(1e-6, float(n)) for n in capacity],
+        constraints={
+            "type": "ineq",
+            "fun": lambda kept: budget - kept.sum(),
+            "jac": lambda kept: -numpy.ones(12),
+        },
+        options={"ftol": 1e-14, "maxiter": 2000},
+    )
     assert float(ours.sum()) == pytest.approx(budget, rel=1e-9)
     assert (ours <= capacity + 1e-9).all() and (ours > 0).all()
     # The solver may stop early or leave its constraints by a rounding: ours must be no worse, and no different.
@@ -72,27 +92,45 @@ def test_allocation_meets_the_optimality_conditions_at_size(share):
 
 
 def test_allocation_at_the_edges():
-    scale, importance, capacity = torch.tensor([2.0, 0.0, 1.0]), torch.ones(3), torch.tensor([4.0, 5.0, 6.0])
+    scale, importance, capacity = (
+        torch.tensor([2.0, 0.0, 1.0]),
+        torch.ones(3),
+        torch.tensor([4.0, 5.0, 6.0]),
+    )
     assert allocate(scale, importance, capacity, 100).tolist() == [4, 0, 6]
     assert allocate(scale, importance, capacity, 0).tolist() == [0, 0, 0]
     assert allocate(scale, importance, capacity, 5)[1] == 0
-    assert allocate(torch.ones(4), torch.ones(4), torch.full((4,), 9.0), 6).tolist() == pytest.approx([1.5] * 4)
+    assert allocate(
+        torch.ones(4), torch.ones(4), torch.full((4,), 9.0), 6
+    ).tolist() == pytest.approx([1.5] * 4)
 
 
 def test_scale_and_certificate_by_hand():
     units = units_of([[0.5, 0.25, 0.25], [0.1, 0.2, 0.0]], filters=2, patches=15, kernel_size=9)
-    assert units.total.tolist() == pytest.approx([1.0, 0, 0.3, 0]) and units.capacity.tolist() == [3, 0, 2, 0]
+    assert units.total.tolist() == pytest.approx([1.0, 0, 0.3, 0]) and units.capacity.tolist() == [
+        3,
+        0,
+        2,
+        0,
+    ]
     # alpha / 3 = 2 * 3 * T * ln(8 * 16 * 9 / 1e-16) / 3
     assert units.allocation_scale[0] == pytest.approx(2 * math.log(8 * 16 * 9 / 1e-16))
     assert units.weight_of_error.tolist() == [0.5] * 4
     # b = 3 * 1 * ln(2 / (2 / e)) / 3 = 1; e(4) = 6 / (sqrt(25) - 1)
-    assert certified_random(numpy.array([1.0]), numpy.array([4.0]), 2 / math.e)[0] == pytest.approx(1.5)
+    assert certified_random(numpy.array([1.0]), numpy.array([4.0]), 2 / math.e)[0] == pytest.approx(
+        1.5
+    )
     assert certified_random(numpy.array([1.0]), numpy.array([0.0]), 0.1)[0] == math.inf
 
 
 def test_ranks_break_ties_by_index():
     assert units_of([0.2, 0.5, 0.2, 0.5]).rank.tolist() == [2, 0, 3, 1]
-    assert units_of([0.2, 0.5, 0.2, 0.5], negative=[True, False, True, True]).rank.tolist() == [1, 0, 2, 0]
+    assert units_of([0.2, 0.5, 0.2, 0.5], negative=[True, False, True, True]).rank.tolist() == [
+        1,
+        0,
+        2,
+        0,
+    ]
 
 
 @pytest.mark.parametrize("kept", [0.3, 1, 2.7, 3.9])
@@ -103,12 +141,21 @@ def test_draws_are_the_fewest_that_are_expected_to_find_so_many(kept):
     def expected(number):
         return (1 - (1 - units.probability) ** number).sum()
 
-    assert draws == int(draws) and expected(draws) >= kept - 1e-9 and (draws == 0 or expected(draws - 1) < kept)
+    assert (
+        draws == int(draws)
+        and expected(draws) >= kept - 1e-9
+        and (draws == 0 or expected(draws - 1) < kept)
+    )
 
 
 def test_draws_by_hand():
     uniform = units_of([1.0] * 4)  # expected after N draws: 4 (1 - 0.75^N) = 1, 1.75, 2.3125
-    assert [draws_needed(uniform, numpy.array([m, 0.0]))[0] for m in (1, 1.75, 1.76, 2.3)] == [1, 2, 3, 3]
+    assert [draws_needed(uniform, numpy.array([m, 0.0]))[0] for m in (1, 1.75, 1.76, 2.3)] == [
+        1,
+        2,
+        3,
+        3,
+    ]
     assert draws_needed(units_of([1.0, 0.0]), numpy.array([0.4, 0.0]))[0] == 1
 
 
@@ -194,8 +241,10 @@ def test_sampled_weights_average_to_the_originals(wide, method):
 @pytest.mark.parametrize("method", ["SiPPRand", "SiPPHybrid"])
 def test_sampling_is_a_function_of_the_seed(wide, method):
     net, inputs = wide
-    one, again, other = (experiment.prune(net, [inputs], method=method, keep_ratio=0.5, seed=seed, delta=0.1)
-                         for seed in (1, 1, 2))
+    one, again, other = (
+        experiment.prune(net, [inputs], method=method, keep_ratio=0.5, seed=seed, delta=0.1)
+        for seed in (1, 1, 2)
+    )
     assert all(torch.equal(one.masks[name], again.masks[name]) for name in one.masks)
     assert torch.equal(one.net[0].weight, again.net[0].weight)
     assert any(not torch.equal(one.masks[name], other.masks[name]) for name in one.masks)

@@ -11,7 +11,7 @@ from conftest import ROOT
 from torch import nn
 
 from experiment import UserError, sensitivities
-from experiment.layers import find_layers
+from experiment.nets.layers import find_layers
 from experiment.sensitivity import max_product_eager, points
 from experiment.sensitivity.empirical import measure
 from experiment.sensitivity.max_product import kernel
@@ -47,7 +47,9 @@ def test_linear_by_hand():
 def test_signed_inputs_are_two_points():
     """At (1, -2, -1): the positive part (1, 0, 0) gives weight 0 all, the negative part (0, 2, 1) 2/5 and 3/5."""
     layer = with_weight(nn.Linear(3, 1), [2.0, 1.0, 3.0])
-    assert only(layer, [torch.tensor([[1.0, -2, -1]])]).flatten().tolist() == pytest.approx([1, 0.4, 0.6])
+    assert only(layer, [torch.tensor([[1.0, -2, -1]])]).flatten().tolist() == pytest.approx(
+        [1, 0.4, 0.6]
+    )
 
 
 def test_a_unit_that_sees_nothing_has_no_sensitivity():
@@ -68,7 +70,9 @@ def test_convolution_by_hand():
     assert only(layer, [image]).flatten().tolist() == pytest.approx([1 / 11, 10 / 11])
     assert only(layer, [image], "max").flatten().tolist() == pytest.approx([2 / 11, 1])
     # a second image raises the maximum over samples, not the mean over both
-    other = torch.tensor([[[0.0, 5, 0]]])  # patches (0, 0) and (5, 0): shares 0, 0; 1, 0; mean (1/2, 0)
+    other = torch.tensor(
+        [[[0.0, 5, 0]]]
+    )  # patches (0, 0) and (5, 0): shares 0, 0; 1, 0; mean (1/2, 0)
     assert only(layer, [image, other]).flatten().tolist() == pytest.approx([1 / 2, 10 / 11])
 
 
@@ -79,7 +83,9 @@ def test_the_mean_of_a_signed_convolution_takes_the_larger_of_its_two_parts():
     and (1/4, 3/4), means (1/8, 7/8).
     """
     layer = with_weight(nn.Conv1d(1, 1, 2, bias=False), [1.0, 1.0])
-    assert only(layer, [torch.tensor([[[2.0, -1.0, -3.0]]])]).flatten().tolist() == pytest.approx([1 / 2, 7 / 8])
+    assert only(layer, [torch.tensor([[[2.0, -1.0, -3.0]]])]).flatten().tolist() == pytest.approx(
+        [1 / 2, 7 / 8]
+    )
 
 
 def test_contributions_of_a_unit_sum_to_one():
@@ -93,8 +99,11 @@ def test_contributions_of_a_unit_sum_to_one():
 
 torch.manual_seed(0)
 LAYERS = [
-    nn.Conv2d(4, 6, 3, stride=2, padding=1), nn.Conv2d(4, 6, (3, 2), padding=(2, 1), dilation=(2, 1), groups=2),
-    nn.Conv2d(4, 8, 3, groups=4, padding="same"), nn.Conv2d(4, 6, 1), nn.Conv2d(4, 5, 3, stride=3),
+    nn.Conv2d(4, 6, 3, stride=2, padding=1),
+    nn.Conv2d(4, 6, (3, 2), padding=(2, 1), dilation=(2, 1), groups=2),
+    nn.Conv2d(4, 8, 3, groups=4, padding="same"),
+    nn.Conv2d(4, 6, 1),
+    nn.Conv2d(4, 5, 3, stride=3),
 ]
 
 
@@ -103,14 +112,21 @@ LAYERS = [
 def test_fast_agrees_with_the_formula_as_it_reads(layer, reduction):
     padding = layer.padding
     if padding == "same":
-        layer = nn.Conv2d(4, 8, 3, groups=4, padding=1)  # the same for the reference, which knows numbers only
+        layer = nn.Conv2d(
+            4, 8, 3, groups=4, padding=1
+        )  # the same for the reference, which knows numbers only
     images = random(3, 4, 9, 8)
-    slow, fast = reference_sensitivities(layer, [images], reduction)[""], only(layer, [images], reduction)
+    slow, fast = (
+        reference_sensitivities(layer, [images], reduction)[""],
+        only(layer, [images], reduction),
+    )
     assert 0 <= fast.min() and fast.max() <= 1 and fast.max() > 0.1
     torch.testing.assert_close(fast, slow, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize(("kind", "shape"), [(nn.Conv1d, (12,)), (nn.Conv2d, (7, 6)), (nn.Conv3d, (5, 4, 6))])
+@pytest.mark.parametrize(
+    ("kind", "shape"), [(nn.Conv1d, (12,)), (nn.Conv2d, (7, 6)), (nn.Conv3d, (5, 4, 6))]
+)
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
 def test_a_convolution_agrees_with_the_linear_layer_on_its_unrolled_input(kind, shape, mode):
     if kind is nn.Conv3d and mode == "reflect":
@@ -126,9 +142,13 @@ def test_a_convolution_agrees_with_the_linear_layer_on_its_unrolled_input(kind, 
             patches = patches.unfold(dim, 3, 2)
         order = [0, *range(2, 2 + len(shape)), 1, *range(2 + len(shape), 2 + 2 * len(shape))]
         unrolled = patches.permute(order).reshape(-1, 2 * 3 ** len(shape))
-        linear = with_weight(nn.Linear(unrolled.shape[1], 3), layer.weight[3 * group : 3 * group + 3].detach())
+        linear = with_weight(
+            nn.Linear(unrolled.shape[1], 3), layer.weight[3 * group : 3 * group + 3].detach()
+        )
         expected.append(only(linear, [unrolled]).reshape(3, *layer.weight.shape[1:]))
-    torch.testing.assert_close(only(layer, [images], "max"), torch.cat(expected), rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(
+        only(layer, [images], "max"), torch.cat(expected), rtol=1e-5, atol=1e-7
+    )
 
 
 @pytest.mark.parametrize("reduction", ["mean", "max"])
@@ -145,7 +165,9 @@ def test_permuting_channels_permutes_sensitivities():
     layer, images = nn.Conv2d(5, 7, 3), random(3, 5, 6, 6)
     inputs, outputs = torch.randperm(5), torch.randperm(7)
     permuted = with_weight(nn.Conv2d(5, 7, 3), layer.weight.detach()[outputs][:, inputs])
-    torch.testing.assert_close(only(permuted, [images[:, inputs]]), only(layer, [images])[outputs][:, inputs])
+    torch.testing.assert_close(
+        only(permuted, [images[:, inputs]]), only(layer, [images])[outputs][:, inputs]
+    )
 
 
 @pytest.mark.parametrize("reduction", ["mean", "max"])
@@ -181,7 +203,9 @@ def test_autocast_does_not_reach_the_computation(small_net, images):
     plain = sensitivities(small_net, [images])
     with torch.autocast("cpu", dtype=torch.bfloat16):
         cast = sensitivities(small_net, [images])
-    assert torch.equal(plain["conv1"], cast["conv1"])  # its input is not cast, and neither is what follows
+    assert torch.equal(
+        plain["conv1"], cast["conv1"]
+    )  # its input is not cast, and neither is what follows
 
 
 def test_the_net_is_left_as_it_was(small_net, images):
@@ -242,7 +266,9 @@ def test_transformer_layers_do_not_by_pass_their_linear_layers():
 
 def test_an_unbatched_image_is_one_sample():
     layer, image = nn.Conv2d(2, 3, 3), random(2, 6, 6)
-    assert torch.equal(only(layer, [image[None]]), sensitivities(nn.Sequential(layer), [image])["0"])
+    assert torch.equal(
+        only(layer, [image[None]]), sensitivities(nn.Sequential(layer), [image])["0"]
+    )
 
 
 @pytest.mark.parametrize("groups", [1, 3])
@@ -265,7 +291,7 @@ def test_kernels_agree_with_the_product_as_it_reads(groups):
 
 INTERPRETED = """
 import torch
-from experiment.layers import find_layers
+from experiment.nets.layers import find_layers
 from experiment.sensitivity import max_product_eager, max_product_triton
 
 generator = torch.Generator().manual_seed(0)
@@ -281,8 +307,12 @@ torch.testing.assert_close(*results)
 def test_the_triton_kernel_agrees_when_interpreted():
     """What it does on a GPU, by triton's interpreter on the CPU."""
     pytest.importorskip("triton")
-    subprocess.run([sys.executable, "-W", "ignore", "-c", INTERPRETED], cwd=ROOT, check=True,
-                   env=os.environ | {"TRITON_INTERPRET": "1"})
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", INTERPRETED],
+        cwd=ROOT,
+        check=True,
+        env=os.environ | {"TRITON_INTERPRET": "1"},
+    )
 
 
 def test_the_eager_kernel_serves_where_no_compiler_is(monkeypatch):
@@ -290,7 +320,11 @@ def test_the_eager_kernel_serves_where_no_compiler_is(monkeypatch):
         raise ImportError(name)
 
     monkeypatch.setattr("importlib.import_module", nothing_installed)
-    assert kernel.__wrapped__("numba") is kernel.__wrapped__("triton") is max_product_eager.max_product_
+    assert (
+        kernel.__wrapped__("numba")
+        is kernel.__wrapped__("triton")
+        is max_product_eager.max_product_
+    )
 
 
 def test_sensitivities_of_pruned_weights_are_zero():

@@ -10,13 +10,13 @@ import yaml
 from conftest import ROOT, SMALL
 
 import experiment
-from experiment import plots
 from experiment.allocation.units import Layer, Units, certified_random
-from experiment.config import load_config
-from experiment.errors import UserError
+from experiment.config.schema import load_config
+from experiment.config.sweeps import load_sweep
+from experiment.core.errors import UserError
 from experiment.main import main
-from experiment.sweep import load_sweep
-from experiment.trainer import Trainer
+from experiment.reporting import plots
+from experiment.training.trainer import Trainer
 
 DELTAS = "sweep: {grid: {pruning.delta: [10, 1.0e-16]}}\n"
 ONESHOT = """
@@ -68,12 +68,21 @@ def trainings(monkeypatch):
 
 
 def test_a_grid_gives_all_combinations(tmp_path):
-    path = write(tmp_path / "a.yaml", SMALL + "sweep: {grid: {pruning.delta: [10, 1e-3], seed: [0, 4]}}\n")
+    path = write(
+        tmp_path / "a.yaml", SMALL + "sweep: {grid: {pruning.delta: [10, 1e-3], seed: [0, 4]}}\n"
+    )
     sweep = load_sweep(path, ["seed=9", "num_nets=2"])
     assert [(run.config.pruning.delta, run.config.seed) for run in sweep.combinations] == [
-        (10, 0), (10, 4), (1e-3, 0), (1e-3, 4)]
+        (10, 0),
+        (10, 4),
+        (1e-3, 0),
+        (1e-3, 4),
+    ]
     assert {run.config.num_nets for run in sweep.combinations} == {2}
-    assert [run.label for run in sweep.combinations][1:3] == ["delta=10, seed=4", "delta=0.001, seed=0"]
+    assert [run.label for run in sweep.combinations][1:3] == [
+        "delta=10, seed=4",
+        "delta=0.001, seed=0",
+    ]
     alone = load_config(write(tmp_path / "b.yaml", SMALL), ["pruning.delta=10", "num_nets=2"])
     assert sweep.combinations[0].config == alone  # an ordinary configuration with its own run id
     assert load_sweep(tmp_path / "b.yaml") is None and load_sweep(path, ["sweep=null"]) is None
@@ -89,25 +98,54 @@ def test_a_list_gives_joint_settings_and_the_rest_as_configured(tmp_path):
     assert second.label == "epochs=2, lr=0.05, methods=[WT]"
 
 
-@pytest.mark.parametrize(("sweep", "expected"), [
-    ("{grid: {pruning.dleta: [1]}}", "sweep.grid.pruning.dleta: pruning.dleta: unknown key; did you mean 'delta'?"),
-    ("{grid: {pruning.delta: [1, 0]}}", "sweep.grid.pruning.delta: pruning.delta: 0 is wrong: it must be greater"),
-    ("{grid: {training.epochs: ['3']}}", "sweep.grid.training.epochs: training.epochs: '3' is wrong: it must"),
-    ("{grid: {training.warmup_epochs: [0, 2]}}", "sweep.grid.training.warmup_epochs: training: warmup_epochs (2)"),
-    ("{grid: {pruning.methods: [[SiPP], [Wt]]}}", "sweep.grid.pruning.methods: pruning.methods[0].name: unknown"),
-    ("{list: [{seed: 0}, {sed: 1}]}", "sweep.list[1].sed: sed: unknown key; did you mean 'seed'?"),
-    ("{grid: {seed: 3}}", "sweep.grid.seed: must be a list of at least one item, not 3"),
-    ("{grid: {seed: []}}", "sweep.grid.seed: must be a list of at least one item, not []"),
-    ("{grid: {}}", "sweep.grid: must map at least one key path to a value, not {}"),
-    ("{list: [3]}", "sweep.list[0]: must map at least one key path to a value, not 3"),
-    ("{grid: {include: [a.yaml]}}", "sweep.grid.include: 'include' is not a key path that can be swept"),
-    ("{grid: {seed..x: [1]}}", "sweep.grid.seed..x: 'seed..x' is not a key path"),
-    ("{gird: {seed: [1]}}", "sweep.gird: unknown key; did you mean 'grid'? (allowed: grid, list)"),
-    ("[1]", "sweep: must have one key, grid or list, not [1]"),
-    ("{grid: {seed: [1, 1]}}", "sweep: seed=1 and seed=1 are the same experiment"),
-])
+@pytest.mark.parametrize(
+    ("sweep", "expected"),
+    [
+        (
+            "{grid: {pruning.dleta: [1]}}",
+            "sweep.grid.pruning.dleta: pruning.dleta: unknown key; did you mean 'delta'?",
+        ),
+        (
+            "{grid: {pruning.delta: [1, 0]}}",
+            "sweep.grid.pruning.delta: pruning.delta: 0 is wrong: it must be greater",
+        ),
+        (
+            "{grid: {training.epochs: ['3']}}",
+            "sweep.grid.training.epochs: training.epochs: '3' is wrong: it must",
+        ),
+        (
+            "{grid: {training.warmup_epochs: [0, 2]}}",
+            "sweep.grid.training.warmup_epochs: training: warmup_epochs (2)",
+        ),
+        (
+            "{grid: {pruning.methods: [[SiPP], [Wt]]}}",
+            "sweep.grid.pruning.methods: pruning.methods[0].name: unknown",
+        ),
+        (
+            "{list: [{seed: 0}, {sed: 1}]}",
+            "sweep.list[1].sed: sed: unknown key; did you mean 'seed'?",
+        ),
+        ("{grid: {seed: 3}}", "sweep.grid.seed: must be a list of at least one item, not 3"),
+        ("{grid: {seed: []}}", "sweep.grid.seed: must be a list of at least one item, not []"),
+        ("{grid: {}}", "sweep.grid: must map at least one key path to a value, not {}"),
+        ("{list: [3]}", "sweep.list[0]: must map at least one key path to a value, not 3"),
+        (
+            "{grid: {include: [a.yaml]}}",
+            "sweep.grid.include: 'include' is not a key path that can be swept",
+        ),
+        ("{grid: {seed..x: [1]}}", "sweep.grid.seed..x: 'seed..x' is not a key path"),
+        (
+            "{gird: {seed: [1]}}",
+            "sweep.gird: unknown key; did you mean 'grid'? (allowed: grid, list)",
+        ),
+        ("[1]", "sweep: must have one key, grid or list, not [1]"),
+        ("{grid: {seed: [1, 1]}}", "sweep: seed=1 and seed=1 are the same experiment"),
+    ],
+)
 def test_mistakes_name_the_place_in_the_sweep(tmp_path, sweep, expected):
-    path = write(tmp_path / "a.yaml", f"network: {{name: lenet5}}\ntraining: {{epochs: 2}}\nsweep: {sweep}\n")
+    path = write(
+        tmp_path / "a.yaml", f"network: {{name: lenet5}}\ntraining: {{epochs: 2}}\nsweep: {sweep}\n"
+    )
     with pytest.raises(UserError) as error:
         load_sweep(path)
     assert str(error.value).startswith(f"{path}:3: {expected}") and "\n" not in str(error.value)
@@ -123,34 +161,63 @@ def test_a_sweep_over_pruning_trains_once_and_makes_one_table_and_plot(tmp_path,
     path = write(tmp_path / "a.yaml", ONESHOT + DELTAS)
     assert launch(path, tmp_path / "r", "--set", "num_nets=2") == 0
     assert trainings == ["net 0: training", "net 1: training"]
-    directory, = (tmp_path / "r" / "a").glob("sweep-*")
-    assert capsys.readouterr().out.splitlines()[-1] == f"plot: {directory / 'plots' / 'accuracy_vs_sparsity.png'}"
+    (directory,) = (tmp_path / "r" / "a").glob("sweep-*")
+    assert (
+        capsys.readouterr().out.splitlines()[-1]
+        == f"plot: {directory / 'plots' / 'accuracy_vs_sparsity.png'}"
+    )
     assert (directory / "plots" / "accuracy_vs_sparsity.png").exists()
     rows = pandas.read_csv(directory / "results.csv")
-    assert rows.columns[0] == "pruning.delta" and rows["pruning.delta"].unique().tolist() == [10, 1e-16]
+    assert rows.columns[0] == "pruning.delta" and rows["pruning.delta"].unique().tolist() == [
+        10,
+        1e-16,
+    ]
     assert len(rows) == 2 * 2 * (1 + 2 * 2)
     summary = pandas.read_csv(directory / "summary.csv")
     assert summary[["pruning.delta", "method"]].to_numpy().tolist() == [
-        [10, "SiPP"], [10, "SiPPHybrid"], [1e-16, "SiPP"], [1e-16, "SiPPHybrid"]]
-    assert yaml.safe_load((directory / "config.yaml").read_text())["sweep"] == {"grid": {"pruning.delta": [10, 1e-16]}}
+        [10, "SiPP"],
+        [10, "SiPPHybrid"],
+        [1e-16, "SiPP"],
+        [1e-16, "SiPPHybrid"],
+    ]
+    assert yaml.safe_load((directory / "config.yaml").read_text())["sweep"] == {
+        "grid": {"pruning.delta": [10, 1e-16]}
+    }
     again = load_sweep(directory / "config.yaml")
     assert again.sweep_id() == directory.name
-    assert launch(path, tmp_path / "r", "--set", "num_nets=2") == 0 and len(trainings) == 2  # nothing is done again
+    assert (
+        launch(path, tmp_path / "r", "--set", "num_nets=2") == 0 and len(trainings) == 2
+    )  # nothing is done again
 
 
-def test_shared_nets_give_the_same_numbers_and_runs_do_not_need_them_afterwards(tmp_path, trainings):
+def test_shared_nets_give_the_same_numbers_and_runs_do_not_need_them_afterwards(
+    tmp_path, trainings
+):
     path = write(tmp_path / "a.yaml", ONESHOT)
     launch(path, tmp_path / "r", "--set", "pruning.delta=1")
-    launch(path, tmp_path / "r", "--set", "pruning.keep_ratios=[0.4]", "--set", "retraining.epochs=2")
+    launch(
+        path, tmp_path / "r", "--set", "pruning.keep_ratios=[0.4]", "--set", "retraining.epochs=2"
+    )
     assert len(trainings) == 1
     launch(path, tmp_path / "r", "--set", "training.optimizer.lr=0.01")
     launch(path, tmp_path / "r", "--set", "seed=1")
-    launch(path, tmp_path / "alone", "--set", "pruning.keep_ratios=[0.4]", "--set", "retraining.epochs=2")
+    launch(
+        path,
+        tmp_path / "alone",
+        "--set",
+        "pruning.keep_ratios=[0.4]",
+        "--set",
+        "retraining.epochs=2",
+    )
     assert len(trainings) == 4
     run_id = load_config(path, ["pruning.keep_ratios=[0.4]", "retraining.epochs=2"]).run_id()
-    tables = [pandas.read_csv(tmp_path / name / "a" / run_id / "results.csv") for name in ("r", "alone")]
+    tables = [
+        pandas.read_csv(tmp_path / name / "a" / run_id / "results.csv") for name in ("r", "alone")
+    ]
     times = ["prune_seconds", "retrain_seconds"]
-    pandas.testing.assert_frame_equal(*(table.drop(columns=times) for table in tables), check_exact=True)
+    pandas.testing.assert_frame_equal(
+        *(table.drop(columns=times) for table in tables), check_exact=True
+    )
     for net in (tmp_path / "r" / ".nets").rglob("net*"):
         net.unlink()
     launch(path, tmp_path / "r", "--set", "pruning.delta=1")
@@ -159,8 +226,16 @@ def test_shared_nets_give_the_same_numbers_and_runs_do_not_need_them_afterwards(
 
 def test_rewind_shares_no_nets_since_it_needs_its_early_checkpoint(tmp_path, trainings):
     path = write(tmp_path / "a.yaml", ONESHOT)
-    rewind = [argument for override in ("pruning.schedule=rewind", "pruning.methods=[WT]", "pruning.retrain_count=1",
-                                        "training.epochs=2") for argument in ("--set", override)]
+    rewind = [
+        argument
+        for override in (
+            "pruning.schedule=rewind",
+            "pruning.methods=[WT]",
+            "pruning.retrain_count=1",
+            "training.epochs=2",
+        )
+        for argument in ("--set", override)
+    ]
     launch(path, tmp_path / "r", "--set", "training.epochs=2")
     assert launch(path, tmp_path / "r", *rewind) == 0
     assert trainings.count("net 0: training") == 2
@@ -182,15 +257,21 @@ def test_an_interrupted_sweep_goes_on(tmp_path, monkeypatch, trainings):
     assert not list((tmp_path / "broken" / "a").glob("sweep-*"))
     assert launch(path, tmp_path / "broken") == 0
     assert len(trainings) == 1 + 2 * 2 + 1 and trainings.count("net 0: training") == 1
-    directory, = (tmp_path / "broken" / "a").glob("sweep-*")
-    assert pandas.read_csv(directory / "results.csv")["retraining.epochs"].value_counts().tolist() == [3, 3]
+    (directory,) = (tmp_path / "broken" / "a").glob("sweep-*")
+    assert pandas.read_csv(directory / "results.csv")[
+        "retraining.epochs"
+    ].value_counts().tolist() == [3, 3]
 
 
 def test_a_run_that_fails_does_not_take_the_others_with_it(tmp_path, capsys):
-    path = write(tmp_path / "a.yaml", ONESHOT + "sweep: {grid: {training.optimizer.lr: [1.0e+30, 0.05]}}\n")
+    path = write(
+        tmp_path / "a.yaml", ONESHOT + "sweep: {grid: {training.optimizer.lr: [1.0e+30, 0.05]}}\n"
+    )
     assert launch(path, tmp_path / "r") == 1
-    directory, = (tmp_path / "r" / "a").glob("sweep-*")
-    assert pandas.read_csv(directory / "results.csv")["training.optimizer.lr"].unique().tolist() == [0.05]
+    (directory,) = (tmp_path / "r" / "a").glob("sweep-*")
+    assert pandas.read_csv(directory / "results.csv")[
+        "training.optimizer.lr"
+    ].unique().tolist() == [0.05]
     assert "the training loss is not finite" in capsys.readouterr().err
 
 
@@ -200,12 +281,17 @@ def test_dry_run_counts_shared_trainings_once(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "# run 4 of 4: epochs=3, delta=2; run id " in printed
     # Two nets for each number of epochs; 4 runs x 2 nets x 2 methods x 2 ratios, each retrained for as many epochs.
-    assert "4 trainings (what runs share counts once), 32 prunings, 32 retrainings; 90 epochs in all" in printed
+    assert (
+        "4 trainings (what runs share counts once), 32 prunings, 32 retrainings; 90 epochs in all"
+        in printed
+    )
     assert not (tmp_path / "r").exists()
 
 
 def test_the_shipped_sweep_follows_the_paper():
-    runs = load_sweep(ROOT / "paper" / "sipp" / "digits" / "sweep" / "lenet300_100.yaml").combinations
+    runs = load_sweep(
+        ROOT / "paper" / "sipp" / "digits" / "sweep" / "lenet300_100.yaml"
+    ).combinations
     assert [run.config.pruning.delta for run in runs] == [10, 1, 1e-4, 1e-16, 1e-32]
     assert len({run.config.training_id() for run in runs}) == 1
     assert not any(retrained for run in runs for _, retrained in experiment.schedule(run.config))
@@ -213,11 +299,27 @@ def test_the_shipped_sweep_follows_the_paper():
 
 def test_forty_five_curves(tmp_path):
     def rows(shift):
-        return pandas.DataFrame([
-            {"network": "n", "dataset": "d", "method": method, "net_seed": net, "step": step, "retrained": False,
-             "prune_ratio": step / 10, "test_accuracy": 0.9 - shift * step / 100 - net / 100}
-            for net in (0, 1) for method in ("reference", "SiPP", "SiPPRand", "WT") for step in range(1, 5)])
-    path = plots.sweep_accuracy_vs_sparsity([(f"delta=1e-{index}", rows(index)) for index in range(15)], tmp_path / "p")
+        return pandas.DataFrame(
+            [
+                {
+                    "network": "n",
+                    "dataset": "d",
+                    "method": method,
+                    "net_seed": net,
+                    "step": step,
+                    "retrained": False,
+                    "prune_ratio": step / 10,
+                    "test_accuracy": 0.9 - shift * step / 100 - net / 100,
+                }
+                for net in (0, 1)
+                for method in ("reference", "SiPP", "SiPPRand", "WT")
+                for step in range(1, 5)
+            ]
+        )
+
+    path = plots.sweep_accuracy_vs_sparsity(
+        [(f"delta=1e-{index}", rows(index)) for index in range(15)], tmp_path / "p"
+    )
     assert path.exists() and path.with_suffix(".pdf").exists()
 
 
@@ -229,13 +331,22 @@ def test_a_delta_that_claims_nothing_breaks_nothing(images, small_net):
     assert numpy.isfinite(certified_random(units.total, numpy.full(2, 100), 1.99)).all()
     assert experiment.sample_size(small_net, images, 1e9) == 1
     for method in ("SiPPRand", "SiPPHybrid"):
-        pruned = experiment.prune(small_net, [(images, None)], method=method, keep_ratio=0.5, delta=1e6)
+        pruned = experiment.prune(
+            small_net, [(images, None)], method=method, keep_ratio=0.5, delta=1e6
+        )
         assert pruned.keep_ratio == pytest.approx(0.5, abs=0.05)
 
 
 def test_sweep_is_in_the_schema_and_never_in_the_run_id(tmp_path):
     schema = json.loads((ROOT / "paper" / "config.schema.json").read_text())
-    assert [form.get("required") for form in schema["properties"]["sweep"]["anyOf"]] == [["grid"], ["list"], None]
-    with_sweep, without = write(tmp_path / "a.yaml", SMALL + DELTAS), write(tmp_path / "b.yaml", SMALL)
+    assert [form.get("required") for form in schema["properties"]["sweep"]["anyOf"]] == [
+        ["grid"],
+        ["list"],
+        None,
+    ]
+    with_sweep, without = (
+        write(tmp_path / "a.yaml", SMALL + DELTAS),
+        write(tmp_path / "b.yaml", SMALL),
+    )
     assert load_config(with_sweep).run_id() == load_config(without).run_id()
     assert settings(with_sweep) == [{"pruning.delta": 10}, {"pruning.delta": 1e-16}]

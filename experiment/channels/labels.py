@@ -30,8 +30,10 @@ class Labels:
     def roots(self, labels: Tensor) -> Tensor:
         """The same label for all that were joined."""
         values, places = labels.unique(return_inverse=True)
-        return torch.tensor([label if label < 0 else self.find(label) for label in values.tolist()],
-                            dtype=torch.int64)[places]
+        return torch.tensor(
+            [label if label < 0 else self.find(label) for label in values.tolist()],
+            dtype=torch.int64,
+        )[places]
 
     def fix(self, labels: Tensor) -> None:
         """Their channels must stay."""
@@ -69,8 +71,9 @@ class Labels:
 
     def write(self, target: Tensor, labels: Tensor) -> None:
         """Overwrite labels in all views of the same; where that cannot be told, both are fixed."""
-        repeated = [dim for dim in range(target.dim())
-                    if target.stride(dim) == 0 and target.shape[dim] > 1]
+        repeated = [
+            dim for dim in range(target.dim()) if target.stride(dim) == 0 and target.shape[dim] > 1
+        ]
         labels = labels.expand(target.shape)
         if not all(_alike(labels, dim) for dim in repeated):
             self.fix(labels)

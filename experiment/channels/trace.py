@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from experiment.channels.channels import Channels
 from experiment.channels.following import Following
 from experiment.channels.labels import CONSTANT, FIXED, Labels
-from experiment.layers import LINEAR_OR_CONVOLUTION
-from experiment.nets import joint_name
+from experiment.nets.layers import LINEAR_OR_CONVOLUTION
+from experiment.nets.running import joint_name
 
 PER_CHANNEL = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.PReLU)
 
@@ -36,7 +36,9 @@ class Trace:
         handles = []
         for name, module in net.named_modules():
             own = module.parameters(recurse=False)
-            if self._has_labels(name, module) and all(users[id(parameter)] == 1 for parameter in own):
+            if self._has_labels(name, module) and all(
+                users[id(parameter)] == 1 for parameter in own
+            ):
                 handles.append(module.register_forward_pre_hook(self._enter))
                 handles.append(module.register_forward_hook(self._leave_as(name), with_kwargs=True))
         try:
@@ -61,6 +63,7 @@ class Trace:
                 inputs = args[0] if args else kwargs["input"]
                 self._meet(name, module, self.following.of_all(inputs), output)
             self.following.aside -= 1
+
         return leave
 
     def _meet(self, name: str, module: nn.Module, inputs: Tensor, output: Tensor) -> None:
@@ -107,8 +110,10 @@ class Trace:
 
     def fix_elsewhere(self) -> None:
         """What belongs to parameters that are used outside of their modules must stay."""
-        by_weight = [{joint_name(name, "weight"): labels for name, labels in part.items()}
-                     for part in (self.rows, self.columns)]
+        by_weight = [
+            {joint_name(name, "weight"): labels for name, labels in part.items()}
+            for part in (self.rows, self.columns)
+        ]
         for part in (*by_weight, self.vectors):
             for name in part.keys() & self.following.elsewhere:
                 self.labels.fix(part[name])
@@ -129,9 +134,15 @@ class Trace:
 
         def numbered(parts: dict[str, Tensor]) -> dict[str, numpy.ndarray]:
             roots = {name: self.labels.roots(part).tolist() for name, part in parts.items()}
-            found = {name: numpy.array([number.get(root, -1) for root in own])
-                     for name, own in roots.items()}
+            found = {
+                name: numpy.array([number.get(root, -1) for root in own])
+                for name, own in roots.items()
+            }
             return {name: channel for name, channel in found.items() if (channel >= 0).any()}
 
-        return Channels(numpy.array([group[root] for root in order], dtype=numpy.int64),
-                        numbered(self.rows), numbered(self.columns), numbered(self.vectors))
+        return Channels(
+            numpy.array([group[root] for root in order], dtype=numpy.int64),
+            numbered(self.rows),
+            numbered(self.columns),
+            numbered(self.vectors),
+        )

@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from experiment.core.errors import UserError
 from experiment.data.split import UNVARIED, Augmentation, Split, TensorSplit
-from experiment.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,15 @@ class Dataset(abc.ABC):
         """The images. Raises UserError if they cannot be had."""
 
 
-def from_tensors(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], *,
-                 mean: list[float] | None = None, std: list[float] | None = None,
-                 size: tuple[int, int] | None = None, augmentation: Augmentation = UNVARIED) -> Splits:
+def from_tensors(
+    train: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+    *,
+    mean: list[float] | None = None,
+    std: list[float] | None = None,
+    size: tuple[int, int] | None = None,
+    augmentation: Augmentation = UNVARIED,
+) -> Splits:
     """Splits from (images [N, C, H, W] of bytes, labels [N]) for training and for testing.
 
     Without `mean` and `std` those of the training images are taken, channel by channel. Raises UserError for
@@ -62,17 +68,23 @@ def from_tensors(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], *,
     if mean is None or std is None:
         mean, std = channel_statistics([train[0]])
     common = {"mean": torch.tensor(mean), "std": torch.tensor(std), "size": size}
-    return Splits(TensorSplit(train[0], train[1].long(), **common, augmentation=augmentation),
-                  TensorSplit(test[0], test[1].long(), **common))
+    return Splits(
+        TensorSplit(train[0], train[1].long(), **common, augmentation=augmentation),
+        TensorSplit(test[0], test[1].long(), **common),
+    )
 
 
 def _require_images(part: str, images: Tensor, labels: Tensor) -> None:
     if images.dtype != torch.uint8 or images.dim() != 4:
-        raise UserError(f"the {part} images must be unsigned bytes [N, C, H, W], "
-                        f"not {images.dtype} {list(images.shape)}")
+        raise UserError(
+            f"the {part} images must be unsigned bytes [N, C, H, W], "
+            f"not {images.dtype} {list(images.shape)}"
+        )
     if labels.is_floating_point() or labels.shape != images.shape[:1]:
-        raise UserError(f"the {part} labels must be integers, one for each of the {len(images)} images, "
-                        f"not {labels.dtype} {list(labels.shape)}")
+        raise UserError(
+            f"the {part} labels must be integers, one for each of the {len(images)} images, "
+            f"not {labels.dtype} {list(labels.shape)}"
+        )
 
 
 def channel_statistics(batches: Iterable[Tensor]) -> tuple[list[float], list[float]]:
@@ -80,8 +92,12 @@ def channel_statistics(batches: Iterable[Tensor]) -> tuple[list[float], list[flo
 
     On the scale [0, 1]; from counts of the 256 values, so that how the images are batched does not matter.
     """
-    counts = sum(torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in images.unbind(1)])
-                 for images in batches).double()
+    counts = sum(
+        torch.stack(
+            [torch.bincount(channel.flatten(), minlength=256) for channel in images.unbind(1)]
+        )
+        for images in batches
+    ).double()
     levels = torch.arange(256, dtype=torch.float64) / 255
     shares = counts / counts.sum(1, keepdim=True)
     means = (shares * levels).sum(1)

@@ -20,21 +20,25 @@ import torch
 from torch import Tensor
 from torchvision.datasets.utils import check_md5
 
-from experiment.errors import UserError
+from experiment.core.errors import UserError
 
 SIDE, NUM_CLASSES, PUBLISHED_TRAIN = 28, 10, 60_000
 UNSIGNED_BYTES = 0x800  # how an IDX file of them begins, the number of dimensions added
 PARTS = ("train", "t10k")  # the training and the test images
 
 PUBLISHED = {  # md5 of the unpacked files; torchvision knows those of the packed ones
-    "MNIST": {"train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-              "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-              "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-              "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637"},
-    "FashionMNIST": {"train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-                     "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
-                     "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
-                     "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965"},
+    "MNIST": {
+        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    },
+    "FashionMNIST": {
+        "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+        "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+        "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+    },
 }
 
 
@@ -78,8 +82,10 @@ class IdxFiles:
         other = [name for name in self.published if counts and not self._is_published(name)]
         if not other:
             return None
-        return (f"dataset {self.dataset}: {counts[0]:,} training and {counts[1]:,} test images in "
-                f"{self.folder}, not the published ones (by the md5 of {', '.join(other)})")
+        return (
+            f"dataset {self.dataset}: {counts[0]:,} training and {counts[1]:,} test images in "
+            f"{self.folder}, not the published ones (by the md5 of {', '.join(other)})"
+        )
 
     def read(self, part: str) -> tuple[Tensor, Tensor]:
         """Images as bytes [N, 1, 28, 28] and labels [N] of a part."""
@@ -91,17 +97,22 @@ class IdxFiles:
         images, labels = _names(part)
         count, *size = self._dimensions(images)
         if size != [SIDE, SIDE]:
-            raise self._refusal(images, f"holds images of {size[0]}x{size[1]} pixels",
-                                f"{SIDE}x{SIDE}")
+            raise self._refusal(
+                images, f"holds images of {size[0]}x{size[1]} pixels", f"{SIDE}x{SIDE}"
+            )
         if count == 0:
             raise self._refusal(images, "holds no images", "at least one")
         if self._dimensions(labels) != (count,):
-            raise self._refusal(labels, f"holds {self._dimensions(labels)[0]} labels",
-                                f"{count}, one for each image of {images}")
+            raise self._refusal(
+                labels,
+                f"holds {self._dimensions(labels)[0]} labels",
+                f"{count}, one for each image of {images}",
+            )
         largest = int(self._values(labels).max())
         if largest >= NUM_CLASSES:
-            raise self._refusal(labels, f"holds the label {largest}",
-                                f"labels 0 to {NUM_CLASSES - 1}")
+            raise self._refusal(
+                labels, f"holds the label {largest}", f"labels 0 to {NUM_CLASSES - 1}"
+            )
         return count
 
     def _dimensions(self, name: str) -> tuple[int, ...]:
@@ -110,16 +121,17 @@ class IdxFiles:
             header, size = file.read(_header_size(name)), path.stat().st_size
         first = struct.pack(">I", UNSIGNED_BYTES + _rank(name))
         if len(header) < _header_size(name):
-            raise self._refusal(name, f"ends after {size} bytes",
-                                f"a header of {_header_size(name)} bytes")
+            raise self._refusal(
+                name, f"ends after {size} bytes", f"a header of {_header_size(name)} bytes"
+            )
         if header[:4] != first:
-            raise self._refusal(name, f"begins with the bytes '{header[:4].hex(' ')}'",
-                                f"'{first.hex(' ')}'")
+            raise self._refusal(
+                name, f"begins with the bytes '{header[:4].hex(' ')}'", f"'{first.hex(' ')}'"
+            )
         dimensions = struct.unpack(f">{_rank(name)}I", header[4:])
         expected = _header_size(name) + math.prod(dimensions)
         if size != expected:
-            raise self._refusal(name, f"has {size} bytes",
-                                f"the {expected} that its header states")
+            raise self._refusal(name, f"has {size} bytes", f"the {expected} that its header states")
         return dimensions
 
     def _values(self, name: str) -> Tensor:
@@ -133,14 +145,17 @@ class IdxFiles:
         for name in self.published:
             if name not in missing and not self._is_published(name):
                 raise self._refusal(
-                    missing[0], f"is missing, while {name} is there and not the published one",
-                    "all four")
+                    missing[0],
+                    f"is missing, while {name} is there and not the published one",
+                    "all four",
+                )
         for name, md5 in self.source.resources:
             path = self.folder / name
             if _is_whole_gzip(path) and not check_md5(path, md5):
                 raise UserError(
                     f"dataset {self.dataset}: {path} is not the published file, whose md5 is "
-                    f"{md5}; unpack it and the others to use images of your own, or delete it")
+                    f"{md5}; unpack it and the others to use images of your own, or delete it"
+                )
 
     def _is_published(self, name: str) -> bool:
         with self._reading(name) as path:
@@ -151,13 +166,13 @@ class IdxFiles:
         try:
             yield self.folder / name
         except OSError as error:
-            raise self._refusal(name, f"cannot be read ({error.strerror})",
-                                "an IDX file") from None
+            raise self._refusal(name, f"cannot be read ({error.strerror})", "an IDX file") from None
 
     def _refusal(self, name: str, found: str, expected: str) -> UserError:
         return UserError(
             f"dataset {self.dataset}: {self.folder / name} {found}; expected {expected}, or the "
-            f"published file, whose md5 is {self.published[name]} when unpacked")
+            f"published file, whose md5 is {self.published[name]} when unpacked"
+        )
 
 
 def _names(part: str) -> tuple[str, str]:

@@ -33,7 +33,9 @@ class Split(abc.ABC):
         """All images in order and as they are, for evaluation."""
 
     @abc.abstractmethod
-    def training_batches(self, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def training_batches(
+        self, batch_size: int, generator: torch.Generator
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch: all images in random order, randomly varied, both drawn from a generator of the CPU alone."""
 
     def num_batches(self, batch_size: int) -> int:
@@ -55,7 +57,9 @@ def training_bounds(count: int, batch_size: int) -> list[int]:
 def training_order(count: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
     """The numbers of the images of each batch of an epoch, in random order."""
     order = torch.randperm(count, generator=generator)
-    return [order[start:end] for start, end in itertools.pairwise(training_bounds(count, batch_size))]
+    return [
+        order[start:end] for start, end in itertools.pairwise(training_bounds(count, batch_size))
+    ]
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,9 @@ class Augmentation:
         """Vary a batch [N, C, H, W], each image on its own, and cut it to `size`."""
         padded = pad(images, [self.crop_padding] * 4)
         padded = pad_to(padded, size)
-        windows = padded.unfold(2, size[0], 1).unfold(3, size[1], 1)  # N, C, rows, columns, height, width
+        windows = padded.unfold(2, size[0], 1).unfold(
+            3, size[1], 1
+        )  # N, C, rows, columns, height, width
         count = len(images)
         rows = torch.randint(windows.shape[2], (count,), generator=generator).to(images.device)
         columns = torch.randint(windows.shape[3], (count,), generator=generator).to(images.device)
@@ -86,7 +92,15 @@ UNVARIED = Augmentation()
 def pad_to(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Zero padding, equal on both sides, so that images [..., H, W] are at least of this size."""
     missing = [max(0, size[0] - images.shape[-2]), max(0, size[1] - images.shape[-1])]
-    return pad(images, [missing[1] // 2, missing[1] - missing[1] // 2, missing[0] // 2, missing[0] - missing[0] // 2])
+    return pad(
+        images,
+        [
+            missing[1] // 2,
+            missing[1] - missing[1] // 2,
+            missing[0] // 2,
+            missing[0] - missing[0] // 2,
+        ],
+    )
 
 
 def centre(images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -123,15 +137,22 @@ class TensorSplit(Split):
         return replace(self, images=self.images[indices], labels=self.labels[indices])
 
     def to(self, device: torch.device | str) -> "TensorSplit":
-        return replace(self, images=self.images.to(device), labels=self.labels.to(device),
-                       mean=self.mean.to(device), std=self.std.to(device))
+        return replace(
+            self,
+            images=self.images.to(device),
+            labels=self.labels.to(device),
+            mean=self.mean.to(device),
+            std=self.std.to(device),
+        )
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         for start in range(0, len(self), batch_size):
             images = centre(self.images[start : start + batch_size], self.size)
             yield normalised(images, self.mean, self.std), self.labels[start : start + batch_size]
 
-    def training_batches(self, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def training_batches(
+        self, batch_size: int, generator: torch.Generator
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         for chosen in training_order(len(self), batch_size, generator):
             chosen = chosen.to(self.images.device)
             images = self.augmentation(self.images[chosen], self.size, generator)

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from experiment.config import Dataset as DatasetConfig
+from experiment.config.schema import Dataset as DatasetConfig
+from experiment.core.errors import UserError
+from experiment.core.registry import DATASETS
+from experiment.core.seeding import Stream
 from experiment.data.dataset import Dataset, Shape, Splits
 from experiment.data.split import Split, TensorSplit
-from experiment.errors import UserError
-from experiment.registry import DATASETS
-from experiment.seeding import Stream
 
 SAMPLE_BATCH = 32
 
@@ -28,7 +28,9 @@ class Data:
 
     def sample(self, size: int, stream: Stream) -> list[tuple[Tensor, Tensor]]:
         """S: `size` images of the validation split, at most half of it, without variations, in batches."""
-        chosen = stream.permutation(len(self.validation))[: min(size, largest_sample(len(self.validation)))]
+        chosen = stream.permutation(len(self.validation))[
+            : min(size, largest_sample(len(self.validation)))
+        ]
         return list(self.validation.subset(chosen).batches(SAMPLE_BATCH))
 
 
@@ -41,8 +43,10 @@ def num_validation(config: DatasetConfig, num_train: int) -> int:
     """How many of the training images are set aside."""
     count = round(config.validation_fraction * num_train)
     if not 2 <= count < num_train:
-        raise UserError(f"dataset.validation_fraction: {config.validation_fraction} of {num_train} training images "
-                        f"leaves {count} for validation; there must be at least 2, and some to train on")
+        raise UserError(
+            f"dataset.validation_fraction: {config.validation_fraction} of {num_train} training images "
+            f"leaves {count} for validation; there must be at least 2, and some to train on"
+        )
     return count
 
 
@@ -51,8 +55,10 @@ def open_dataset(config: DatasetConfig) -> Dataset:
     dataset = DATASETS.build(config.name, config.options)
     missing = [name for name in ("shape", "load") if not callable(getattr(dataset, name, None))]
     if missing:
-        raise UserError(f"dataset {config.name}: a {type(dataset).__name__} has no method {' and no '.join(missing)}; "
-                        f"derive it from experiment.data.dataset.Dataset")
+        raise UserError(
+            f"dataset {config.name}: a {type(dataset).__name__} has no method {' and no '.join(missing)}; "
+            f"derive it from experiment.data.dataset.Dataset"
+        )
     return dataset
 
 
@@ -64,33 +70,52 @@ def load_data(config: DatasetConfig, stream: Stream, device: torch.device | str 
     count = num_validation(config, len(splits.train))
     order = stream.child("validation split").permutation(len(splits.train))
     validation, train = order[:count].sort().values, order[count:].sort().values
-    return Data(splits.train.subset(train).to(device), splits.train.subset(validation).to(device),
-                splits.test.to(device), shape.input_shape, shape.num_classes, shape.note)
+    return Data(
+        splits.train.subset(train).to(device),
+        splits.train.subset(validation).to(device),
+        splits.test.to(device),
+        shape.input_shape,
+        shape.num_classes,
+        shape.note,
+    )
 
 
 def _require_agreement(name: str, splits: Splits, shape: Shape) -> None:
     """Raise UserError unless the images are what `shape()` says."""
     for value, kind, method in ((shape, Shape, "shape"), (splits, Splits, "load")):
         if not isinstance(value, kind):
-            raise UserError(f"dataset {name}: {method}() must return an experiment.data.dataset.{kind.__name__}, "
-                            f"not a {type(value).__name__}")
+            raise UserError(
+                f"dataset {name}: {method}() must return an experiment.data.dataset.{kind.__name__}, "
+                f"not a {type(value).__name__}"
+            )
     for part, split in (("training", splits.train), ("test", splits.test)):
         _require_agreeing_split(name, part, split, shape)
     if len(splits.train) != shape.num_train:
-        raise UserError(f"dataset {name}: shape() tells of {shape.num_train} training images, but load() gives "
-                        f"{len(splits.train)}")
+        raise UserError(
+            f"dataset {name}: shape() tells of {shape.num_train} training images, but load() gives "
+            f"{len(splits.train)}"
+        )
 
 
 def _require_agreeing_split(name: str, part: str, split: Split, shape: Shape) -> None:
     if not isinstance(split, Split):
-        raise UserError(f"dataset {name}: its {part} split must be an experiment.data.split.Split, "
-                        f"not a {type(split).__name__}; experiment.data.dataset.from_tensors makes splits")
+        raise UserError(
+            f"dataset {name}: its {part} split must be an experiment.data.split.Split, "
+            f"not a {type(split).__name__}; experiment.data.dataset.from_tensors makes splits"
+        )
     if len(split) == 0:
         raise UserError(f"dataset {name}: there are no {part} images")
     images, _ = next(split.subset(torch.arange(1)).batches(1))
     if tuple(images.shape[1:]) != tuple(shape.input_shape):
-        raise UserError(f"dataset {name}: shape() tells of images of {list(shape.input_shape)}, but the {part} "
-                        f"images are {list(images.shape[1:])}")
-    if isinstance(split, TensorSplit) and not 0 <= split.labels.min() <= split.labels.max() < shape.num_classes:
-        raise UserError(f"dataset {name}: the {part} labels must lie in 0 ... {shape.num_classes - 1}, not in "
-                        f"{int(split.labels.min())} ... {int(split.labels.max())}")
+        raise UserError(
+            f"dataset {name}: shape() tells of images of {list(shape.input_shape)}, but the {part} "
+            f"images are {list(images.shape[1:])}"
+        )
+    if (
+        isinstance(split, TensorSplit)
+        and not 0 <= split.labels.min() <= split.labels.max() < shape.num_classes
+    ):
+        raise UserError(
+            f"dataset {name}: the {part} labels must lie in 0 ... {shape.num_classes - 1}, not in "
+            f"{int(split.labels.min())} ... {int(split.labels.max())}"
+        )

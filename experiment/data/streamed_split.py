@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from experiment.core.errors import UserError
+from experiment.core.seeding import Stream
 from experiment.data.split import UNVARIED, Augmentation, Split, normalised, training_order
-from experiment.errors import UserError
-from experiment.seeding import Stream
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,11 @@ class StreamedSplit(Split):
 
     def subset(self, indices: Tensor) -> "StreamedSplit":
         indices = indices.cpu()
-        return replace(self, paths=tuple(self.paths[index] for index in indices.tolist()), labels=self.labels[indices])
+        return replace(
+            self,
+            paths=tuple(self.paths[index] for index in indices.tolist()),
+            labels=self.labels[indices],
+        )
 
     def to(self, device: torch.device | str) -> "StreamedSplit":
         return replace(self, mean=self.mean.to(device), std=self.std.to(device), device=device)
@@ -46,7 +50,9 @@ class StreamedSplit(Split):
         for chosen, images in zip(order, self.stored_batches(order)):
             yield normalised(images, self.mean, self.std), self.labels[chosen].to(self.device)
 
-    def training_batches(self, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def training_batches(
+        self, batch_size: int, generator: torch.Generator
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         order = training_order(len(self), batch_size, generator)
         stream = None
         if self.read_varied is not None:
@@ -55,14 +61,20 @@ class StreamedSplit(Split):
             images = self.augmentation(images, tuple(images.shape[2:]), generator)
             yield normalised(images, self.mean, self.std), self.labels[chosen].to(self.device)
 
-    def stored_batches(self, order: list[Tensor] | tuple[Tensor, ...], stream: Stream | None = None) \
-            -> Iterator[Tensor]:
+    def stored_batches(
+        self, order: list[Tensor] | tuple[Tensor, ...], stream: Stream | None = None
+    ) -> Iterator[Tensor]:
         """The images of each batch as bytes [N, C, H, W] on the device, varied if a stream is given."""
         files = _Files(self.paths, self.read, self.read_varied, stream)
         # A generator of its own keeps the loader from drawing from the global one, which dropout uses.
-        loader = DataLoader(files, batch_size=None, sampler=[chosen.tolist() for chosen in order],
-                            num_workers=min(self.num_workers, num_cores(), len(order)),
-                            pin_memory=torch.device(self.device).type == "cuda", generator=torch.Generator())
+        loader = DataLoader(
+            files,
+            batch_size=None,
+            sampler=[chosen.tolist() for chosen in order],
+            num_workers=min(self.num_workers, num_cores(), len(order)),
+            pin_memory=torch.device(self.device).type == "cuda",
+            generator=torch.Generator(),
+        )
         for images in loader:
             if isinstance(images, UserError):
                 raise images

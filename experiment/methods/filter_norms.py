@@ -3,10 +3,10 @@
 import numpy
 
 from experiment.channels.channels import Channels
-from experiment.methods.filter_method import FilterMethod, Ranking, uniform_priority
-from experiment.registry import METHODS
-from experiment.seeding import Stream
-from experiment.statistics import Statistics
+from experiment.core.registry import METHODS
+from experiment.core.seeding import Stream
+from experiment.pruning.analysis import Statistics
+from experiment.pruning.filter_method import FilterMethod, Ranking, uniform_priority
 
 
 @METHODS.register

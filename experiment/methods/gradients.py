@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from experiment.allocation.layers import Allocation
-from experiment.losses import batch_loss
-from experiment.methods.method import ScoreMethod
-from experiment.methods.second_derivatives import second_derivatives
-from experiment.nets import batch_length, device_of, divided, evaluating, moved, run
-from experiment.registry import METHODS
-from experiment.seeding import Stream
-from experiment.statistics import Statistics
+from experiment.core.registry import METHODS
+from experiment.core.seeding import Stream
+from experiment.nets.running import batch_length, device_of, divided, evaluating, moved, run
+from experiment.pruning.analysis import Statistics
+from experiment.pruning.losses import batch_loss
+from experiment.pruning.method import ScoreMethod
+from experiment.pruning.second_derivatives import second_derivatives
 
 
 @METHODS.register
@@ -33,8 +33,10 @@ class SNIP(ScoreMethod):
         weights = prunable_weights(statistics)
         with gradients_of(statistics.net, weights):
             gradients = statistics.once("gradients", lambda: loss_gradients(statistics, weights))
-        return {name: layer.oriented((weights[name].detach() * gradients[name]).abs())
-                for name, layer in statistics.layers.items()}
+        return {
+            name: layer.oriented((weights[name].detach() * gradients[name]).abs())
+            for name, layer in statistics.layers.items()
+        }
 
 
 @METHODS.register
@@ -58,33 +60,42 @@ class GraSP(ScoreMethod):
         weights = prunable_weights(statistics)
         net = statistics.net
         with gradients_of(net, weights), batch_statistics(net), second_derivatives("GraSP"):
-            products = statistics.once(f"Hessian-gradient products at temperature {self.temperature}",
-                                       lambda: hessian_gradients(statistics, weights, self.temperature))
-        return {name: layer.oriented(weights[name].detach() * products[name])
-                for name, layer in statistics.layers.items()}
+            products = statistics.once(
+                f"Hessian-gradient products at temperature {self.temperature}",
+                lambda: hessian_gradients(statistics, weights, self.temperature),
+            )
+        return {
+            name: layer.oriented(weights[name].detach() * products[name])
+            for name, layer in statistics.layers.items()
+        }
 
 
 def prunable_weights(statistics: Statistics) -> dict[str, nn.Parameter]:
     """The weights of the layers that run."""
-    return {name: statistics.net.get_parameter(layer.parameter)
-            for name, layer in statistics.layers.items()}
+    return {
+        name: statistics.net.get_parameter(layer.parameter)
+        for name, layer in statistics.layers.items()
+    }
 
 
-def loss_gradients(statistics: Statistics, weights: dict[str, nn.Parameter],
-                   temperature: float | None = None) -> dict[str, Tensor]:
+def loss_gradients(
+    statistics: Statistics, weights: dict[str, nn.Parameter], temperature: float | None = None
+) -> dict[str, Tensor]:
     """Gradient of the mean loss over S with respect to each weight."""
     return _summed(weights, weighted_losses(statistics, temperature))
 
 
-def hessian_gradients(statistics: Statistics, weights: dict[str, nn.Parameter],
-                      temperature: float) -> dict[str, Tensor]:
+def hessian_gradients(
+    statistics: Statistics, weights: dict[str, nn.Parameter], temperature: float
+) -> dict[str, Tensor]:
     """H g of the mean loss over S: the Hessian with respect to all weights times the gradient."""
     gradients = loss_gradients(statistics, weights, temperature)
 
     def products() -> Iterator[Tensor]:
         for loss in weighted_losses(statistics, temperature):
-            own = torch.autograd.grad(loss, list(weights.values()), create_graph=True,
-                                      materialize_grads=True)
+            own = torch.autograd.grad(
+                loss, list(weights.values()), create_graph=True, materialize_grads=True
+            )
             yield sum((one * gradients[name]).sum() for name, one in zip(weights, own))
 
     return _summed(weights, products())
@@ -134,7 +145,9 @@ def gradients_of(net: nn.Module, weights: dict[str, nn.Parameter]) -> Iterator[N
 @contextlib.contextmanager
 def batch_statistics(net: nn.Module) -> Iterator[None]:
     """Within the block BatchNorm normalises by the batch, and its running statistics stay as they are."""
-    norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    norms = [
+        module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
+    ]
     before = [(norm.training, norm.track_running_stats) for norm in norms]
     for norm in norms:
         norm.train()

@@ -13,11 +13,11 @@ import numpy
 from experiment.allocation.sampling import counts, draws_needed, first_appearances
 from experiment.allocation.units import Layer, Units
 from experiment.channels.channels import Channels
-from experiment.methods.filter_method import FilterMethod, Ranking
-from experiment.registry import METHODS
-from experiment.seeding import Stream
+from experiment.core.registry import METHODS
+from experiment.core.seeding import Stream
+from experiment.pruning.analysis import Statistics
+from experiment.pruning.filter_method import FilterMethod, Ranking
 from experiment.sensitivity.channels import channel_sensitivities
-from experiment.statistics import Statistics
 
 
 class ProvableFilterPruning(FilterMethod):
@@ -31,7 +31,9 @@ class ProvableFilterPruning(FilterMethod):
 
     def rank(self, statistics: Statistics, alive: numpy.ndarray, stream: Stream) -> Ranking:
         units = channel_units(statistics, alive)
-        return Ranking(critical_error(self.critical_draws(units, stream) - 1, alpha(units)[units.unit // 2]))
+        return Ranking(
+            critical_error(self.critical_draws(units, stream) - 1, alpha(units)[units.unit // 2])
+        )
 
     @abc.abstractmethod
     def critical_draws(self, units: Units, stream: Stream) -> numpy.ndarray:
@@ -47,7 +49,9 @@ class PFP(ProvableFilterPruning):
 
     def critical_draws(self, units: Units, stream: Stream) -> numpy.ndarray:
         draws = numpy.full(len(units.rank), numpy.inf)
-        for rank in range(int(units.capacity.max(initial=0))):  # kept if more than `rank` are expected
+        for rank in range(
+            int(units.capacity.max(initial=0))
+        ):  # kept if more than `rank` are expected
             some = (units.rank == rank) & (units.importance > 0)
             needed = draws_needed(units, numpy.where(units.capacity > rank, rank * (1 + 1e-9), 0))
             draws[some] = numpy.maximum(needed[units.unit[some]], 1)
@@ -105,8 +109,12 @@ class PFPTop(PFPRand):
 
 def _draws_to_be_certain(units: Units) -> numpy.ndarray:
     """The smallest N [channels] with p >= 1 / N."""
-    inverse = numpy.divide(1, units.probability, out=numpy.full(len(units.probability), numpy.inf),
-                           where=units.probability > 0)
+    inverse = numpy.divide(
+        1,
+        units.probability,
+        out=numpy.full(len(units.probability), numpy.inf),
+        where=units.probability > 0,
+    )
     return numpy.ceil(inverse * (1 - 1e-12))
 
 
@@ -114,20 +122,30 @@ def channel_units(statistics: Statistics, alive: numpy.ndarray) -> Units:
     """The groups of channels as units: group g is unit 2 g; there is no negative part."""
     channels = statistics.channels
     importance = channel_sensitivities(channels, statistics.sensitivities("max"))
-    return Units(numpy.where(alive, importance, 0), numpy.zeros(channels.number, dtype=bool),
-                 _groups(channels, statistics), statistics.delta)
+    return Units(
+        numpy.where(alive, importance, 0),
+        numpy.zeros(channels.number, dtype=bool),
+        _groups(channels, statistics),
+        statistics.delta,
+    )
 
 
 def _groups(channels: Channels, statistics: Statistics) -> list[Layer]:
     """What enters alpha: of the layers that read a group, the largest number of patches and of kernel positions."""
-    patches, kernel_size = numpy.ones(len(channels.sizes), dtype=int), numpy.ones(len(channels.sizes), dtype=int)
+    patches, kernel_size = (
+        numpy.ones(len(channels.sizes), dtype=int),
+        numpy.ones(len(channels.sizes), dtype=int),
+    )
     for name, channel in channels.columns.items():
         groups = numpy.unique(channels.group[channel[channel >= 0]])
         if name in statistics.layers:
             layer = statistics.layers[name]
             patches[groups] = numpy.maximum(patches[groups], layer.patches)
             kernel_size[groups] = numpy.maximum(kernel_size[groups], layer.shape[2:].numel())
-    return [Layer(1, int(size), int(p), int(k)) for size, p, k in zip(channels.sizes, patches, kernel_size)]
+    return [
+        Layer(1, int(size), int(p), int(k))
+        for size, p, k in zip(channels.sizes, patches, kernel_size)
+    ]
 
 
 def alpha(units: Units) -> numpy.ndarray:
@@ -147,8 +165,13 @@ def critical_error(number: numpy.ndarray, scale: numpy.ndarray) -> numpy.ndarray
     return numpy.where(number <= 0, numpy.inf, numpy.where(numpy.isinf(number), 0, error))
 
 
-def draws_of(kept: numpy.ndarray, units: Units, critical: numpy.ndarray, priority: numpy.ndarray,
-             alive: numpy.ndarray) -> numpy.ndarray:
+def draws_of(
+    kept: numpy.ndarray,
+    units: Units,
+    critical: numpy.ndarray,
+    priority: numpy.ndarray,
+    alive: numpy.ndarray,
+) -> numpy.ndarray:
     """N of each unit when exactly these channels are kept; infinite for groups of which all that are alive are.
 
     It follows from the error of the last channel kept, the same for the whole net, and never is less than the kept

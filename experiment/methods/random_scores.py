@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from experiment.methods.method import ScoreMethod
-from experiment.registry import METHODS
-from experiment.seeding import Stream
-from experiment.statistics import Statistics
+from experiment.core.registry import METHODS
+from experiment.core.seeding import Stream
+from experiment.pruning.analysis import Statistics
+from experiment.pruning.method import ScoreMethod
 
 
 @METHODS.register
@@ -18,5 +18,7 @@ class Random(ScoreMethod):
 
     def scores(self, statistics: Statistics, stream: Stream) -> dict[str, Tensor]:
         generator, device = stream.generator(), statistics.candidates.device
-        return {name: torch.rand(shape, generator=generator).to(device)
-                for name, shape in statistics.flat.shapes.items()}
+        return {
+            name: torch.rand(shape, generator=generator).to(device)
+            for name, shape in statistics.flat.shapes.items()
+        }

@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import numpy
 
-from experiment.methods.method import Method, Selection
+from experiment.core.registry import METHODS
+from experiment.core.seeding import Stream
 from experiment.methods.sipp_rand import Sampler, units_of
-from experiment.registry import METHODS
-from experiment.seeding import Stream
-from experiment.statistics import Statistics
+from experiment.pruning.analysis import Statistics
+from experiment.pruning.method import Method, Selection
 
 
 class MagnitudeSampling(Method):
@@ -21,7 +21,9 @@ class MagnitudeSampling(Method):
     """
 
     @abc.abstractmethod
-    def importance(self, magnitude: numpy.ndarray, mean: Callable[[numpy.ndarray], numpy.ndarray]) -> numpy.ndarray:
+    def importance(
+        self, magnitude: numpy.ndarray, mean: Callable[[numpy.ndarray], numpy.ndarray]
+    ) -> numpy.ndarray:
         """What the probabilities of weights are proportional to; `mean` gives each weight its unit's mean."""
 
     def prepare(self, statistics: Statistics, stream: Stream) -> Callable[[int], Selection]:
@@ -85,6 +87,8 @@ class L1L2Sampling(MagnitudeSampling):
     """
 
     def importance(self, magnitude: numpy.ndarray, mean: Callable) -> numpy.ndarray:
-        parts = [numpy.divide(values, mean(values), out=numpy.zeros_like(values), where=values > 0)
-                 for values in (magnitude, magnitude**2)]
+        parts = [
+            numpy.divide(values, mean(values), out=numpy.zeros_like(values), where=values > 0)
+            for values in (magnitude, magnitude**2)
+        ]
         return (parts[0] + parts[1]) / 2

@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from experiment.methods.method import ScoreMethod
-from experiment.registry import METHODS
-from experiment.seeding import Stream
-from experiment.statistics import Statistics
+from experiment.core.registry import METHODS
+from experiment.core.seeding import Stream
+from experiment.pruning.analysis import Statistics
+from experiment.pruning.method import ScoreMethod
 
 
 @METHODS.register

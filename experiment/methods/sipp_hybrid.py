@@ -5,12 +5,12 @@ from collections.abc import Callable
 import numpy
 
 from experiment.allocation.units import certified_random
-from experiment.methods.method import Method, Selection
+from experiment.core.registry import METHODS
+from experiment.core.seeding import Stream
 from experiment.methods.sipp_rand import Sampler, sensitivity_units
-from experiment.registry import METHODS
-from experiment.seeding import Stream
+from experiment.pruning.analysis import Statistics
+from experiment.pruning.method import Method, Selection
 from experiment.sensitivity.sample_size import C
-from experiment.statistics import Statistics
 
 
 @METHODS.register
@@ -41,6 +41,8 @@ class SiPPHybrid(Method):
             sampled = finite & (C * dropped > random)
             chosen = numpy.where(sampled[units.unit], sampler.found(draws), top)
             chosen = sampler.filled(chosen, budget, statistics.candidates)
-            return sampler.selection(chosen, numpy.where(sampled, draws, numpy.inf), statistics.candidates.device)
+            return sampler.selection(
+                chosen, numpy.where(sampled, draws, numpy.inf), statistics.candidates.device
+            )
 
         return select

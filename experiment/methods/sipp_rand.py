@@ -11,10 +11,10 @@ from torch import Tensor
 from experiment.allocation.optimal import allocate
 from experiment.allocation.sampling import counts, draws_needed, first_appearances
 from experiment.allocation.units import Layer, Units
-from experiment.methods.method import Method, Selection
-from experiment.registry import METHODS
-from experiment.seeding import Stream
-from experiment.statistics import Statistics
+from experiment.core.registry import METHODS
+from experiment.core.seeding import Stream
+from experiment.pruning.analysis import Statistics
+from experiment.pruning.method import Method, Selection
 
 MOST_DRAWS = 2.0**53
 
@@ -62,17 +62,27 @@ class Sampler:
     def factors(self, draws: numpy.ndarray) -> numpy.ndarray:
         """count / (N p), which makes a drawn weight unbiased; 1 for weights of units that stay as they are."""
         finite = numpy.where(numpy.isfinite(draws), draws, 0)
-        drawn = counts(self.units, self.first, finite, self.stream.child("counts").numpy_generator())
+        drawn = counts(
+            self.units, self.first, finite, self.stream.child("counts").numpy_generator()
+        )
         expected = finite[self.units.unit] * self.units.probability
         return numpy.divide(drawn, expected, out=numpy.ones(len(drawn)), where=expected > 0)
 
-    def selection(self, kept: numpy.ndarray, draws: numpy.ndarray, device: torch.device, *,
-                  certified: bool = True) -> Selection:
+    def selection(
+        self,
+        kept: numpy.ndarray,
+        draws: numpy.ndarray,
+        device: torch.device,
+        *,
+        certified: bool = True,
+    ) -> Selection:
         """These weights, those of units with finite draws reweighted."""
-        return Selection(torch.from_numpy(kept).to(device),
-                         lambda: torch.from_numpy(self.factors(draws)).float().to(device),
-                         draws if certified else None,
-                         lambda: torch.from_numpy(self.units.importance).float().to(device))
+        return Selection(
+            torch.from_numpy(kept).to(device),
+            lambda: torch.from_numpy(self.factors(draws)).float().to(device),
+            draws if certified else None,
+            lambda: torch.from_numpy(self.units.importance).float().to(device),
+        )
 
 
 @METHODS.register
@@ -108,6 +118,12 @@ def units_of(statistics: Statistics, importance: Tensor) -> Units:
     """The units of a net with an importance of each weight of the flat vector; what was pruned has none."""
     flat = statistics.flat
     importance = torch.where(statistics.candidates, importance, 0).cpu().double().numpy()
-    return Units(importance, (flat.weights(statistics.net) < 0).cpu().numpy(),
-                 [Layer(layer.shape[0], layer.shape[1:].numel(), layer.patches, layer.shape[2:].numel())
-                  for layer in statistics.layers.values()], statistics.delta)
+    return Units(
+        importance,
+        (flat.weights(statistics.net) < 0).cpu().numpy(),
+        [
+            Layer(layer.shape[0], layer.shape[1:].numel(), layer.patches, layer.shape[2:].numel())
+            for layer in statistics.layers.values()
+        ],
+        statistics.delta,
+    )

@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiment.errors import UserError
-from experiment.layers import PrunableLayer
-from experiment.masks import largest
-from experiment.methods.method import Method, Selection
-from experiment.nets import copy_of, divided, first_sample, tensors
-from experiment.normalisations import normalisation
-from experiment.reachability import ones_like
-from experiment.registry import METHODS
-from experiment.seeding import Stream
-from experiment.statistics import Statistics
-from experiment.surrogates import InDouble, run_in_double
+from experiment.core.errors import UserError
+from experiment.core.registry import METHODS
+from experiment.core.seeding import Stream
+from experiment.nets.layers import PrunableLayer
+from experiment.nets.masks import largest
+from experiment.nets.normalisations import normalisation
+from experiment.nets.reachability import ones_like
+from experiment.nets.running import copy_of, divided, first_sample, tensors
+from experiment.nets.surrogates import InDouble, run_in_double
+from experiment.pruning.analysis import Statistics
+from experiment.pruning.method import Method, Selection
 
 SATURATING = {"relu6", "hardtanh", "clamp", "clip", "clamp_max"}
 BIASES = "bias", "in_proj_bias", "bias_k", "bias_v"
@@ -50,8 +50,11 @@ class SynFlow(Method):
 
     def prepare(self, statistics: Statistics, stream: Stream) -> Callable[[int], Selection]:
         flat, candidates = statistics.flat, statistics.candidates.cpu()
-        net = PositiveNet(positive_copy(statistics.net), statistics.layers,
-                          ones_like(first_sample(statistics.batches[0])))
+        net = PositiveNet(
+            positive_copy(statistics.net),
+            statistics.layers,
+            ones_like(first_sample(statistics.batches[0])),
+        )
         number = int(candidates.sum())
 
         def select(budget: int) -> Selection:
@@ -90,8 +93,10 @@ class PositiveNet:
         layers = self.layers.values()
         for layer, parameter, whole in zip(layers, self.parameters, self.unpruned):
             parameter.detach().copy_(whole * layer.oriented(masks[layer.name]))
-        return {layer.name: layer.oriented(parameter.detach() * gradient) for
-                layer, parameter, gradient in zip(layers, self.parameters, self.gradients())}
+        return {
+            layer.name: layer.oriented(parameter.detach() * gradient)
+            for layer, parameter, gradient in zip(layers, self.parameters, self.gradients())
+        }
 
     def gradients(self) -> list[Tensor]:
         """dR/dw of each weight, divided by the power of 2 next to R: no rounding, no other order.
@@ -107,8 +112,10 @@ class PositiveNet:
                     unit = torch.full_like(flow, 2.0 ** -math.frexp(size)[1])
                     return torch.autograd.grad(flow, weights, unit, materialize_grads=True)
         if size != 0:
-            raise UserError("SynFlow: what flows through this net of absolute weights is not a "
-                            "positive number that double precision can hold")
+            raise UserError(
+                "SynFlow: what flows through this net of absolute weights is not a "
+                "positive number that double precision can hold"
+            )
         return [torch.zeros_like(weight) for weight in weights]
 
     def flow(self, scale: float) -> Tensor:

@@ -2,12 +2,12 @@
 
 import numpy
 
-from experiment.errors import UserError
-from experiment.methods.filter_method import FilterMethod, Ranking, uniform_priority
-from experiment.registry import METHODS
-from experiment.seeding import Stream
+from experiment.core.errors import UserError
+from experiment.core.registry import METHODS
+from experiment.core.seeding import Stream
+from experiment.pruning.analysis import Statistics
+from experiment.pruning.filter_method import FilterMethod, Ranking, uniform_priority
 from experiment.sensitivity.reconstruction import gram_matrices, greedy_removal
-from experiment.statistics import Statistics
 
 
 @METHODS.register
@@ -26,14 +26,24 @@ class ThiNet(FilterMethod):
 
     def __init__(self, *, points_per_sample: int = 10):
         if points_per_sample < 1:
-            raise UserError(f"ThiNet: points_per_sample must be at least 1, not {points_per_sample}")
+            raise UserError(
+                f"ThiNet: points_per_sample must be at least 1, not {points_per_sample}"
+            )
         self.points_per_sample = points_per_sample
 
     def rank(self, statistics: Statistics, alive: numpy.ndarray, stream: Stream) -> Ranking:
         channels = statistics.channels
         scores = numpy.empty(channels.number)
-        grams = gram_matrices(statistics.net, statistics.layers, statistics.batches, channels,
-                              self.points_per_sample, stream.child("points"))
+        grams = gram_matrices(
+            statistics.net,
+            statistics.layers,
+            statistics.batches,
+            channels,
+            self.points_per_sample,
+            stream.child("points"),
+        )
         for part, gram in zip(channels.groups, grams):
-            scores[part.start + greedy_removal(gram)] = numpy.arange(len(gram))  # removed late: important
+            scores[part.start + greedy_removal(gram)] = numpy.arange(
+                len(gram)
+            )  # removed late: important
         return Ranking(uniform_priority(channels, scores, alive))

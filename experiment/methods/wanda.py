@@ -4,13 +4,13 @@ import torch
 from torch import Tensor
 
 from experiment.allocation.layers import Allocation
-from experiment.layers import watch
-from experiment.methods.method import ScoreMethod
-from experiment.products import Product
-from experiment.registry import METHODS
-from experiment.seeding import Stream
+from experiment.core.registry import METHODS
+from experiment.core.seeding import Stream
+from experiment.nets.layers import watch
+from experiment.nets.products import Product
+from experiment.pruning.analysis import Statistics
+from experiment.pruning.method import ScoreMethod
 from experiment.sensitivity.points import tiles
-from experiment.statistics import Statistics
 
 
 @METHODS.register
@@ -31,14 +31,18 @@ class Wanda(ScoreMethod):
 
     def scores(self, statistics: Statistics, stream: Stream) -> dict[str, Tensor]:
         squares = statistics.once("squared input norms", lambda: squared_input_norms(statistics))
-        return {name: weight.float().abs() * squares[name].sqrt()
-                for name, weight in statistics.weights.items()}
+        return {
+            name: weight.float().abs() * squares[name].sqrt()
+            for name, weight in statistics.weights.items()
+        }
 
 
 def squared_input_norms(statistics: Statistics) -> dict[str, Tensor]:
     """Sum over all points of the square of what each weight of a layer reads, in the shape of the weight."""
-    result = {name: torch.zeros(weight.shape, device=weight.device)
-              for name, weight in statistics.weights.items()}
+    result = {
+        name: torch.zeros(weight.shape, device=weight.device)
+        for name, weight in statistics.weights.items()
+    }
 
     def add(name: str, product: Product, num_samples: int) -> None:
         block = result[name].flatten(1)[product.rows, product.columns]

@@ -4,9 +4,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from experiment.networks.image_size import require_image_size
-from experiment.networks.initialisation import initialise_by_fan_out
-from experiment.registry import NETWORKS
+from experiment.core.registry import NETWORKS
+from experiment.nets.image_size import require_image_size
+from experiment.nets.initialisation import initialise_by_fan_out
 
 GROWTH = 12
 

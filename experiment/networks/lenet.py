@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from experiment.networks.image_size import require_image_size
-from experiment.registry import NETWORKS
+from experiment.core.registry import NETWORKS
+from experiment.nets.image_size import require_image_size
 
 
 class FullyConnected(nn.Sequential):

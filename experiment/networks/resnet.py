@@ -4,9 +4,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from experiment.errors import UserError
-from experiment.networks.initialisation import initialise_by_fan_out
-from experiment.registry import NETWORKS
+from experiment.core.errors import UserError
+from experiment.core.registry import NETWORKS
+from experiment.nets.initialisation import initialise_by_fan_out
 
 
 def make_shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
@@ -24,7 +24,9 @@ class BasicBlock(nn.Module):
 
     def __init__(self, in_channels: int, width: int, stride: int):
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, width, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(
+            in_channels, width, kernel_size=3, stride=stride, padding=1, bias=False
+        )
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, kernel_size=3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
@@ -59,8 +61,9 @@ class Bottleneck(nn.Module):
         return F.relu(self.bn3(self.conv3(out)) + shortcut)
 
 
-def make_stage(block: type[nn.Module], in_channels: int, width: int, num_blocks: int,
-               stride: int) -> nn.Sequential:
+def make_stage(
+    block: type[nn.Module], in_channels: int, width: int, num_blocks: int, stride: int
+) -> nn.Sequential:
     """Stack `num_blocks` blocks, of which the first changes the shape."""
     rest = [block(width * block.expansion, width, 1) for _ in range(num_blocks - 1)]
     return nn.Sequential(block(in_channels, width, stride), *rest)
@@ -69,8 +72,14 @@ def make_stage(block: type[nn.Module], in_channels: int, width: int, num_blocks:
 class CifarResNet(nn.Module):
     """Classify with three stages of `num_blocks` blocks; width doubles and size halves between stages."""
 
-    def __init__(self, block: type[nn.Module], num_blocks: int, in_channels: int, num_classes: int,
-                 width: int):
+    def __init__(
+        self,
+        block: type[nn.Module],
+        num_blocks: int,
+        in_channels: int,
+        num_classes: int,
+        width: int,
+    ):
         super().__init__()
         if width < 1:
             raise UserError(f"A ResNet's width must be at least 1, not {width}")

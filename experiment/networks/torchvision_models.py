@@ -9,9 +9,9 @@ import torchvision.models
 from torch import nn
 from torch.func import functional_call
 
-from experiment.errors import UserError
-from experiment.nets import evaluating
-from experiment.registry import NETWORKS, Collection
+from experiment.core.errors import UserError
+from experiment.core.registry import NETWORKS, Collection
+from experiment.nets.running import evaluating
 
 # What the framework decides: pretrained weights would need a download, auxiliary classifiers give several outputs.
 DECIDED = {"weights": None, "progress": False, "aux_logits": False, "init_weights": True}
@@ -23,8 +23,11 @@ def options_of(name: str) -> dict[str, type]:
     """The options of a model: the plain keyword arguments of its class that are not given or decided here."""
     model = inspect.signature(torchvision.models.get_model_builder(name)).return_annotation
     parameters = inspect.signature(model, eval_str=True).parameters
-    options = {key: parameter.annotation for key, parameter in parameters.items()
-               if parameter.annotation in YAML_TYPES and parameter.default is not parameter.empty}
+    options = {
+        key: parameter.annotation
+        for key, parameter in parameters.items()
+        if parameter.annotation in YAML_TYPES and parameter.default is not parameter.empty
+    }
     if "replace_stride_with_dilation" in parameters:
         options["replace_stride_with_dilation"] = list[bool]
     return {key: kind for key, kind in options.items() if key not in (*DECIDED, *GIVEN)}
@@ -32,26 +35,41 @@ def options_of(name: str) -> dict[str, type]:
 
 def get_builder(name: str) -> Callable:
     """A function that builds a model, with the options as its parameters; None is torchvision's own value."""
-    def build(*, input_shape: tuple[int, int, int], num_classes: int, **options: object) -> nn.Module:
+
+    def build(
+        *, input_shape: tuple[int, int, int], num_classes: int, **options: object
+    ) -> nn.Module:
         return build_model(name, input_shape, num_classes, options)
 
     kind = inspect.Parameter.KEYWORD_ONLY
-    build.__signature__ = inspect.Signature([
-        inspect.Parameter("input_shape", kind), inspect.Parameter("num_classes", kind),
-        *[inspect.Parameter(key, kind, default=None, annotation=annotation | None)
-          for key, annotation in options_of(name).items()]])
+    build.__signature__ = inspect.Signature(
+        [
+            inspect.Parameter("input_shape", kind),
+            inspect.Parameter("num_classes", kind),
+            *[
+                inspect.Parameter(key, kind, default=None, annotation=annotation | None)
+                for key, annotation in options_of(name).items()
+            ],
+        ]
+    )
     return build
 
 
-def build_model(name: str, input_shape: tuple[int, int, int], num_classes: int, options: dict) -> nn.Module:
+def build_model(
+    name: str, input_shape: tuple[int, int, int], num_classes: int, options: dict
+) -> nn.Module:
     """An untrained model. Raises UserError where the options, the channels or the size of the images do not fit."""
     chosen = {key: value for key, value in options.items() if value is not None}
     try:
-        net = torchvision.models.get_model(name, **_arguments(name, input_shape, num_classes), **chosen)
+        net = torchvision.models.get_model(
+            name, **_arguments(name, input_shape, num_classes), **chosen
+        )
     except (TypeError, ValueError, AssertionError, NotImplementedError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"network {name}: torchvision cannot build it for images of {_size(input_shape)} "
-                        f"with the options {chosen or 'none'}: {reason}") from error
+        raise UserError(
+            f"network {name}: torchvision cannot build it for images of {_size(input_shape)} "
+            f"with the options {chosen or 'none'}: {reason}"
+        ) from error
     if input_shape[0] != 3:
         _replace_first_conv(name, net, input_shape[0])
     _require_fit(name, net, input_shape)
@@ -65,36 +83,66 @@ def _arguments(name: str, input_shape: tuple[int, int, int], num_classes: int) -
     _, height, width = input_shape
     if "image_size" in asked and height != width:
         raise UserError(f"network {name} takes square images only, not {height}x{width}")
-    given = {**DECIDED, "num_classes": num_classes, "image_size": height, "input_size": (height, width)}
-    return {key: value for key, value in given.items() if key in ("weights", "progress") or key in asked}
+    given = {
+        **DECIDED,
+        "num_classes": num_classes,
+        "image_size": height,
+        "input_size": (height, width),
+    }
+    return {
+        key: value for key, value in given.items() if key in ("weights", "progress") or key in asked
+    }
 
 
 def _replace_first_conv(name: str, net: nn.Module, channels: int) -> None:
     """Give the first convolution another number of input channels; its weights are torch's default draw."""
-    path, conv = next(((path, module) for path, module in net.named_modules() if isinstance(module, nn.Conv2d)),
-                      (None, None))
+    path, conv = next(
+        ((path, module) for path, module in net.named_modules() if isinstance(module, nn.Conv2d)),
+        (None, None),
+    )
     if conv is None or conv.in_channels != 3 or conv.groups != 1:
-        raise UserError(f"network {name} cannot be adapted to images of {channels} channels: "
-                        f"it does not begin with a plain convolution of 3 channels")
-    net.set_submodule(path, nn.Conv2d(channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,
-                                      conv.dilation, bias=conv.bias is not None, padding_mode=conv.padding_mode))
+        raise UserError(
+            f"network {name} cannot be adapted to images of {channels} channels: "
+            f"it does not begin with a plain convolution of 3 channels"
+        )
+    net.set_submodule(
+        path,
+        nn.Conv2d(
+            channels,
+            conv.out_channels,
+            conv.kernel_size,
+            conv.stride,
+            conv.padding,
+            conv.dilation,
+            bias=conv.bias is not None,
+            padding_mode=conv.padding_mode,
+        ),
+    )
 
 
 def _require_fit(name: str, net: nn.Module, input_shape: tuple[int, int, int]) -> None:
     """Run the net on shapes alone, which costs nothing, to see whether images of this size pass through it."""
-    shapes = {key: tensor.to("meta") for key, tensor in [*net.named_parameters(), *net.named_buffers()]}
+    shapes = {
+        key: tensor.to("meta") for key, tensor in [*net.named_parameters(), *net.named_buffers()]
+    }
     try:
         with evaluating(net), torch.no_grad():
             functional_call(net, shapes, torch.empty(1, *input_shape, device="meta"))
     except (RuntimeError, ValueError, AssertionError) as error:
-        raise UserError(f"network {name} cannot take images of {_size(input_shape)}: "
-                        f"{' '.join(str(error).split())[:200]}") from error
+        raise UserError(
+            f"network {name} cannot take images of {_size(input_shape)}: "
+            f"{' '.join(str(error).split())[:200]}"
+        ) from error
 
 
 def _size(input_shape: tuple[int, int, int]) -> str:
     return "x".join(map(str, input_shape))
 
 
-NETWORKS.fall_back_on(Collection("all of torchvision's classification models, such as resnet18 or mobilenet_v2",
-                                 tuple(torchvision.models.list_models(module=torchvision.models)),
-                                 functools.cache(get_builder)))
+NETWORKS.fall_back_on(
+    Collection(
+        "all of torchvision's classification models, such as resnet18 or mobilenet_v2",
+        tuple(torchvision.models.list_models(module=torchvision.models)),
+        functools.cache(get_builder),
+    )
+)

@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from experiment.networks.image_size import require_image_size
-from experiment.networks.initialisation import initialise_by_fan_out
-from experiment.registry import NETWORKS
+from experiment.core.registry import NETWORKS
+from experiment.nets.image_size import require_image_size
+from experiment.nets.initialisation import initialise_by_fan_out
 
 WIDTHS = (64, 128, 256, 512, 512)
 
@@ -37,8 +37,9 @@ class Vgg(nn.Module):
         return self.classifier(self.avgpool(self.features(x)).flatten(1))
 
 
-def build_vgg(name: str, convs_per_stage: tuple[int, ...], input_shape: tuple[int, int, int],
-              num_classes: int) -> nn.Module:
+def build_vgg(
+    name: str, convs_per_stage: tuple[int, ...], input_shape: tuple[int, int, int], num_classes: int
+) -> nn.Module:
     """Return a VGG, or raise UserError where five max-pools do not fit the image."""
     require_image_size(name, input_shape, smallest=2 ** len(convs_per_stage))
     return Vgg(convs_per_stage, input_shape[0], num_classes)

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from experiment.errors import UserError
-from experiment.registry import NETWORKS
+from experiment.core.errors import UserError
+from experiment.core.registry import NETWORKS
 
 MLP_RATIO = 4  # of the hidden features of a block's perceptron to its width
 
@@ -22,8 +22,10 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        query, key, value = (layer(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-                             for layer in (self.query, self.key, self.value))  # each [batch, head, token, feature]
+        query, key, value = (
+            layer(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for layer in (self.query, self.key, self.value)
+        )  # each [batch, head, token, feature]
         attended = F.scaled_dot_product_attention(query, key, value)
         return self.out(attended.transpose(1, 2).flatten(2))
 
@@ -47,8 +49,15 @@ class Block(nn.Module):
 class VisionTransformer(nn.Module):
     """Classify the mean of the tokens that `depth` blocks make of an image's patches."""
 
-    def __init__(self, input_shape: tuple[int, int, int], num_classes: int, patch_size: int, depth: int, width: int,
-                 num_heads: int):
+    def __init__(
+        self,
+        input_shape: tuple[int, int, int],
+        num_classes: int,
+        patch_size: int,
+        depth: int,
+        width: int,
+        num_heads: int,
+    ):
         super().__init__()
         channels, height, width_of_image = input_shape
         num_patches = (height // patch_size) * (width_of_image // patch_size)
@@ -69,16 +78,27 @@ class VisionTransformer(nn.Module):
 
 
 @NETWORKS.register
-def vit(*, input_shape: tuple[int, int, int], num_classes: int, patch_size: int = 4, depth: int = 6,
-        width: int = 192, num_heads: int = 3) -> nn.Module:
+def vit(
+    *,
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    patch_size: int = 4,
+    depth: int = 6,
+    width: int = 192,
+    num_heads: int = 3,
+) -> nn.Module:
     """Vision transformer without class token; 2,693,194 parameters on CIFAR-10."""
     _, height, width_of_image = input_shape
     if min(patch_size, depth, width, num_heads) < 1:
-        raise UserError(f"vit: patch_size ({patch_size}), depth ({depth}), width ({width}) and num_heads "
-                        f"({num_heads}) must be at least 1")
+        raise UserError(
+            f"vit: patch_size ({patch_size}), depth ({depth}), width ({width}) and num_heads "
+            f"({num_heads}) must be at least 1"
+        )
     if height % patch_size or width_of_image % patch_size:
-        raise UserError(f"vit cannot cut {height}x{width_of_image} images into patches of {patch_size}x{patch_size}: "
-                        f"patch_size must divide height and width")
+        raise UserError(
+            f"vit cannot cut {height}x{width_of_image} images into patches of {patch_size}x{patch_size}: "
+            f"patch_size must divide height and width"
+        )
     if width % num_heads:
         raise UserError(f"vit: width ({width}) must be a multiple of num_heads ({num_heads})")
     return VisionTransformer(input_shape, num_classes, patch_size, depth, width, num_heads)

@@ -15,7 +15,9 @@ def channel_sensitivities(channels: Channels, sensitivities: dict[str, Tensor]) 
     result = numpy.zeros(channels.number)
     for name, channel in channels.columns.items():
         if name in sensitivities:
-            by_column = torch.amax(sensitivities[name].transpose(0, 1).flatten(1), 1).double().cpu().numpy()
+            by_column = (
+                torch.amax(sensitivities[name].transpose(0, 1).flatten(1), 1).double().cpu().numpy()
+            )
             used = channel >= 0
             numpy.maximum.at(result, channel[used], by_column[used])
     return result

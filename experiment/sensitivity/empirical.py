@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from experiment.batches import as_batches
-from experiment.checks import one_of, usable_net
-from experiment.errors import UserError
-from experiment.layers import PrunableLayer, find_layers, require_layers, watch
-from experiment.products import Product
+from experiment.core.errors import UserError
+from experiment.nets.batches import as_batches
+from experiment.nets.checks import one_of, usable_net
+from experiment.nets.layers import PrunableLayer, find_layers, require_layers, watch
+from experiment.nets.products import Product
 from experiment.sensitivity.max_product import max_product_
 from experiment.sensitivity.points import nonnegative_parts, tiles
 
@@ -25,13 +25,15 @@ Reduction = Literal["mean", "max"]
 EPSILON = torch.finfo(torch.float32).eps  # a unit with z at most this sees nothing
 
 
-def sensitivities(net: nn.Module, batches: Iterable[Any], reduction: Reduction = "mean") -> dict[str, Tensor]:
+def sensitivities(
+    net: nn.Module, batches: Iterable[Any], reduction: Reduction = "mean"
+) -> dict[str, Tensor]:
     """Sensitivity of every weight of every linear and convolutional layer, in [0, 1].
 
     Args:
         net: any module; it is run in eval mode and left as it was.
         batches: the sample S, a list, DataLoader or other iterable of `(inputs, targets)`, of
-            dicts of keyword arguments, or of inputs alone; `experiment.batches` says what exactly.
+            dicts of keyword arguments, or of inputs alone; `experiment.nets.batches` says what exactly.
         reduction: over the patches of a sample, `"mean"` (deterministic SiPP) or `"max"` (SiPPRand, SiPPHybrid,
             certificates); over samples, always the maximum. For linear layers the two agree.
 
@@ -54,8 +56,12 @@ def sensitivities(net: nn.Module, batches: Iterable[Any], reduction: Reduction =
     return {name: layer.oriented(measured[name]) for name, layer in layers.items()}
 
 
-def measure(net: nn.Module, layers: dict[str, PrunableLayer], batches: Iterable[Any],
-            reductions: tuple[Reduction, ...]) -> dict[Reduction, dict[str, Tensor]]:
+def measure(
+    net: nn.Module,
+    layers: dict[str, PrunableLayer],
+    batches: Iterable[Any],
+    reductions: tuple[Reduction, ...],
+) -> dict[Reduction, dict[str, Tensor]]:
     """Oriented sensitivities of layers by several reductions in one pass over the batches.
 
     Raises UserError for weights or inputs that are not finite.
@@ -63,11 +69,15 @@ def measure(net: nn.Module, layers: dict[str, PrunableLayer], batches: Iterable[
     for name, layer in layers.items():
         if not layer.weight(net).isfinite().all():
             raise UserError(f"the weight of layer {name} holds numbers that are not finite")
-    passes = {name: WeightPass(layer.weight(net), layer.patches == 1, reductions)
-              for name, layer in layers.items()}
+    passes = {
+        name: WeightPass(layer.weight(net), layer.patches == 1, reductions)
+        for name, layer in layers.items()
+    }
     watch(net, layers, batches, lambda name, product, samples: passes[name].add(product))
-    return {reduction: {name: weight_pass.result(reduction) for name, weight_pass in passes.items()}
-            for reduction in reductions}
+    return {
+        reduction: {name: weight_pass.result(reduction) for name, weight_pass in passes.items()}
+        for reduction in reductions
+    }
 
 
 class WeightPass:
@@ -77,7 +87,9 @@ class WeightPass:
         self.weight = weight.detach().float()
         # Over a single patch the two reductions agree.
         self.kept = {reduction: "max" if one_patch else reduction for reduction in reductions}
-        self.running = {kept: torch.zeros_like(self.weight.flatten(1)) for kept in self.kept.values()}
+        self.running = {
+            kept: torch.zeros_like(self.weight.flatten(1)) for kept in self.kept.values()
+        }
 
     def add(self, product: Product) -> None:
         """Take the inputs of one product with (a block of) the weight into account."""
@@ -102,7 +114,9 @@ class WeightPass:
         return (largest * self.weight.abs()).clamp_(max=1)
 
 
-def _add_chunk(running: dict[Reduction, Tensor], chunk: Iterable[Tensor], weight: Tensor, signed: Tensor) -> None:
+def _add_chunk(
+    running: dict[Reduction, Tensor], chunk: Iterable[Tensor], weight: Tensor, signed: Tensor
+) -> None:
     """Raise the running maxima [groups, filters, K] by some samples, whose points come as the tiles of a chunk."""
     total, patches = 0, 0
     for points in chunk:

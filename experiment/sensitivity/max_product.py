@@ -9,7 +9,10 @@ from torch import Tensor
 from experiment.sensitivity import max_product_eager
 
 Kernel = Callable[[Tensor, Tensor, Tensor, Tensor], None]
-COMPILED = {"cpu": "numba", "cuda": "triton"}  # the fast kernel of each kind of device; the eager one runs anywhere
+COMPILED = {
+    "cpu": "numba",
+    "cuda": "triton",
+}  # the fast kernel of each kind of device; the eager one runs anywhere
 
 
 def max_product_(running: Tensor, points: Tensor, reciprocals: Tensor, weight: Tensor) -> None:

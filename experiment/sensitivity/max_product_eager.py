@@ -3,7 +3,11 @@
 import torch
 from torch import Tensor
 
-TILE_FLOATS = {"cpu": 2**18, "cuda": 2**24, "mps": 2**22}  # products built at a time; on a CPU they stay in the cache
+TILE_FLOATS = {
+    "cpu": 2**18,
+    "cuda": 2**24,
+    "mps": 2**22,
+}  # products built at a time; on a CPU they stay in the cache
 MIN_POINTS = 32  # of a tile, however large the layer
 
 
@@ -14,10 +18,14 @@ def max_product_(running: Tensor, points: Tensor, reciprocals: Tensor, weight: T
     width = max(MIN_POINTS, floats // (groups * patch_size))
     height = max(1, floats // (groups * patch_size * min(width, points.shape[-1])))
     for sample_points, sample_reciprocals in zip(points, reciprocals):
-        for columns, column_reciprocals in zip(sample_points.split(width, -1), sample_reciprocals.split(width, -1)):
+        for columns, column_reciprocals in zip(
+            sample_points.split(width, -1), sample_reciprocals.split(width, -1)
+        ):
             for start in range(0, filters, height):
                 rows = slice(start, start + height)
-                positive, negative = (_product(columns, column_reciprocals[:, sign, rows]) for sign in (0, 1))
+                positive, negative = (
+                    _product(columns, column_reciprocals[:, sign, rows]) for sign in (0, 1)
+                )
                 found = torch.where(weight[:, rows] < 0, negative, positive)
                 running[:, rows] = torch.maximum(running[:, rows], found)
 

@@ -18,9 +18,11 @@ FILTERS_PER_TILE = 8  # a tile of both signs takes 64 KiB, and so stays in the L
 @intrinsic
 def larger(typing_context, left, right):
     """The larger of two floats, without the rules for NaN that keep LLVM from vectorising max()."""
+
     def generate(context, builder, signature, arguments):
         is_left = builder.fcmp_ordered(">", *arguments, flags=["nnan", "nsz"])
         return builder.select(is_left, *arguments, flags=["nnan", "nsz"])
+
     return left(left, left), generate
 
 
@@ -32,15 +34,26 @@ def _raise_rows(running, points, reciprocals, weight, first_row, last_row):
         first = max(first_row - group * patch_size, 0)
         last = min(last_row - group * patch_size, patch_size)
         for sample in range(points.shape[0]):
-            _raise_matrix(running[group], points[sample, group], reciprocals[sample, group], weight[group], first, last)
+            _raise_matrix(
+                running[group],
+                points[sample, group],
+                reciprocals[sample, group],
+                weight[group],
+                first,
+                last,
+            )
 
 
 @njit(nogil=True, fastmath={"nnan", "nsz"}, cache=True)
 def _raise_matrix(running, points, reciprocals, weight, first_row, last_row):
     """The same for one sample and group: points [K, P], running and weight [filters, K]."""
     filters, patches = reciprocals.shape[1:]
-    tile = numpy.empty((2 * FILTERS_PER_TILE, POINTS_PER_TILE + 16), numpy.float32)  # 16: no two rows share cache sets
-    live = numpy.empty(FILTERS_PER_TILE + 4, numpy.int64)  # tile rows that belong to the weights that are not 0
+    tile = numpy.empty(
+        (2 * FILTERS_PER_TILE, POINTS_PER_TILE + 16), numpy.float32
+    )  # 16: no two rows share cache sets
+    live = numpy.empty(
+        FILTERS_PER_TILE + 4, numpy.int64
+    )  # tile rows that belong to the weights that are not 0
     for first in range(0, filters, FILTERS_PER_TILE):
         count_filters = min(FILTERS_PER_TILE, filters - first)
         for start in range(0, patches, POINTS_PER_TILE):

@@ -12,7 +12,10 @@ BLOCK = tl.constexpr(16)  # filters, rows and points that a program takes at a t
 def _max_product(running, points, reciprocals, weight, filters, patch_size, patches, groups):
     """One sample and group, BLOCK filters and BLOCK of the K rows of the points; loops over all P points."""
     row_blocks, filter_blocks = tl.cdiv(patch_size, BLOCK), tl.cdiv(filters, BLOCK)
-    block, matrix = tl.program_id(0) % (row_blocks * filter_blocks), tl.program_id(0) // (row_blocks * filter_blocks)
+    block, matrix = (
+        tl.program_id(0) % (row_blocks * filter_blocks),
+        tl.program_id(0) // (row_blocks * filter_blocks),
+    )
     i = block // row_blocks * BLOCK + tl.arange(0, BLOCK)
     j = block % row_blocks * BLOCK + tl.arange(0, BLOCK)
     inside = (i < filters)[:, None] & (j < patch_size)[None, :]
@@ -26,8 +29,12 @@ def _max_product(running, points, reciprocals, weight, filters, patch_size, patc
         at_r = (2 * matrix * filters + i[:, None]) * patches + p[None, :]
         positive_r = tl.load(reciprocals + at_r, valid_r, 0.0)
         negative_r = tl.load(reciprocals + at_r + filters * patches, valid_r, 0.0)
-        x = tl.load(points + (matrix * patch_size + j[:, None]) * patches + p[None, :], valid_x, 0.0)
-        best = tl.maximum(best, x[None, :, :] * tl.where(negative, negative_r[:, None, :], positive_r[:, None, :]))
+        x = tl.load(
+            points + (matrix * patch_size + j[:, None]) * patches + p[None, :], valid_x, 0.0
+        )
+        best = tl.maximum(
+            best, x[None, :, :] * tl.where(negative, negative_r[:, None, :], positive_r[:, None, :])
+        )
     tl.atomic_max(running + at, tl.max(best, 2), inside)
 
 
@@ -35,6 +42,10 @@ def max_product_(running: Tensor, points: Tensor, reciprocals: Tensor, weight: T
     """See `max_product.max_product_`. Samples run side by side; an atomic maximum makes their order not matter."""
     samples, groups, patch_size, patches = points.shape
     filters = running.shape[1]
-    programs = samples * groups * triton.cdiv(filters, BLOCK.value) * triton.cdiv(patch_size, BLOCK.value)
+    programs = (
+        samples * groups * triton.cdiv(filters, BLOCK.value) * triton.cdiv(patch_size, BLOCK.value)
+    )
     with torch.cuda.device_of(running):
-        _max_product[(programs,)](running, points, reciprocals, weight, filters, patch_size, patches, groups)
+        _max_product[(programs,)](
+            running, points, reciprocals, weight, filters, patch_size, patches, groups
+        )

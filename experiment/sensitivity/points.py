@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from experiment.errors import UserError
-from experiment.products import Convolution, Product
+from experiment.core.errors import UserError
+from experiment.nets.products import Convolution, Product
 
 TILE_BYTES = {"cpu": 8 * 2**20, "cuda": 256 * 2**20, "mps": 64 * 2**20}
 """How much memory the points of one tile and what is computed from them may take, by kind of device.
@@ -26,7 +26,9 @@ def nonnegative_parts(inputs: Tensor) -> list[Tensor]:
         return []
     lowest, highest = inputs.aminmax()
     if not (lowest.isfinite() and highest.isfinite()):
-        raise UserError("a layer's input holds numbers that are not finite; does the net work on the sample?")
+        raise UserError(
+            "a layer's input holds numbers that are not finite; does the net work on the sample?"
+        )
     if lowest < 0:
         return [inputs.clamp(min=0), inputs.clamp(max=0).neg_()]
     return [inputs]
@@ -39,8 +41,11 @@ def tiles(product: Product, inputs: Tensor) -> Iterator[Iterable[Tensor]]:
     A chunk of a convolution has several tiles only where a single sample does not fit into one. For
     a matrix every row of the inputs is a point of a sample of its own, and each tile is a chunk.
     """
-    return _matrix_tiles(product, inputs) if product.convolution is None \
+    return (
+        _matrix_tiles(product, inputs)
+        if product.convolution is None
         else _convolution_tiles(product, inputs)
+    )
 
 
 def _matrix_tiles(product: Product, inputs: Tensor) -> Iterator[Iterable[Tensor]]:
@@ -54,14 +59,16 @@ def _convolution_tiles(product: Product, inputs: Tensor) -> Iterator[Iterable[Te
     view = patches(how, inputs)
     spatial = len(how.kernel_size)
     rows = view.shape[-spatial]
-    columns = view.shape[1 - spatial:].numel() if spatial > 1 else 1
+    columns = view.shape[1 - spatial :].numel() if spatial > 1 else 1
     patch_size = product.columns.stop
     row_cost = columns * (how.groups * patch_size + 2 * filters)
     samples = _per_tile(inputs.device, rows * row_cost + 2 * filters * patch_size)
     rows_per_tile = rows if samples > 1 else _per_tile(inputs.device, row_cost)
     for chunk in view.split(samples):
-        yield (tile.reshape(len(tile), how.groups, patch_size, -1).contiguous()
-               for tile in chunk.split(rows_per_tile, dim=-spatial))
+        yield (
+            tile.reshape(len(tile), how.groups, patch_size, -1).contiguous()
+            for tile in chunk.split(rows_per_tile, dim=-spatial)
+        )
 
 
 def patches(how: Convolution, inputs: Tensor) -> Tensor:
@@ -78,8 +85,9 @@ def patches(how: Convolution, inputs: Tensor) -> Tensor:
     return view.movedim(tuple(range(3, 3 + spatial)), tuple(range(-spatial, 0)))
 
 
-def some_points(product: Product, inputs: Tensor, num_samples: int, per_sample: int,
-                generator: torch.Generator) -> Tensor:
+def some_points(
+    product: Product, inputs: Tensor, num_samples: int, per_sample: int, generator: torch.Generator
+) -> Tensor:
     """Random points of each sample, at most `per_sample`: [groups, K, points].
 
     The points of a matrix are the tokens of a sample, or a single one.

@@ -13,16 +13,22 @@ import torch
 from torch import Tensor, nn
 
 from experiment.channels.channels import Channels
-from experiment.layers import PrunableLayer, watch
-from experiment.products import Product
-from experiment.seeding import Stream
+from experiment.core.seeding import Stream
+from experiment.nets.layers import PrunableLayer, watch
+from experiment.nets.products import Product
 from experiment.sensitivity.points import some_points
 
 BLOCK_FLOATS = 2**24  # of the products computed at a time
 
 
-def gram_matrices(net: nn.Module, layers: dict[str, PrunableLayer], batches: Iterable[Any],
-                  channels: Channels, points_per_sample: int, stream: Stream) -> list[numpy.ndarray]:
+def gram_matrices(
+    net: nn.Module,
+    layers: dict[str, PrunableLayer],
+    batches: Iterable[Any],
+    channels: Channels,
+    points_per_sample: int,
+    stream: Stream,
+) -> list[numpy.ndarray]:
     """For each group of channels its G [channels, channels], relative to what the layers that read it put out.
 
     Where several layers read a group, their relative errors are added. At each layer `points_per_sample` points of
@@ -38,20 +44,28 @@ def gram_matrices(net: nn.Module, layers: dict[str, PrunableLayer], batches: Ite
         for group in numpy.unique(channels.group[present]):
             where = channels.group[present] == group
             inside = present[where] - channels.groups[group].start
-            result[group][numpy.ix_(inside, inside)] += gram[numpy.ix_(where, where)] / max(energy, 1e-300)
+            result[group][numpy.ix_(inside, inside)] += gram[numpy.ix_(where, where)] / max(
+                energy, 1e-300
+            )
     return result
 
 
-def sampled_points(net: nn.Module, layers: dict[str, PrunableLayer], batches: Iterable[Any],
-                   per_sample: int, stream: Stream) -> dict[str, Tensor]:
+def sampled_points(
+    net: nn.Module,
+    layers: dict[str, PrunableLayer],
+    batches: Iterable[Any],
+    per_sample: int,
+    stream: Stream,
+) -> dict[str, Tensor]:
     """By layer (without groups), points [K, points] of the net's activations: up to `per_sample` of
     each sample."""
     chosen: dict[str, list[Tensor]] = {name: [] for name in layers}
     generators = {name: stream.child(name).generator() for name in layers}
 
     def keep_some(name: str, product: Product, num_samples: int) -> None:
-        points = some_points(product, product.inputs.float(), num_samples, per_sample,
-                             generators[name])
+        points = some_points(
+            product, product.inputs.float(), num_samples, per_sample, generators[name]
+        )
         chosen[name].append(points[0])
 
     watch(net, layers, batches, keep_some)
@@ -61,11 +75,17 @@ def sampled_points(net: nn.Module, layers: dict[str, PrunableLayer], batches: It
 def _gram(weight: Tensor, points: Tensor, channel: numpy.ndarray) -> tuple[numpy.ndarray, float]:
     """G over the channels of a layer, in ascending order, and the sum of the squares of its outputs."""
     weight = weight.flatten(1)
-    _, local = numpy.unique(numpy.append(-1, channel), return_inverse=True)  # 0: no removable channel
-    local = torch.from_numpy(numpy.repeat(local[1:], weight.shape[1] // len(channel))).to(weight.device)
+    _, local = numpy.unique(
+        numpy.append(-1, channel), return_inverse=True
+    )  # 0: no removable channel
+    local = torch.from_numpy(numpy.repeat(local[1:], weight.shape[1] // len(channel))).to(
+        weight.device
+    )
     number = int(local.max()) + 1
     result = torch.zeros(number, number, dtype=torch.float64, device=weight.device)
-    for rows in torch.arange(weight.shape[1], device=weight.device).split(max(1, BLOCK_FLOATS // weight.shape[1])):
+    for rows in torch.arange(weight.shape[1], device=weight.device).split(
+        max(1, BLOCK_FLOATS // weight.shape[1])
+    ):
         products = (weight[:, rows].T @ weight) * (points[rows] @ points.T)
         by_channel = torch.zeros(len(rows), number, dtype=torch.float64, device=weight.device)
         by_channel.index_add_(1, local, products.double())

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiment.nets import evaluating, run
+from experiment.nets.running import evaluating, run
 from experiment.sensitivity.empirical import EPSILON, Reduction
 
 
@@ -17,15 +17,24 @@ def contributions(weights: Tensor, points: Tensor) -> Tensor:
     return torch.where(z > EPSILON, products / z, 0)
 
 
-def reference_sensitivities(net: nn.Module, batches: Iterable[Any], reduction: Reduction) -> dict[str, Tensor]:
+def reference_sensitivities(
+    net: nn.Module, batches: Iterable[Any], reduction: Reduction
+) -> dict[str, Tensor]:
     """The same as `experiment.sensitivities`, for linear layers and 2-dimensional convolutions with zero padding."""
-    layers = {name: module for name, module in net.named_modules()
-              if isinstance(module, nn.Linear | nn.Conv2d)}
-    result = {name: torch.zeros_like(layer.weight, dtype=torch.float32)
-              for name, layer in layers.items()}
-    handles = [layer.register_forward_pre_hook(
-        lambda layer, inputs, name=name: _add(result[name], layer, inputs[0].float(), reduction))
-        for name, layer in layers.items()]
+    layers = {
+        name: module
+        for name, module in net.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d)
+    }
+    result = {
+        name: torch.zeros_like(layer.weight, dtype=torch.float32) for name, layer in layers.items()
+    }
+    handles = [
+        layer.register_forward_pre_hook(
+            lambda layer, inputs, name=name: _add(result[name], layer, inputs[0].float(), reduction)
+        )
+        for name, layer in layers.items()
+    ]
     try:
         with evaluating(net), torch.no_grad():
             for batch in batches:
@@ -37,18 +46,26 @@ def reference_sensitivities(net: nn.Module, batches: Iterable[Any], reduction: R
 
 
 def _add(result: Tensor, layer: nn.Module, inputs: Tensor, reduction: Reduction) -> None:
-    samples = inputs.reshape(-1, 1, inputs.shape[-1], 1) if isinstance(layer, nn.Linear) else _unrolled(layer, inputs)
+    samples = (
+        inputs.reshape(-1, 1, inputs.shape[-1], 1)
+        if isinstance(layer, nn.Linear)
+        else _unrolled(layer, inputs)
+    )
     for sample in samples:  # groups, K, P
         for points in (sample.clamp(min=0), (-sample).clamp(min=0)):
             for i, weights in enumerate(layer.weight.float()):
                 group = i // (len(layer.weight) // len(sample))
                 row = weights.flatten()
-                g = contributions(row.clamp(min=0), points[group]) + contributions((-row).clamp(min=0), points[group])
+                g = contributions(row.clamp(min=0), points[group]) + contributions(
+                    (-row).clamp(min=0), points[group]
+                )
                 reduced = g.mean(1) if reduction == "mean" else g.amax(1)
                 result[i] = torch.maximum(result[i], reduced.reshape(weights.shape))
 
 
 def _unrolled(layer: nn.Conv2d, inputs: Tensor) -> Tensor:
     """Patches [samples, groups, K, P] by torch's own unfold."""
-    columns = nn.functional.unfold(inputs, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+    columns = nn.functional.unfold(
+        inputs, layer.kernel_size, layer.dilation, layer.padding, layer.stride
+    )
     return columns.unflatten(1, (layer.groups, -1))

@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import nn
 
-from experiment.batches import as_batch
-from experiment.checks import positive, usable_net
-from experiment.layers import find_layers, require_layers
+from experiment.nets.batches import as_batch
+from experiment.nets.checks import positive, usable_net
+from experiment.nets.layers import find_layers, require_layers
 
 C = 3  # the constant of SiPP's assumption on the distribution of relative contributions
 

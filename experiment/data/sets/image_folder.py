@@ -1,0 +1,141 @@
+"""A person's own images: `root/train/<class>/*` and `root/test/<class>/*`."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from experiment.core.errors import UserError
+from experiment.core.registry import DATASETS
+from experiment.data.dataset import Dataset, Shape, Splits, channel_statistics, from_tensors
+from experiment.data.image_files import (
+    Listed,
+    centred,
+    list_files,
+    read_image,
+    require_same_classes,
+)
+from experiment.data.split import Augmentation
+from experiment.data.streamed_split import StreamedSplit
+
+MEMORY_LIMIT = 8 * 2**30  # bytes of images that are kept in memory
+STATISTICS_BATCH = 64  # images that a worker reads at a time for the mean and standard deviation
+
+
+@DATASETS.register
+@dataclass(frozen=True, kw_only=True)
+class ImageFolder(Dataset):
+    """Images in one folder a class. Without `image_size` all must have the same size already.
+
+    With it, the shorter side is scaled to it and the centre is cut out. Mean and standard deviation are those
+    of the training images. Images that do not fit into memory, or all with `in_memory: false`, are read from
+    their files whenever they are needed, by `num_workers` processes; the numbers are the same.
+    """
+
+    root: str
+    image_size: int | None = None
+    crop_padding: int = 4
+    horizontal_flip: bool = True
+    grayscale: bool = False
+    in_memory: bool = True
+    num_workers: int = 4
+
+    not_affecting_numbers: ClassVar = ("in_memory", "num_workers")
+
+    def shape(self) -> Shape:
+        return Shape(self._reader.shape, len(self._train.classes), len(self._train))
+
+    def load(self) -> Splits:
+        require_same_classes("ImageFolder", self._train, self._test)
+        channels, height, width = self._reader.shape
+        needed = (len(self._train) + len(self._test)) * channels * height * width
+        augmentation = Augmentation(self.crop_padding, self.horizontal_flip)
+        if not self.in_memory or needed > MEMORY_LIMIT:
+            return self._streamed(augmentation)
+        return from_tensors(
+            self._decoded(self._train), self._decoded(self._test), augmentation=augmentation
+        )
+
+    @cached_property
+    def _train(self) -> Listed:
+        return self._listed("train")
+
+    @cached_property
+    def _test(self) -> Listed:
+        return self._listed("test")
+
+    def _listed(self, part: str) -> Listed:
+        return list_files(
+            "ImageFolder",
+            Path(self.root) / part,
+            f"images belong in {self.root}/train/<class>/ and {self.root}/test/<class>/",
+        )
+
+    @cached_property
+    def _reader(self) -> "Reader":
+        if self.image_size is not None:
+            shape = (1 if self.grayscale else 3, self.image_size, self.image_size)
+        else:
+            shape = tuple(
+                read_image("ImageFolder", self._train.samples[0][0], self.grayscale).shape
+            )
+        return Reader(shape, scaled=self.image_size is not None)
+
+    def _decoded(self, listed: Listed) -> tuple[Tensor, Tensor]:
+        """All images as bytes [N, C, H, W], decoded by threads, and their labels [N]."""
+        images = torch.empty(len(listed), *self._reader.shape, dtype=torch.uint8)
+
+        def decode(index: int) -> None:
+            images[index] = self._reader(listed.samples[index][0])
+
+        with ThreadPoolExecutor() as pool:
+            for _ in pool.map(decode, range(len(listed))):
+                pass
+        return images, torch.tensor(listed.targets)
+
+    def _streamed(self, augmentation: Augmentation) -> Splits:
+        """Splits that read their files again and again. Mean and deviation take one pass over the training images."""
+        train, test = (
+            StreamedSplit(
+                tuple(path for path, _ in listed.samples),
+                torch.tensor(listed.targets),
+                self._reader,
+                torch.zeros(1),
+                torch.ones(1),
+                num_workers=self.num_workers,
+            )
+            for listed in (self._train, self._test)
+        )
+        everything = torch.arange(len(train)).split(STATISTICS_BATCH)
+        mean, std = (
+            torch.tensor(values) for values in channel_statistics(train.stored_batches(everything))
+        )
+        return Splits(
+            replace(train, mean=mean, std=std, augmentation=augmentation),
+            replace(test, mean=mean, std=std),
+        )
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads a file as bytes of `shape` (channels, height, width): scaled and cut, or as it is."""
+
+    shape: tuple[int, int, int]
+    scaled: bool
+
+    def __call__(self, path: str) -> Tensor:
+        """One image. Raises UserError for a broken one, and for one of another size where none is scaled."""
+        channels, height, width = self.shape
+        image = read_image("ImageFolder", path, grayscale=channels == 1)
+        if self.scaled:
+            return centred(image, height, height)
+        if image.shape != self.shape:
+            raise UserError(
+                f"dataset ImageFolder: {path} has {image.shape[1]}x{image.shape[2]} pixels and the first "
+                f"image {height}x{width}: set dataset.image_size to scale all to one size"
+            )
+        return image

@@ -1,0 +1,152 @@
+"""MNIST, FashionMNIST, CIFAR-10 and CIFAR-100, downloaded by torchvision.
+
+It compares the files of CIFAR with the published checksums whenever it opens them, but those of
+MNIST and FashionMNIST only when it downloads them; what lies there is checked by `idx_files`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+import torchvision.datasets
+
+from experiment.core.errors import UserError
+from experiment.core.registry import DATASETS
+from experiment.data.dataset import Dataset, Shape, Splits, from_tensors
+from experiment.data.idx_files import NUM_CLASSES, PARTS, PUBLISHED_TRAIN, IdxFiles
+from experiment.data.split import Augmentation
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchvisionDataset(Dataset):
+    """A data set of torchvision's that fits into memory."""
+
+    root: str = "data"
+    crop_padding: int = 4
+
+    not_affecting_numbers: ClassVar = ("root",)
+    source: ClassVar[type]
+    mean: ClassVar[list[float]]
+    std: ClassVar[list[float]]
+
+    def load(self) -> Splits:
+        _, *size = self.shape().input_shape
+        return from_tensors(
+            self._tensors(train=True),
+            self._tensors(train=False),
+            mean=self.mean,
+            std=self.std,
+            size=tuple(size),
+            augmentation=Augmentation(self.crop_padding, getattr(self, "horizontal_flip", False)),
+        )
+
+    def _tensors(self, train: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images as bytes [N, C, H, W] and labels [N]."""
+        split = self._open(train)
+        images = torch.as_tensor(split.data).permute(0, 3, 1, 2)
+        return images.contiguous(), torch.as_tensor(split.targets).long()
+
+    def _open(self, train: bool):
+        try:
+            return self.source(self.root, train=train, download=True)
+        except Exception as error:  # torchvision and the network below it raise many kinds
+            raise UserError(_no_download(self.source, self.root, error)) from None
+
+
+@DATASETS.register
+@dataclass(frozen=True, kw_only=True)
+class CIFAR10(TorchvisionDataset):
+    """60,000 colour photographs of 32x32 pixels in ten classes."""
+
+    horizontal_flip: bool = True
+
+    source = torchvision.datasets.CIFAR10
+    mean = [0.4914, 0.4822, 0.4465]
+    std = [0.2023, 0.1994, 0.2010]
+
+    def shape(self) -> Shape:
+        return Shape((3, 32, 32), 10, 50_000)
+
+
+@DATASETS.register
+@dataclass(frozen=True, kw_only=True)
+class CIFAR100(TorchvisionDataset):
+    """60,000 colour photographs of 32x32 pixels in a hundred classes."""
+
+    horizontal_flip: bool = True
+
+    source = torchvision.datasets.CIFAR100
+    mean = [0.5071, 0.4865, 0.4409]
+    std = [0.2673, 0.2564, 0.2762]
+
+    def shape(self) -> Shape:
+        return Shape((3, 32, 32), 100, 50_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdxDataset(TorchvisionDataset):
+    """A data set in MNIST's four files, which are downloaded if there are none."""
+
+    image_size: int = 28
+
+    def shape(self) -> Shape:
+        """The dimensions of the files there are, else of the published ones, to plan with.
+
+        No image is decoded; the note takes checksums, a fifth of a second for 70,000 images.
+        """
+        counts = self._files.counts()
+        num_train, _ = counts or (PUBLISHED_TRAIN, None)
+        size = (1, self.image_size, self.image_size)
+        return Shape(size, NUM_CLASSES, num_train, self._files.note(counts))
+
+    def load(self) -> Splits:
+        if self._files.counts() is None:
+            self._open(train=True)
+        return super().load()
+
+    def _tensors(self, train: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._files.read(PARTS[0] if train else PARTS[1])
+
+    @property
+    def _files(self) -> IdxFiles:
+        return IdxFiles(self.source, self.root)
+
+
+@DATASETS.register
+@dataclass(frozen=True, kw_only=True)
+class MNIST(IdxDataset):
+    """70,000 handwritten digits of 28x28 pixels; `image_size: 32` adds a black frame, as LeNet-5 expects."""
+
+    source = torchvision.datasets.MNIST
+    mean = [0.1307]
+    std = [0.3081]
+
+
+@DATASETS.register
+@dataclass(frozen=True, kw_only=True)
+class FashionMNIST(IdxDataset):
+    """70,000 pictures of clothes of 28x28 pixels in ten classes."""
+
+    horizontal_flip: bool = True
+
+    source = torchvision.datasets.FashionMNIST
+    mean = [0.2860]
+    std = [0.3530]
+
+
+def _no_download(source: type, root: str, error: Exception) -> str:
+    """What was tried, which file to put where by hand, and what runs without it."""
+    name = source.__name__
+    if hasattr(source, "mirrors"):
+        addresses = [mirror + file for mirror in source.mirrors for file, _ in source.resources]
+        files, folder = ", ".join(file for file, _ in source.resources), Path(root) / name / "raw"
+    else:
+        addresses, files, folder = [source.url], source.filename, Path(root)
+    return (
+        f"dataset {name}: not found in {root}/ and could not be downloaded "
+        f"({type(error).__name__}: {' '.join(str(error).split())}); tried {', '.join(addresses)}. "
+        f"By hand: put {files} into {folder}/. Without it: --set dataset.name=digits needs no download, and "
+        f"--set dataset.name=ImageFolder --set dataset.root=FOLDER takes images from FOLDER/train/<class>/ "
+        f"and FOLDER/test/<class>/"
+    )

@@ -1,0 +1,124 @@
+"""What a method may ask about a net and its sample S; each answer is computed once for all methods."""
+
+import time
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from experiment.channels.channels import Channels
+from experiment.channels.graph import find_channels
+from experiment.core.errors import UserError
+from experiment.core.registry import nearest
+from experiment.nets.batches import as_batches
+from experiment.nets.checks import loss_function, mask_tensors, positive, usable_net
+from experiment.nets.collapse import has_constant_output
+from experiment.nets.flat import FlatWeights
+from experiment.nets.layers import Layers, PrunableLayer, find_layers, require_layers
+from experiment.nets.masks import Masks, keep_all
+from experiment.nets.reachability import reached
+from experiment.nets.running import device_of, wait_for
+from experiment.sensitivity.empirical import Reduction, measure
+
+
+class Statistics:
+    """A net, the masks it was pruned with so far, the batches of S, and what has been computed from them.
+
+    `delta` is the failure probability of the certificates; `loss(outputs, targets)` is only needed by methods that
+    use gradients. `seconds` says how long each statistic took and `accessed` which were asked for, so that a method's
+    time can include what it shares with others.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        batches: Iterable[Any],
+        *,
+        masks: Masks | None = None,
+        loss: Callable | None = None,
+        delta: float = 1e-16,
+    ):
+        self.net = usable_net(net)
+        self.batches = list(as_batches(net, batches))
+        self.masks = _complete(mask_tensors(masks), net)
+        self.loss = loss_function(loss)
+        self.delta = positive("delta", delta)
+        self.seconds: dict[str, float] = {}
+        self.accessed: set[str] = set()
+        self._computed: dict[str, Any] = {}
+
+    @cached_property
+    def found(self) -> Layers:
+        """What of the net can be pruned, and what not. Raises UserError if there is nothing."""
+        return require_layers(find_layers(self.net, self.batches))
+
+    @property
+    def layers(self) -> dict[str, PrunableLayer]:
+        """The prunable layers by name."""
+        return self.found.prunable
+
+    @cached_property
+    def weights(self) -> dict[str, Tensor]:
+        """The weight of each layer, [outputs, inputs of a group, *kernel]; not to be changed."""
+        return {name: layer.weight(self.net).detach() for name, layer in self.layers.items()}
+
+    @cached_property
+    def flat(self) -> FlatWeights:
+        return FlatWeights(self.layers)
+
+    @cached_property
+    def candidates(self) -> Tensor:
+        """The prunable weights that are still there, as a mask over the flat vector."""
+        return self.flat.join_masks(self.masks)
+
+    @cached_property
+    def connected(self) -> Masks:
+        """From which parameters of the whole net a path leads to the output."""
+        return reached(self.net, self.layers, keep_all(self.net), self.batches[0])
+
+    @cached_property
+    def constant_output(self) -> bool:
+        """Whether the net's output does not depend on its input."""
+        return has_constant_output(self.net, self.batches)
+
+    @property
+    def channels(self) -> Channels:
+        """The channels that can be removed as a whole. Raises UserError where the net cannot be traced."""
+        return self.once("channels", lambda: find_channels(self.net, self.batches[0], self.layers))
+
+    def sensitivities(self, reduction: Reduction) -> dict[str, Tensor]:
+        """Oriented sensitivities of each layer."""
+        return self.once(
+            f"sensitivities {reduction}",
+            lambda: measure(self.net, self.layers, self.batches, (reduction,))[reduction],
+        )
+
+    def once(self, name: str, compute: Callable[[], Any]) -> Any:
+        """The value of that name, computed and timed when first asked for."""
+        self.accessed.add(name)
+        if name not in self._computed:
+            start = time.perf_counter()
+            self._computed[name] = compute()
+            wait_for(device_of(self.net))
+            self.seconds[name] = time.perf_counter() - start
+        return self._computed[name]
+
+
+def _complete(masks: Masks, net: nn.Module) -> Masks:
+    """The masks, on the net's devices, and whole ones for the parameters they do not name.
+
+    Raises UserError for masks that do not fit the net.
+    """
+    complete = keep_all(net)
+    for name, mask in masks.items():
+        if name not in complete:
+            raise UserError(f"masks: the net has no parameter '{name}'{nearest(name, complete)}")
+        if mask.shape != complete[name].shape or mask.dtype != torch.bool:
+            raise UserError(
+                f"masks: '{name}' must be a bool tensor of shape {list(complete[name].shape)}, not "
+                f"{mask.dtype} of {list(mask.shape)}"
+            )
+        complete[name] = mask.to(complete[name].device)
+    return complete
