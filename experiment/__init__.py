@@ -37,6 +37,8 @@ _HOMES = {
     "prune": "experiment.pruning.pruner",
     "sample_size": "experiment.sensitivity.sample_size",
     "schedule": "experiment.config.schedules",
+    "tasks": "experiment.runs.tasks",
+    "load_results": "experiment.reporting.tables",
     "sensitivities": "experiment.sensitivity.empirical",
     "UserError": "experiment.core.errors",
 }

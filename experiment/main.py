@@ -101,7 +101,7 @@ def launch(options: argparse.Namespace) -> int:
 def launch_run(path: str, config: "Config", results: str, device: str) -> int:
     """Run one configuration; print what failed and where the plot is. The exit code."""
     from experiment.core.errors import UserError
-    from experiment.runs.execution import run
+    from experiment.runs.serial import run
 
     try:
         outcome = run(

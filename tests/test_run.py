@@ -11,8 +11,8 @@ from conftest import ROOT
 
 from experiment.config.schema import load_config
 from experiment.main import main, results_directory
-from experiment.runs.execution import run
-from experiment.runs.store import _read_state
+from experiment.runs.results import read_state
+from experiment.runs.serial import run
 
 TIMES = ["prune_seconds", "retrain_seconds"]
 
@@ -110,8 +110,8 @@ def test_masks_survive_retraining_and_a_cascade_is_nested(small_config, tmp_path
     steps = tmp_path / "r" / "steps" / "net0" / "repetition0" / "0-SiPP"
     earlier = None
     for index in (1, 2):
-        pruned = _read_state(steps / f"{index:03d}-prune.safetensors")
-        retrained = _read_state(steps / f"{index:03d}-retrain.safetensors")
+        pruned = read_state(steps / f"{index:03d}-prune.safetensors")
+        retrained = read_state(steps / f"{index:03d}-retrain.safetensors")
         for name, mask in pruned.masks.items():
             assert torch.equal(mask, retrained.masks[name])
             assert (retrained.tensors[name][~mask] == 0).all()

@@ -16,6 +16,7 @@ from experiment.config.sweeps import load_sweep
 from experiment.core.errors import UserError
 from experiment.main import main
 from experiment.reporting import plots
+from experiment.runs.tasks import Train
 from experiment.training.trainer import Trainer
 
 DELTAS = "sweep: {grid: {pruning.delta: [10, 1.0e-16]}}\n"
@@ -218,13 +219,13 @@ def test_shared_nets_give_the_same_numbers_and_runs_do_not_need_them_afterwards(
     pandas.testing.assert_frame_equal(
         *(table.drop(columns=times) for table in tables), check_exact=True
     )
-    for net in (tmp_path / "r" / ".nets").rglob("net*"):
+    for net in (tmp_path / "r" / ".nets").rglob("*.*"):
         net.unlink()
     launch(path, tmp_path / "r", "--set", "pruning.delta=1")
     assert len(trainings) == 4
 
 
-def test_rewind_shares_no_nets_since_it_needs_its_early_checkpoint(tmp_path, trainings):
+def test_a_rewind_takes_the_trained_net_and_trains_up_to_its_early_checkpoint(tmp_path, trainings):
     path = write(tmp_path / "a.yaml", ONESHOT)
     rewind = [
         argument
@@ -239,6 +240,12 @@ def test_rewind_shares_no_nets_since_it_needs_its_early_checkpoint(tmp_path, tra
     launch(path, tmp_path / "r", "--set", "training.epochs=2")
     assert launch(path, tmp_path / "r", *rewind) == 0
     assert trainings.count("net 0: training") == 2
+    (rows,) = (
+        pandas.read_csv(found)
+        for found in (tmp_path / "r").rglob("training.csv")
+        if "schedule: rewind" in (found.parent / "config.yaml").read_text()
+    )
+    assert rows.query("method == 'reference'")["epoch"].tolist() == [1, 2]
 
 
 def test_an_interrupted_sweep_goes_on(tmp_path, monkeypatch, trainings):
@@ -293,7 +300,10 @@ def test_the_shipped_sweep_follows_the_paper():
         ROOT / "paper" / "sipp" / "digits" / "sweep" / "lenet300_100.yaml"
     ).combinations
     assert [run.config.pruning.delta for run in runs] == [10, 1, 1e-4, 1e-16, 1e-32]
-    assert len({run.config.training_id() for run in runs}) == 1
+    trainings = [
+        task for run in runs for task in experiment.tasks(run.config) if isinstance(task, Train)
+    ]
+    assert len({task.fingerprint() for task in trainings}) == 3
     assert not any(retrained for run in runs for _, retrained in experiment.schedule(run.config))
 
 

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from experiment.main import add_common_arguments, guarded
+from experiment.main import add_common_arguments, guarded, results_directory
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,11 +44,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def launch(options: argparse.Namespace) -> int:
-    from experiment.certification.verification import (
-        verify,  # after the arguments: it imports torch
-    )
+    from experiment.config.schema import load_config
+    from experiment.core.devices import choose_device
+    from experiment.runs.guarantee import Measurement, measure_guarantees
 
-    return verify(options)
+    config = load_config(options.config, options.overrides)
+    measurement = Measurement(
+        num_fresh=options.fresh,
+        points_per_sample=options.points,
+        sample_sizes=tuple(options.sample_sizes or ()),
+    )
+    directory = results_directory(options.config, config.run_id(), options.results)
+    holds = measure_guarantees(config, directory, choose_device(options.device), measurement)
+    return 0 if holds else 1
 
 
 if __name__ == "__main__":

@@ -49,6 +49,11 @@ class Dataset(Part):
 
     validation_fraction: float = Field(0.1, gt=0, lt=1)
 
+    def affecting_numbers(self) -> dict[str, Any]:
+        """The settings without those that say where the same data lie, or how they are read."""
+        ignored = getattr(DATASETS.get(self.name), "not_affecting_numbers", ())
+        return {key: value for key, value in self.model_dump().items() if key not in ignored}
+
 
 class SGD(Section):
     name: Literal["SGD"] = "SGD"
@@ -206,28 +211,10 @@ class Config(Section):
 
     def run_id(self) -> str:
         """A hash of all that affects the numbers, the same wherever the same experiment is run."""
-        return self._hash_without("checkpoints")
-
-    def training_id(self) -> str:
-        """A hash of all that the trained nets depend on, besides their numbers: equal ones can be shared.
-
-        It leaves out what comes after training; a new key is in it, so that it can cost a training but never
-        give a wrong net. With `rewind`, training leaves a checkpoint that depends on pruning: nothing is shared.
-        """
-        if self.pruning.schedule == "rewind":
-            return self.run_id()
-        return self._hash_without(
-            "checkpoints", "pruning", "retraining", "num_nets", "num_repetitions"
-        )
-
-    def _hash_without(self, *ignored: str) -> str:
-        """A hash of the configuration without some of its keys and without what never affects numbers."""
         values = self.model_dump()
         del values["pruning"]["commensurate_margin"]
-        for key in ignored:
-            del values[key]
-        for key in getattr(DATASETS.get(self.dataset.name), "not_affecting_numbers", ()):
-            values["dataset"].pop(key, None)
+        del values["checkpoints"]
+        values["dataset"] = self.dataset.affecting_numbers()
         text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 

@@ -27,16 +27,14 @@ class Data:
     note: str | None = None  # for the log
 
     def sample(self, size: int, stream: Stream) -> list[tuple[Tensor, Tensor]]:
-        """S: `size` images of the validation split, at most half of it, without variations, in batches."""
-        chosen = stream.permutation(len(self.validation))[
-            : min(size, largest_sample(len(self.validation)))
-        ]
+        """S: `size` images of the validation split, without variations, in batches."""
+        chosen = stream.permutation(len(self.validation))[:size]
         return list(self.validation.subset(chosen).batches(SAMPLE_BATCH))
 
 
-def largest_sample(num_validation: int) -> int:
-    """S takes at most half of the validation split."""
-    return max(1, num_validation // 2)
+def allowed_sample_size(asked: int, num_validation: int) -> int:
+    """The size of S: as asked for, but at most half of the validation split."""
+    return min(asked, max(1, num_validation // 2))
 
 
 def num_validation(config: DatasetConfig, num_train: int) -> int:

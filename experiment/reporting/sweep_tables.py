@@ -6,8 +6,9 @@ import pandas
 import yaml
 
 from experiment.config.sweeps import Combination, Sweep, plain
+from experiment.core.files import write_whole
 from experiment.reporting import plots, summary
-from experiment.runs.store import write_whole
+from experiment.reporting.tables import RESULTS, load_results
 
 
 def collect(sweep: Sweep, runs: list[Path], directory: Path) -> tuple[str, Path]:
@@ -17,10 +18,11 @@ def collect(sweep: Sweep, runs: list[Path], directory: Path) -> tuple[str, Path]
     """
     write_whole(directory / "config.yaml", yaml.safe_dump(sweep.values, sort_keys=False))
     found = [
-        (combination, rows)
+        (combination, load_results(run))
         for combination, run in zip(sweep.combinations, runs)
-        if len(rows := results_of(run))
+        if (run / RESULTS).exists()
     ]
+    found = [(combination, rows) for combination, rows in found if len(rows)]
     if not found:
         return "no run of the sweep has a result", directory
     tables = [_marked(rows, combination) for combination, rows in found]
@@ -31,19 +33,11 @@ def collect(sweep: Sweep, runs: list[Path], directory: Path) -> tuple[str, Path]
         for combination, rows in found
     ]
     together = pandas.concat(summaries, ignore_index=True)
-    write_whole(
-        directory / "results.csv", pandas.concat(tables, ignore_index=True).to_csv(index=False)
-    )
+    write_whole(directory / RESULTS, pandas.concat(tables, ignore_index=True).to_csv(index=False))
     write_whole(directory / "summary.csv", together.to_csv(index=False))
     curves = [(combination.label, rows) for combination, rows in found]
     plot = plots.sweep_accuracy_vs_sparsity(curves, directory / "plots" / "accuracy_vs_sparsity")
     return summary.text(together), plot
-
-
-def results_of(run: Path) -> pandas.DataFrame:
-    """The rows of a run; none if it stopped before it wrote any."""
-    path = run / "results.csv"
-    return pandas.read_csv(path) if path.exists() else pandas.DataFrame()
 
 
 def _marked(table: pandas.DataFrame, combination: Combination) -> pandas.DataFrame:

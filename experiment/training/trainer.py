@@ -1,13 +1,16 @@
 """Trainer: fits a net to data and evaluates it; knows nothing of pruning."""
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from experiment.config.schema import Training
@@ -15,14 +18,23 @@ from experiment.core.errors import UserError
 from experiment.core.seeding import Stream
 from experiment.data.split import Split
 from experiment.data.splits import Data
+from experiment.nets.masks import enforcer
 from experiment.nets.running import device_of, evaluating
+from experiment.nets.state import NetState
+from experiment.training.optimisation import (
+    load_optimizer,
+    make_optimizer,
+    make_scheduler,
+    optimizer_tensors,
+)
+from experiment.training.records import EpochRecord
 
 EVALUATION_BATCH = 512
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Cross entropy, and the share of samples whose class is the first, or among the first five, predicted."""
+    """Cross entropy, and the share of samples whose class is the first, or among the first five."""
 
     loss: float
     accuracy: float
@@ -33,150 +45,165 @@ class DivergedError(RuntimeError):
     """Training reached a loss that is not finite."""
 
 
+class Progress(Protocol):
+    """A display of how far a training is."""
+
+    def update(self, sums: Tensor) -> None:
+        """One step further; `sums`: losses, correct answers and images of the epoch so far."""
+
+    def close(self) -> None:
+        """The training has ended."""
+
+
+class Silent:
+    """No display at all."""
+
+    def __init__(self, total: int, label: str):
+        pass
+
+    def update(self, sums: Tensor) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 class Trainer:
-    """Trains and evaluates nets on one set of data.
+    """Trains and evaluates nets on one set of data; `progress(total, label)` opens a display."""
 
-    `progress(total, label)` opens a progress display: its `update(sums)` takes a tensor of the summed loss, the
-    number of correct answers and the number of images of the epoch so far, and it is ended by `close()`.
-    """
-
-    def __init__(self, data: Data, progress: Callable):
+    def __init__(self, data: Data, progress: Callable[[int, str], Progress] = Silent):
         self.data = data
         self.progress = progress
 
     def fit(
         self,
         net: nn.Module,
+        state: NetState,
         settings: Training,
         stream: Stream,
         *,
+        until: int | None = None,
         label: str = "training",
-        after_step: Callable[[], None] | None = None,
-        before_epoch: Callable[[int], None] | None = None,
-        start_epoch: int = 0,
-    ) -> list[dict]:
-        """Train a net in place from `start_epoch` to the last; return one record an epoch.
+        on_epoch: Callable[[EpochRecord], None] = lambda record: None,
+    ) -> tuple[NetState, list[EpochRecord]]:
+        """Train a net from a state to the epoch `until`, or to the last one.
 
-        Every epoch draws its order and variations from a stream of its own. `after_step` is called after each
-        step of the optimiser, for instance to keep masked weights at zero, `before_epoch` with the number of epochs
-        done before each. Raises DivergedError.
+        Every epoch takes its order, variations and dropout from a stream of its own, so that it
+        does not matter where a training was stopped and continued. Masked parameters stay zero.
+
+        Args:
+            net: trained in place; what it holds before is replaced by the state.
+            state: a net, its masks, how many epochs are done, and the optimiser after them.
+            stream: that of the whole training.
+            on_epoch: called with the record of each epoch as it ends.
+
+        Returns:
+            The state after the last epoch, from which training can go on, and the epochs' records.
+
+        Raises:
+            DivergedError: when the loss is no longer finite.
         """
-        batches = self.data.train.num_batches(settings.batch_size)
-        first_step = start_epoch * batches
+        until = settings.epochs if until is None else until
+        masks = state.load_into(net)
+        enforce_masks = enforcer(net, masks)
+        enforce_masks()
         optimizer = make_optimizer(net, settings)
-        scheduler = LambdaLR(
-            optimizer, lambda step: learning_rate_factor(settings, first_step + step, batches)
-        )
+        load_optimizer(net, optimizer, state.optimizer)
+        steps_per_epoch = self.data.train.num_batches(settings.batch_size)
+        scheduler = make_scheduler(optimizer, settings, state.epoch, steps_per_epoch)
+        num_steps = max(0, until - state.epoch) * steps_per_epoch
         records = []
-        bar = self.progress((settings.epochs - start_epoch) * batches, label)
-        try:
-            with stream.child("dropout").as_global():
-                for epoch in range(start_epoch, settings.epochs):
-                    if before_epoch is not None:
-                        before_epoch(epoch)
-                    start, rate = time.perf_counter(), scheduler.get_last_lr()[0]
-                    loss, accuracy = self._epoch(
-                        net,
-                        optimizer,
-                        scheduler,
-                        settings.batch_size,
-                        stream.child("epoch", epoch),
-                        after_step,
-                        bar,
+        with contextlib.closing(self.progress(num_steps, label)) as display:
+            for epoch in range(state.epoch, until):
+                start = time.perf_counter()
+                learning_rate = scheduler.get_last_lr()[0]
+                of_epoch = stream.child("epoch", epoch)
+                batches = self.data.train.training_batches(
+                    settings.batch_size, of_epoch.generator()
+                )
+                with of_epoch.child("dropout").as_global():
+                    loss, accuracy = self.epoch(
+                        net, batches, optimizer, scheduler, enforce_masks, display
                     )
-                    validation = self.evaluate(net, self.data.validation)
-                    if not math.isfinite(loss):
-                        raise DivergedError(
-                            f"the training loss is not finite after epoch {epoch + 1}; "
-                            f"a smaller training.optimizer.lr or a longer warm-up may help"
-                        )
-                    records.append(
-                        {
-                            "epoch": epoch + 1,
-                            "learning_rate": rate,
-                            "train_loss": loss,
-                            "train_accuracy": accuracy,
-                            "validation_loss": validation.loss,
-                            "validation_accuracy": validation.accuracy,
-                            "seconds": time.perf_counter() - start,
-                        }
+                validation = self.evaluate(net, self.data.validation)
+                if not math.isfinite(loss):
+                    raise DivergedError(
+                        f"the training loss is not finite after epoch {epoch + 1}; "
+                        f"a smaller training.optimizer.lr or a longer warm-up may help"
                     )
-        finally:
-            bar.close()
-        return records
+                record = EpochRecord(
+                    epoch=epoch + 1,
+                    learning_rate=learning_rate,
+                    train_loss=loss,
+                    train_accuracy=accuracy,
+                    validation_loss=validation.loss,
+                    validation_accuracy=validation.accuracy,
+                    seconds=time.perf_counter() - start,
+                )
+                records.append(record)
+                on_epoch(record)
+        trained = replace(
+            NetState.of(net, masks),
+            optimizer=optimizer_tensors(net, optimizer),
+            epoch=max(state.epoch, until),
+        )
+        return trained, records
 
-    def _epoch(
+    def epoch(
         self,
         net: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        batches: Iterable[tuple[Tensor, Tensor]],
+        optimizer: Optimizer,
         scheduler: LambdaLR,
-        batch_size: int,
-        stream: Stream,
-        after_step: Callable | None,
-        bar,
+        after_step: Callable[[], None],
+        display: Progress,
     ) -> tuple[float, float]:
-        """One pass over the training images; mean loss and accuracy on the varied images as they came."""
+        """One pass over the training batches; mean loss and accuracy on them as they came."""
         net.train()
-        sums = torch.zeros(3, device=device_of(net))  # of losses, of correct answers, of images
-        for inputs, targets in self.data.train.training_batches(batch_size, stream.generator()):
+        sums = torch.zeros(3, device=device_of(net))  # losses, correct answers, images
+        for inputs, targets in batches:
             outputs = net(inputs)
-            _check_outputs(outputs, self.data.num_classes)
+            check_outputs(outputs, self.data.num_classes)
             loss = cross_entropy(outputs, targets)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             scheduler.step()
-            if after_step is not None:
-                after_step()
+            after_step()
             correct = (outputs.detach().argmax(1) == targets).sum()
-            sums += torch.stack(
-                [loss.detach() * len(targets), correct, torch.full_like(correct, len(targets))]
-            )
-            bar.update(sums)
-        return _means(sums)
+            count = torch.full_like(correct, len(targets))
+            sums += torch.stack([loss.detach() * len(targets), correct, count])
+            display.update(sums)
+        total_loss, total_correct, total = sums.tolist()
+        return total_loss / total, total_correct / total
 
     @torch.no_grad()
     def evaluate(self, net: nn.Module, split: Split) -> Evaluation:
         """Loss and accuracies of a net, in eval mode, on all images of a split."""
-        loss, first, five = 0.0, 0, 0
+        loss = 0.0
+        first = 0
+        among_five = 0
         with evaluating(net):
             for inputs, targets in split.batches(EVALUATION_BATCH):
                 outputs = net(inputs)
-                _check_outputs(outputs, self.data.num_classes)
+                check_outputs(outputs, self.data.num_classes)
                 loss += float(cross_entropy(outputs, targets, reduction="sum"))
-                ranked = outputs.topk(min(5, outputs.shape[1]), dim=1).indices == targets[:, None]
-                first += int(ranked[:, 0].sum())
-                five += int(ranked.any(1).sum())
-        return Evaluation(loss / len(split), first / len(split), five / len(split))
+                predicted = outputs.topk(min(5, outputs.shape[1]), dim=1).indices
+                correct = predicted == targets[:, None]
+                first += int(correct[:, 0].sum())
+                among_five += int(correct.any(1).sum())
+        return Evaluation(loss / len(split), first / len(split), among_five / len(split))
 
 
-def make_optimizer(net: nn.Module, settings: Training) -> torch.optim.Optimizer:
-    """torch's optimiser of that name with the configured options."""
-    options = settings.optimizer.model_dump()
-    kind = {"SGD": torch.optim.SGD, "Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[
-        options.pop("name")
-    ]
-    return kind(net.parameters(), **options)
-
-
-def learning_rate_factor(settings: Training, step: int, batches: int) -> float:
-    """What the learning rate is multiplied with at a step: a linear warm-up from 0, and the drops at epochs."""
-    drops = sum(1 for epoch in settings.lr_drops.epochs if step >= epoch * batches)
-    warmup = settings.warmup_epochs * batches
-    return settings.lr_drops.factor**drops * (min(1.0, (step + 1) / warmup) if warmup else 1.0)
-
-
-def _means(sums: Tensor) -> tuple[float, float]:
-    loss, correct, count = sums.tolist()
-    return loss / count, correct / count
-
-
-def _check_outputs(outputs: Tensor, num_classes: int) -> None:
+def check_outputs(outputs: Tensor, num_classes: int) -> None:
+    """Raise UserError unless the outputs are a tensor [batch, num_classes]."""
     if not isinstance(outputs, Tensor):
         raise UserError(
-            f"the network's output must be a tensor [batch, {num_classes}], not a {type(outputs).__name__}"
+            f"the network's output must be a tensor [batch, {num_classes}], "
+            f"not a {type(outputs).__name__}"
         )
     if outputs.dim() != 2 or outputs.shape[1] != num_classes:
         raise UserError(
-            f"the network's output has shape {list(outputs.shape)}; it must be [batch, {num_classes}]"
+            f"the network's output has shape {list(outputs.shape)}; "
+            f"it must be [batch, {num_classes}]"
         )

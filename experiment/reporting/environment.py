@@ -1,0 +1,63 @@
+"""What one must know to reproduce a run: versions, device and commit."""
+
+import json
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiment.core.files import write_whole
+
+PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "safetensors")
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Versions of Python and packages, device and commit."""
+    if device.startswith("cuda"):
+        device_name = torch.cuda.get_device_name()
+    else:
+        device_name = platform.processor() or platform.machine()
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **{package: version(package) for package in PACKAGES},
+        "device": device,
+        "device_name": device_name,
+        "cpu_threads": torch.get_num_threads(),
+        "git_commit": git_commit(),
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of this software, `+changes` added if files were changed; None outside git."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+changes" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def write_environment(path: Path, device: str) -> list[str]:
+    """Write the environment of a run's first start, and say what differs from it now."""
+    now = environment(device)
+    try:
+        before = json.loads(path.read_text())
+    except (OSError, ValueError):
+        write_whole(path, json.dumps(now, indent=1) + "\n")
+        return []
+    return [
+        f"{key} was {before.get(key)}, is {value}"
+        for key, value in now.items()
+        if before.get(key) != value
+    ]

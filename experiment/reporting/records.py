@@ -1,0 +1,105 @@
+"""The rows of a run's tables: their columns, what each column means, and a row's line for people."""
+
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+from experiment.training.records import EpochRecord
+
+REFERENCE = "reference"  # in the column `method`: the net that was trained and not pruned
+
+
+def column(meaning: str) -> Any:
+    """A column of a table, with its meaning for the documentation."""
+    return field(metadata={"meaning": meaning})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is pruned."""
+
+    network: str = column("name of the network")
+    dataset: str = column("name of the data set")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where in an experiment something belongs: what it is about, and the key of its rows."""
+
+    method: str = column("the method with its options; `reference` for the unpruned net")
+    net_seed: int = column("number of the net, from 0")
+    repetition: int = column("number of the repetition of pruning, from 0")
+    step: int = column("number of the keep ratio in the schedule, from 1; 0 for the unpruned net")
+
+    @property
+    def title(self) -> str:
+        """All but the step, for people."""
+        if self.method == REFERENCE:
+            return f"net {self.net_seed}"
+        return f"net {self.net_seed}  {self.method}  repetition {self.repetition}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultRecord(Place, Subject):
+    """A row of results.csv: one net, pruned or not, and what it can do."""
+
+    keep_ratio_requested: float = column("share of the parameters that was to be kept")
+    keep_ratio: float = column(
+        "share that was kept: parameters that are not masked away over all parameters of the "
+        "original net (weights, biases and normalisations)"
+    )
+    prune_ratio: float = column("1 - `keep_ratio`")
+    flop_keep_ratio: float = column(
+        "share of the FLOPs of prunable weights that is left if masked weights cost nothing"
+    )
+    retrained: bool = column("whether the net was retrained at this step")
+    accuracy_before_retraining: float = column("test accuracy right after pruning")
+    validation_accuracy: float = column("accuracy on the validation images, after any retraining")
+    test_accuracy: float = column("accuracy on the test images, after any retraining")
+    test_top5: float = column("share of test images whose class is among the first five predicted")
+    test_loss: float = column("mean cross entropy on the test images")
+    prune_seconds: float = column(
+        "time to prune, including sensitivities even where several methods share them"
+    )
+    retrain_seconds: float = column("time to retrain; for the unpruned net, to train")
+    empty_layers: int = column("number of prunable layers without a weight")
+    constant_output: bool = column(
+        "whether the net gives the same output for all validation images"
+    )
+    note: str | None = column(
+        "in words: why the size is not what was asked for, and what of the net no longer works"
+    )
+
+    @property
+    def line(self) -> str:
+        """The row for people."""
+        note = f"  [{self.note}]" if self.note else ""
+        if self.method == REFERENCE:
+            return (
+                f"{self.title}  unpruned: test accuracy {self.test_accuracy:.2%}, "
+                f"trained in {self.retrain_seconds:.0f} s{note}"
+            )
+        retraining = ""
+        if self.retrained:
+            retraining = (
+                f" ({self.accuracy_before_retraining:.2%} before retraining, "
+                f"{self.retrain_seconds:.0f} s)"
+            )
+        return (
+            f"{self.title}  step {self.step}: "
+            f"kept {self.keep_ratio:.2%} (asked {self.keep_ratio_requested:.2%}), "
+            f"test accuracy {self.test_accuracy:.2%}{retraining}{note}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRecord(EpochRecord, Place):
+    """A row of training.csv: one epoch of a training or retraining."""
+
+
+def columns(record: type) -> dict[str, Field]:
+    """The columns of a kind of rows by name, in their order."""
+    return {field.name: field for field in fields(record)}
+
+
+KEY = tuple(columns(Place))
+TRAINING_KEY = (*KEY, "epoch")

@@ -1,0 +1,111 @@
+"""Running an experiment in one process, one task after the other."""
+
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import yaml
+
+from experiment.config.schema import Config
+from experiment.core.errors import UserError, one_line
+from experiment.core.files import write_whole
+from experiment.core.seeding import Stream
+from experiment.data.splits import load_data
+from experiment.reporting.environment import write_environment
+from experiment.reporting.logger import Logger
+from experiment.reporting.run_files import write_plot, write_summary
+from experiment.runs.execution import execute
+from experiment.runs.ledger import Ledger
+from experiment.runs.results import Store
+from experiment.runs.tasks import Task, tasks
+from experiment.runs.workplace import Workplace
+
+
+@dataclass
+class Outcome:
+    """Where a run's main plot is, and what failed in it."""
+
+    plot: Path | None  # None if no net could be trained
+    failures: list[str] = field(default_factory=list)
+
+
+def run(config: Config, directory: Path, device: str = "cpu", nets: Path | None = None) -> Outcome:
+    """Run an experiment, or what of it is not finished yet in `directory`.
+
+    If a task fails, its net or method is given up and the others go on. Runs that are given the
+    same directory `nets` train the nets that they have in common once.
+
+    Raises:
+        UserError: if the data cannot be loaded or no net of the configuration can be trained.
+    """
+    ledger, workplace = open_run(config, directory, device, nets)
+    given_up: set[str] = set()
+    failures = []
+    for task in tasks(config):
+        inputs = ledger.inputs(task)
+        if inputs is None or task.chain in given_up:
+            continue
+        try:
+            result = ledger.stored(task)
+            if result is None:
+                result = ledger.store_new(task, execute(task, inputs, workplace))
+            ledger.finish(task, result)
+        except Exception as error:
+            if isinstance(error, UserError) and task.concerns_whole_run:
+                raise
+            given_up.add(task.chain)
+            failures.append(failure_text(task, error))
+            ledger.logger.error(failures[-1], traceback.format_exc())
+    if not len(ledger.results):
+        return Outcome(None, failures)
+    summary = write_summary(directory, config.pruning.commensurate_margin)
+    if summary:
+        ledger.logger.say(summary)
+    return Outcome(write_plot(directory), failures)
+
+
+def open_run(
+    config: Config, directory: Path, device: str, nets: Path | None = None
+) -> tuple[Ledger, Workplace]:
+    """The ledger of a run and a workplace for its tasks; says what the run is about."""
+    data = load_data(config.dataset, Stream(config.seed), torch.device(device))
+    try:
+        write_whole(directory / "config.yaml", yaml.safe_dump(config.model_dump(), sort_keys=False))
+    except OSError as error:
+        raise UserError(f"--results: cannot write to {directory}: {error}") from None
+    logger = Logger(directory)
+    changes = write_environment(directory / "environment.json", device)
+    if changes:
+        logger.note(f"goes on in another environment: {'; '.join(changes)}")
+    logger.say(f"results in {directory}, on {device}")
+    if data.note:
+        logger.say(data.note)
+    ledger = Ledger(
+        tasks(config),
+        directory,
+        logger,
+        keep_all=config.checkpoints == "all",
+        shared=Store(nets / torch.device(device).type) if nets else None,
+    )
+    workplace = Workplace(data, device, progress=logger.progress, on_epoch=ledger.add_epoch)
+    if config.pruning.schedule != "train":
+        _describe_pruning(config, workplace, logger)
+    return ledger, workplace
+
+
+def _describe_pruning(config: Config, workplace: Workplace, logger: Logger) -> None:
+    """Say how large S is, and which parameters of the net are not pruned."""
+    pruning = config.pruning
+    size = workplace.sample_size(config.network, pruning.sample_size, pruning.delta)
+    logger.say(f"S: {size} validation images")
+    left_out = workplace.layers(config.network).left_out
+    if left_out:
+        notes = ", ".join(f"{name} ({note})" for name, note in left_out.items())
+        logger.say(f"not pruned: {notes}")
+
+
+def failure_text(task: Task, error: Exception) -> str:
+    """What failed, in one line."""
+    message = str(error) if isinstance(error, UserError) else one_line(error)
+    return f"{task.place.title}: failed: {message}"

@@ -1,0 +1,255 @@
+"""What there is to do in an experiment: a list of tasks, as plain data.
+
+A task says all that its numbers depend on, and from which other tasks' results it starts. Whoever
+executes the tasks needs nothing else, may do so in any order in which inputs come first, and finds
+the same numbers.
+"""
+
+import functools
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from experiment.config.schedules import Step, steps
+from experiment.config.schema import Config, Dataset, Part, Training
+from experiment.core.errors import UserError
+from experiment.core.registry import METHODS
+from experiment.core.seeding import Stream
+from experiment.reporting.records import REFERENCE, Place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One piece of work, which leads to one result."""
+
+    key: str  # unique in the experiment; where its result is stored
+    inputs: tuple[str, ...] = ()  # the keys of the tasks whose results it starts from
+    place: Place  # of the row in the tables to which it contributes
+    network: Part
+    dataset: Dataset
+    seed: int  # of the experiment
+
+    @property
+    def chain(self) -> str:
+        """What is given up together if one of its tasks fails: a net, or a method on a net."""
+        return self.key.rpartition("/")[0]
+
+    @property
+    def concerns_whole_run(self) -> bool:
+        """Whether bad input that this task finds would be found for every net and method."""
+        return self.place.method == REFERENCE
+
+    @property
+    def net_stream(self) -> Stream:
+        """The random stream of its net: initialisation and training."""
+        return Stream(self.seed).child("net", self.place.net_seed)
+
+    @property
+    def repetition_stream(self) -> Stream:
+        """The random stream of its repetition, the same for every method: only methods differ."""
+        return self.net_stream.child("repetition", self.place.repetition)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Task):
+    """Train a net: from its initialisation, or on from where its input has stopped."""
+
+    settings: Training
+    until: int  # the number of epochs that are done afterwards
+
+    @property
+    def label(self) -> str:
+        return f"{self.place.title}: training"
+
+    def fingerprint(self) -> str:
+        """A hash of all that the trained net depends on: tasks that share it give the same net.
+
+        The same in every experiment and process. How many epochs an input has trained already
+        makes no difference to the net.
+        """
+        content = {
+            "network": self.network.model_dump(),
+            "dataset": self.dataset.affecting_numbers(),
+            "seed": self.seed,
+            "net_seed": self.place.net_seed,
+            "settings": self.settings.model_dump(),
+            "until": self.until,
+        }
+        return _short_hash(content)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prune(Task):
+    """Prune the net of its input to a share of the parameters of the original net."""
+
+    method: Part
+    keep_ratio: float
+    sample_size: int | None  # None: as many samples as the theory asks for
+    delta: float
+    min_kept_per_layer: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrain(Task):
+    """Train the pruned net of its first input; if there is a second one, from the weights of that."""
+
+    settings: Training
+    first_epoch: int  # how many epochs of the settings count as done
+    keep_ratio: float  # for people
+
+    @property
+    def label(self) -> str:
+        place = self.place
+        return (
+            f"net {place.net_seed}, {place.method}, step {place.step}: "
+            f"retraining at {self.keep_ratio:.1%}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Task):
+    """Measure the net of its input on the validation and the test images."""
+
+
+def tasks(config: Config) -> list[Task]:
+    """All tasks of an experiment, in an order in which they can be executed.
+
+    Tasks are plain data: they can be compared, pickled and counted. See
+    `experiment.runs.execution.execute` for how one is executed.
+
+    Example:
+        >>> config = experiment.load_config("experiment.yaml")
+        >>> [task.key for task in experiment.tasks(config)][:2]
+        ['net0/train', 'net0/evaluate']
+    """
+    if not isinstance(config, Config):
+        raise UserError(
+            f"tasks needs a configuration, experiment.load_config(path), not {config!r}"
+        )
+    result: list[Task] = []
+    for net_seed in range(config.num_nets):
+        result += _net_tasks(config, net_seed)
+        for repetition in range(config.num_repetitions if steps(config) else 0):
+            for index, method in enumerate(config.pruning.methods):
+                result += _chain_tasks(config, net_seed, repetition, index, method)
+    return result
+
+
+def _net_tasks(config: Config, net_seed: int) -> list[Task]:
+    """The training of an unpruned net, and what pruning needs besides the trained net."""
+    place = Place(method=REFERENCE, net_seed=net_seed, repetition=0, step=0)
+    task = _factory(config, place)
+    train = functools.partial(task, Train, settings=config.training)
+    trained = _trained(net_seed)
+    epochs = config.training.epochs
+    if config.pruning.schedule == "rewind":
+        early = _early(net_seed)
+        training = [
+            train(early, until=config.pruning.rewind_epoch),
+            train(trained, early, until=epochs),
+        ]
+    else:
+        training = [train(trained, until=epochs)]
+    result = [*training, task(Evaluate, f"net{net_seed}/evaluate", trained)]
+    if config.pruning.schedule == "random":
+        result.append(train(_initialised(net_seed), until=0))
+    return result
+
+
+def _chain_tasks(
+    config: Config, net_seed: int, repetition: int, index: int, method: Part
+) -> list[Task]:
+    """Everything that one method does with one net: prune, retrain and evaluate at each ratio."""
+    label = METHODS.label(method.name, method.options)
+    file_name = re.sub(r"[^\w.=-]+", "_", label)
+    chain = f"net{net_seed}/repetition{repetition}/{index}-{file_name}"
+    schedule = config.pruning.schedule
+    unpruned = _initialised(net_seed) if schedule == "random" else _trained(net_seed)
+    current = unpruned
+    result = []
+    for step in steps(config):
+        place = Place(method=label, net_seed=net_seed, repetition=repetition, step=step.index)
+        source = current if step.from_previous else unpruned
+        of_step = _step_tasks(config, place, f"{chain}/{step.index:03d}", step, method, source)
+        current = _last_net(of_step)
+        result += of_step
+    return result
+
+
+def _step_tasks(
+    config: Config, place: Place, key: str, step: Step, method: Part, source: str
+) -> list[Task]:
+    """What happens at one keep ratio."""
+    task = _factory(config, place)
+    pruning = config.pruning
+    pruned = f"{key}-prune"
+    result = [
+        task(
+            Prune,
+            pruned,
+            source,
+            method=method,
+            keep_ratio=step.keep_ratio,
+            sample_size=pruning.sample_size,
+            delta=pruning.delta,
+            min_kept_per_layer=pruning.min_kept_per_layer,
+        ),
+        task(Evaluate, f"{key}-evaluate-pruned", pruned),
+    ]
+    if step.retrained:
+        rewinds = pruning.schedule == "rewind"
+        inputs = [pruned, _early(place.net_seed)] if rewinds else [pruned]
+        retrained = f"{key}-retrain"
+        result += [
+            task(
+                Retrain,
+                retrained,
+                *inputs,
+                settings=config.retraining,
+                first_epoch=pruning.rewind_epoch if rewinds else 0,
+                keep_ratio=step.keep_ratio,
+            ),
+            task(Evaluate, f"{key}-evaluate", retrained),
+        ]
+    return result
+
+
+def _factory(config: Config, place: Place) -> Any:
+    """A function that makes tasks of any kind, filled in with what those of a place share."""
+
+    def make(kind: type[Task], key: str, *inputs: str, **fields: Any) -> Task:
+        return kind(
+            key=key,
+            inputs=inputs,
+            place=place,
+            network=config.network,
+            dataset=config.dataset,
+            seed=config.seed,
+            **fields,
+        )
+
+    return make
+
+
+def _last_net(tasks: list[Task]) -> str:
+    """The key of the last of these tasks that leads to a net."""
+    return next(task.key for task in reversed(tasks) if isinstance(task, Prune | Retrain))
+
+
+def _initialised(net_seed: int) -> str:
+    return f"net{net_seed}/initialise"
+
+
+def _early(net_seed: int) -> str:
+    """The checkpoint that `rewind` goes back to."""
+    return f"net{net_seed}/train-early"
+
+
+def _trained(net_seed: int) -> str:
+    return f"net{net_seed}/train"
+
+
+def _short_hash(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]

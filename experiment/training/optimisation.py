@@ -1,0 +1,61 @@
+"""Optimisers and learning rates, and how an optimiser's state is kept."""
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from experiment.config.schema import Training
+from experiment.nets.state import copied
+
+OPTIMIZERS = {"SGD": torch.optim.SGD, "Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
+
+
+def make_optimizer(net: nn.Module, settings: Training) -> Optimizer:
+    """torch's optimiser of that name with the configured options."""
+    options = settings.optimizer.model_dump()
+    kind = OPTIMIZERS[options.pop("name")]
+    return kind(net.parameters(), **options)
+
+
+def make_scheduler(
+    optimizer: Optimizer, settings: Training, epoch: int, steps_per_epoch: int
+) -> LambdaLR:
+    """The learning rate of every step from the beginning of an epoch on."""
+    first_step = epoch * steps_per_epoch
+
+    def factor(step: int) -> float:
+        return learning_rate_factor(settings, first_step + step, steps_per_epoch)
+
+    return LambdaLR(optimizer, factor)
+
+
+def learning_rate_factor(settings: Training, step: int, steps_per_epoch: int) -> float:
+    """What the learning rate is multiplied by: a linear warm-up from 0, and drops at epochs."""
+    drops = sum(1 for epoch in settings.lr_drops.epochs if step >= epoch * steps_per_epoch)
+    factor = settings.lr_drops.factor**drops
+    warmup_steps = settings.warmup_epochs * steps_per_epoch
+    if warmup_steps:
+        factor *= min(1.0, (step + 1) / warmup_steps)
+    return factor
+
+
+def optimizer_tensors(net: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    """Copies of what the optimiser keeps for each parameter: `<parameter name>:<its name>`."""
+    result = {}
+    for name, parameter in net.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, Tensor):
+                result[f"{name}:{key}"] = copied(value)
+    return result
+
+
+def load_optimizer(net: nn.Module, optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    """The inverse of `optimizer_tensors`, for an optimiser that has made no step yet."""
+    names = [name for name, _ in net.named_parameters()]
+    state: dict[int, dict[str, Tensor]] = {}
+    for joint_name, tensor in tensors.items():
+        name, _, key = joint_name.rpartition(":")
+        state.setdefault(names.index(name), {})[key] = tensor.clone()
+    fresh = optimizer.state_dict()
+    optimizer.load_state_dict({"state": state, "param_groups": fresh["param_groups"]})
