@@ -124,6 +124,7 @@ def test_tasks_are_plain_data(tiny):
     tasks = experiment.tasks(tiny())
     assert tasks == experiment.tasks(tiny())
     assert pickle.loads(pickle.dumps(tasks)) == tasks
+    assert len(set(tasks + experiment.tasks(tiny()))) == len(tasks)
     with pytest.raises(dataclasses.FrozenInstanceError):
         tasks[0].seed = 3
 

@@ -25,9 +25,9 @@ from experiment.runs.workplace import Workplace
 from experiment.training.trainer import DivergedError
 
 FRESH_BATCH = 32
-LEGEND = """certified, measured: relative error of units, the 95th percentile of a layer, median over layers
-kept weights, sampled: pairs of a fresh point and a unit with an error above the certificate / all
-  such pairs whose contributions are within C times the sensitivities, for units whose weights were
+LEGEND = """certified, measured: relative error of units; 95th percentile of a layer, median over layers
+kept weights, sampled: pairs of a fresh point and a unit whose error exceeds the certificate, out of
+  all pairs whose contributions are within C times the sensitivities, for units whose weights were
   kept as they are or sampled
 beyond: the same for pairs with a contribution above C times its sensitivity"""
 

@@ -100,7 +100,7 @@ class Ledger:
 
 
 def kept_nets(tasks: Sequence[Task]) -> set[str]:
-    """The keys of the nets that stay in their files: the trained ones, and the last of each chain."""
+    """The keys of the nets that stay stored: the trained ones, and the last of each chain."""
     trained = {task.key for task in tasks if isinstance(task, Train)}
     last_of_chain = {task.chain: task.key for task in tasks if isinstance(task, Prune | Retrain)}
     return trained | set(last_of_chain.values())

@@ -31,6 +31,10 @@ class Task:
     dataset: Dataset
     seed: int  # of the experiment
 
+    def __hash__(self) -> int:
+        """Equal tasks have equal keys; some settings are lists, which have no hash."""
+        return hash(self.key)
+
     @property
     def chain(self) -> str:
         """What is given up together if one of its tasks fails: a net, or a method on a net."""
@@ -58,6 +62,8 @@ class Train(Task):
 
     settings: Training
     until: int  # the number of epochs that are done afterwards
+
+    __hash__ = Task.__hash__
 
     @property
     def label(self) -> str:
@@ -90,14 +96,18 @@ class Prune(Task):
     delta: float
     min_kept_per_layer: int
 
+    __hash__ = Task.__hash__
+
 
 @dataclass(frozen=True, kw_only=True)
 class Retrain(Task):
-    """Train the pruned net of its first input; if there is a second one, from the weights of that."""
+    """Train the pruned net of its first input, from the weights of its second one if it has two."""
 
     settings: Training
     first_epoch: int  # how many epochs of the settings count as done
     keep_ratio: float  # for people
+
+    __hash__ = Task.__hash__
 
     @property
     def label(self) -> str:
@@ -111,6 +121,8 @@ class Retrain(Task):
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(Task):
     """Measure the net of its input on the validation and the test images."""
+
+    __hash__ = Task.__hash__
 
 
 def tasks(config: Config) -> list[Task]:

@@ -79,30 +79,34 @@ class Workplace:
     def pruner(self, task: Prune, source: NetState) -> Pruner:
         """A pruner of a net with the sample S of the task; that of an unpruned net is kept."""
         size = self.sample_size(task.network, task.sample_size, task.delta)
-        sample_stream = task.net_stream.child("sample", task.place.repetition)
+        if source.is_pruned:  # by one method, so that no other will ask for it
+            return self._new_pruner(task, source, size)
         key = (
             source.digest,
             _network_key(task.network),
-            sample_stream,
+            self._sample_stream(task),
             size,
             task.delta,
             task.min_kept_per_layer,
         )
-        if self._unpruned is not None and self._unpruned[0] == key:
-            return self._unpruned[1]
+        if self._unpruned is None or self._unpruned[0] != key:
+            self._unpruned = (key, self._new_pruner(task, source, size))
+        return self._unpruned[1]
+
+    def _new_pruner(self, task: Prune, source: NetState, size: int) -> Pruner:
         net = copy_of(self.net(task.network))
         masks = source.load_into(net)
-        pruner = Pruner(
+        return Pruner(
             net,
-            self.data.sample(size, sample_stream),
+            self.data.sample(size, self._sample_stream(task)),
             masks=masks,
             loss=cross_entropy,
             delta=task.delta,
             min_kept_per_layer=task.min_kept_per_layer,
         )
-        if not source.is_pruned:
-            self._unpruned = (key, pruner)
-        return pruner
+
+    def _sample_stream(self, task: Prune) -> Stream:
+        return task.net_stream.child("sample", task.place.repetition)
 
     @property
     def example(self) -> Any:

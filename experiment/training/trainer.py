@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from experiment.core.errors import UserError
 from experiment.core.seeding import Stream
 from experiment.data.split import Split
 from experiment.data.splits import Data
-from experiment.nets.masks import enforcer
+from experiment.nets.masks import Masks, enforcer
 from experiment.nets.running import device_of, evaluating
 from experiment.nets.state import NetState
 from experiment.training.optimisation import (
@@ -68,6 +68,46 @@ class Silent:
         pass
 
 
+@dataclass(frozen=True)
+class Session:
+    """A net in training, and what changes it."""
+
+    net: nn.Module
+    masks: Masks
+    enforce_masks: Callable[[], None]
+    optimizer: Optimizer
+    scheduler: LambdaLR
+
+    @classmethod
+    def start(
+        cls, net: nn.Module, state: NetState, settings: Training, steps_per_epoch: int
+    ) -> "Session":
+        """Begin or go on where the state has stopped; the net takes all that the state says."""
+        masks = state.load_into(net)
+        enforce_masks = enforcer(net, masks)
+        enforce_masks()
+        optimizer = make_optimizer(net, settings)
+        load_optimizer(net, optimizer, state.optimizer)
+        scheduler = make_scheduler(optimizer, settings, state.epoch, steps_per_epoch)
+        return cls(net, masks, enforce_masks, optimizer, scheduler)
+
+    def step(self, loss: Tensor) -> None:
+        """One step of the optimiser and of the learning rate; masked parameters stay zero."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.scheduler.step()
+        self.enforce_masks()
+
+    def state(self, epoch: int) -> NetState:
+        """What training can go on from after that many epochs."""
+        return replace(
+            NetState.of(self.net, self.masks),
+            optimizer=optimizer_tensors(self.net, self.optimizer),
+            epoch=epoch,
+        )
+
+
 class Trainer:
     """Trains and evaluates nets on one set of data; `progress(total, label)` opens a display."""
 
@@ -104,78 +144,56 @@ class Trainer:
             DivergedError: when the loss is no longer finite.
         """
         until = settings.epochs if until is None else until
-        masks = state.load_into(net)
-        enforce_masks = enforcer(net, masks)
-        enforce_masks()
-        optimizer = make_optimizer(net, settings)
-        load_optimizer(net, optimizer, state.optimizer)
         steps_per_epoch = self.data.train.num_batches(settings.batch_size)
-        scheduler = make_scheduler(optimizer, settings, state.epoch, steps_per_epoch)
+        session = Session.start(net, state, settings, steps_per_epoch)
         num_steps = max(0, until - state.epoch) * steps_per_epoch
         records = []
         with contextlib.closing(self.progress(num_steps, label)) as display:
             for epoch in range(state.epoch, until):
-                start = time.perf_counter()
-                learning_rate = scheduler.get_last_lr()[0]
-                of_epoch = stream.child("epoch", epoch)
-                batches = self.data.train.training_batches(
-                    settings.batch_size, of_epoch.generator()
-                )
-                with of_epoch.child("dropout").as_global():
-                    loss, accuracy = self.epoch(
-                        net, batches, optimizer, scheduler, enforce_masks, display
-                    )
-                validation = self.evaluate(net, self.data.validation)
-                if not math.isfinite(loss):
-                    raise DivergedError(
-                        f"the training loss is not finite after epoch {epoch + 1}; "
-                        f"a smaller training.optimizer.lr or a longer warm-up may help"
-                    )
-                record = EpochRecord(
-                    epoch=epoch + 1,
-                    learning_rate=learning_rate,
-                    train_loss=loss,
-                    train_accuracy=accuracy,
-                    validation_loss=validation.loss,
-                    validation_accuracy=validation.accuracy,
-                    seconds=time.perf_counter() - start,
-                )
+                record = self.epoch(session, settings, stream, epoch, display)
                 records.append(record)
                 on_epoch(record)
-        trained = replace(
-            NetState.of(net, masks),
-            optimizer=optimizer_tensors(net, optimizer),
-            epoch=max(state.epoch, until),
-        )
-        return trained, records
+        return session.state(max(state.epoch, until)), records
 
     def epoch(
-        self,
-        net: nn.Module,
-        batches: Iterable[tuple[Tensor, Tensor]],
-        optimizer: Optimizer,
-        scheduler: LambdaLR,
-        after_step: Callable[[], None],
-        display: Progress,
-    ) -> tuple[float, float]:
-        """One pass over the training batches; mean loss and accuracy on them as they came."""
-        net.train()
-        sums = torch.zeros(3, device=device_of(net))  # losses, correct answers, images
-        for inputs, targets in batches:
-            outputs = net(inputs)
-            check_outputs(outputs, self.data.num_classes)
-            loss = cross_entropy(outputs, targets)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            scheduler.step()
-            after_step()
-            correct = (outputs.detach().argmax(1) == targets).sum()
-            count = torch.full_like(correct, len(targets))
-            sums += torch.stack([loss.detach() * len(targets), correct, count])
-            display.update(sums)
-        total_loss, total_correct, total = sums.tolist()
-        return total_loss / total, total_correct / total
+        self, session: Session, settings: Training, stream: Stream, epoch: int, display: Progress
+    ) -> EpochRecord:
+        """One pass over the training images, and the validation images after it.
+
+        `epoch` is the number of epochs done before. Raises DivergedError.
+        """
+        start = time.perf_counter()
+        learning_rate = session.scheduler.get_last_lr()[0]
+        of_epoch = stream.child("epoch", epoch)
+        batches = self.data.train.training_batches(settings.batch_size, of_epoch.generator())
+        sums = torch.zeros(3, device=device_of(session.net))  # losses, correct answers, images
+        session.net.train()
+        with of_epoch.child("dropout").as_global():
+            for inputs, targets in batches:
+                outputs = session.net(inputs)
+                check_outputs(outputs, self.data.num_classes)
+                loss = cross_entropy(outputs, targets)
+                session.step(loss)
+                correct = (outputs.detach().argmax(1) == targets).sum()
+                count = torch.full_like(correct, len(targets))
+                sums += torch.stack([loss.detach() * len(targets), correct, count])
+                display.update(sums)
+        total_loss, total_correct, num_images = sums.tolist()
+        validation = self.evaluate(session.net, self.data.validation)
+        if not math.isfinite(total_loss):
+            raise DivergedError(
+                f"the training loss is not finite after epoch {epoch + 1}; "
+                f"a smaller training.optimizer.lr or a longer warm-up may help"
+            )
+        return EpochRecord(
+            epoch=epoch + 1,
+            learning_rate=learning_rate,
+            train_loss=total_loss / num_images,
+            train_accuracy=total_correct / num_images,
+            validation_loss=validation.loss,
+            validation_accuracy=validation.accuracy,
+            seconds=time.perf_counter() - start,
+        )
 
     @torch.no_grad()
     def evaluate(self, net: nn.Module, split: Split) -> Evaluation:
