@@ -25,7 +25,7 @@ from experiment.runs.workplace import Workplace
 from experiment.training.trainer import DivergedError
 
 FRESH_BATCH = 32
-LEGEND = """certified, measured: relative error of units; 95th percentile of a layer, median over layers
+LEGEND = """certified, measured: relative error of units (95th percentile of a layer, median of these)
 kept weights, sampled: pairs of a fresh point and a unit whose error exceeds the certificate, out of
   all pairs whose contributions are within C times the sensitivities, for units whose weights were
   kept as they are or sampled
