@@ -23,8 +23,8 @@ test: setup
 	$(RUN) -m mypy
 	$(RUN) -m pytest --numprocesses auto --maxprocesses 8
 
-# The tests once more, with every package at the oldest version that setup.cfg promises. What those
-# versions call may be deprecated by now: that is no failure here (matplotlib 3.8 calls pyparsing so).
+# The tests once more, with every package at the oldest version that setup.cfg promises. Old
+# versions may call what is deprecated by now (matplotlib 3.8 in pyparsing): no failure here.
 test-oldest: $(OLDEST)/installed
 	$(RUN_OLDEST) -m pytest --numprocesses auto --maxprocesses 8 -W default::DeprecationWarning
 
