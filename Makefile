@@ -1,8 +1,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
+OLDEST = .venv-oldest
+RUN_OLDEST = $(OLDEST)/bin/python
 
-.PHONY: setup demo test lint schema
+.PHONY: setup demo test test-oldest schema
 
 setup: $(VENV)/installed
 
@@ -17,7 +19,20 @@ demo: setup
 
 test: setup
 	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	$(RUN) -m mypy
 	$(RUN) -m pytest --numprocesses auto --maxprocesses 8
+
+# The tests once more, with every package at the oldest version that setup.cfg promises. Old
+# versions may call what is deprecated by now (matplotlib 3.8 in pyparsing): no failure here.
+test-oldest: $(OLDEST)/installed
+	$(RUN_OLDEST) -m pytest --numprocesses auto --maxprocesses 8 -W default::DeprecationWarning
+
+$(OLDEST)/installed: setup.cfg
+	$(PYTHON) -m venv --clear $(OLDEST)
+	sed -n 's/^    \(.*\)>=/\1==/p' setup.cfg > $(OLDEST)/requirements.txt
+	$(RUN_OLDEST) -m pip install --quiet --requirement $(OLDEST)/requirements.txt 'pyparsing<3.3'
+	touch $@
 
 schema: setup  # after a change of the configuration's schema
 	$(RUN) -m experiment.config.schema --schema > paper/config.schema.json
