@@ -20,4 +20,4 @@ test: setup
 	$(RUN) -m pytest --numprocesses auto --maxprocesses 8
 
 schema: setup  # after a change of the configuration's schema
-	$(RUN) -m experiment.config.schema --schema > paper/config.schema.json
+	$(RUN) -m experiment schema > paper/config.schema.json

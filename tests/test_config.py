@@ -8,7 +8,8 @@ import yaml
 from conftest import ROOT
 
 from experiment.config.documents import merge
-from experiment.config.schema import json_schema, load_config
+from experiment.config.json_schema import json_schema
+from experiment.config.loading import load_config
 from experiment.core.errors import UserError
 
 SHIPPED = sorted((ROOT / "paper").rglob("*.yaml"))

@@ -11,20 +11,21 @@ import torch
 from PIL import Image
 
 import experiment.data.sets.image_folder
-from experiment.config.schema import Dataset, load_config
+from experiment.config.loading import load_config
+from experiment.config.schema import DatasetPart
 from experiment.core.errors import UserError
 from experiment.core.registry import DATASETS
 from experiment.core.seeding import Stream
 from experiment.data import idx_files
+from experiment.data.augmentation import Augmentation
 from experiment.data.dataset import channel_statistics, from_tensors
-from experiment.data.split import Augmentation
-from experiment.data.splits import load_data, open_dataset
+from experiment.data.loading import load_data, open_dataset
 from experiment.main import main
 
 
 def load(name, seed=0, **options):
     options = DATASETS.complete(name, options)
-    return load_data(Dataset(name=name, **options), Stream(seed))
+    return load_data(DatasetPart(name=name, **options), Stream(seed))
 
 
 def test_digits_are_split_without_overlap_and_by_seed():
@@ -219,7 +220,7 @@ def test_idx_files_are_read_as_they_are(own_idx):
 
 
 def test_published_idx_files_are_told_by_their_checksums(own_idx, monkeypatch):
-    dataset = open_dataset(Dataset(name=own_idx.parent.name, root=str(own_idx.parent.parent)))
+    dataset = open_dataset(DatasetPart(name=own_idx.parent.name, root=str(own_idx.parent.parent)))
     checksums = {
         path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in own_idx.iterdir()
     }
@@ -362,7 +363,7 @@ def imagenet(tmp_path):
 
 def load_imagenet(root, num_workers=0):
     options = DATASETS.complete("ImageNet", {"root": str(root), "num_workers": num_workers})
-    return load_data(Dataset(name="ImageNet", validation_fraction=0.25, **options), Stream(0))
+    return load_data(DatasetPart(name="ImageNet", validation_fraction=0.25, **options), Stream(0))
 
 
 def test_imagenet_is_streamed_with_the_same_numbers_for_any_number_of_workers(imagenet):
@@ -402,7 +403,7 @@ def test_imagenet_mistakes(imagenet, tmp_path):
         match=r"no folder .*nowhere/train; ImageNet cannot be downloaded .*/train/<class>/",
     ):
         load_imagenet(tmp_path / "nowhere")
-    assert open_dataset(Dataset(name="ImageNet", root="nowhere")).shape().num_train == 1_281_167
+    assert open_dataset(DatasetPart(name="ImageNet", root="nowhere")).shape().num_train == 1_281_167
     broken = imagenet / "val" / "n01443537" / "n01443537_1.JPEG"
     broken.write_bytes(broken.read_bytes()[:500])
     for num_workers in (0, 2):
@@ -425,7 +426,7 @@ from dataclasses import dataclass
 import torch
 
 from experiment.data.dataset import Dataset, Shape, from_tensors
-from experiment.data.split import Augmentation
+from experiment.data.augmentation import Augmentation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -519,7 +520,7 @@ def test_a_data_set_of_ones_own_with_options(own, tmp_path):
     [
         (
             "Wrong",
-            r"shape\(\) tells of images of \[3, 8, 8\], but the training images are \[1, 8, 8\]",
+            r"shape\(\) promises images of \[3, 8, 8\], but the training images are \[1, 8, 8\]",
         ),
         ("Labels", r"the training labels must lie in 0 ... 0, not in 0 ... 1"),
         (

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import experiment
-from experiment.config.schema import load_config
+from experiment.config.loading import load_config
 from experiment.core.errors import UserError
 from experiment.core.registry import NETWORKS
 
@@ -120,7 +120,7 @@ def test_names_of_our_own_win_over_torchvisions():
             "resnet18",
             (3, 32, 32),
             {"weights": "DEFAULT"},
-            r"weights: Extra inputs .*\(its options: zero_init_residual, gr",
+            r"unknown option 'weights' \(its options: zero_init_residual, gr",
         ),
         ("resnet18", (3, 32, 32), {"groups": "two"}, r"groups: Input should be a valid integer"),
         (
@@ -229,7 +229,7 @@ def test_classes_of_ones_own_with_odd_constructors(own):
     [
         (
             "own_networks:Plain",
-            r"own_networks:Plain: hidden: Field required \(its options: hidden, sizes, activation,",
+            r"own_networks:Plain: option 'hidden' is missing \(its options: hidden, sizes, activation,",
         ),
         ("own_networks:Named", r"needs an argument 'name', which no option can give"),
         (

@@ -9,9 +9,10 @@ import pytest
 import torch
 from conftest import ROOT
 
-from experiment.config.schema import load_config
-from experiment.main import main, results_directory
+from experiment.config.loading import load_config
+from experiment.main import main
 from experiment.runs.execution import run
+from experiment.runs.paths import results_directory
 from experiment.runs.store import _read_state
 
 TIMES = ["prune_seconds", "retrain_seconds"]

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from experiment.config.schema import Dataset, Training
+from experiment.config.schema import DatasetPart, Training
 from experiment.core.seeding import Stream
-from experiment.data.splits import load_data
+from experiment.data.loading import load_data
 from experiment.nets.building import build_network
 from experiment.training.trainer import Trainer, learning_rate_factor
 
@@ -32,7 +32,7 @@ def test_learning_rate_warms_up_and_drops():
 
 def test_twenty_steps_give_the_golden_loss():
     """A number that refactoring may not move, and that any change of seeds, data or updates would."""
-    data = load_data(Dataset(name="digits", crop_padding=1), Stream(0))
+    data = load_data(DatasetPart(name="digits", crop_padding=1), Stream(0))
     with Stream(0).as_global():
         net = build_network("lenet300_100", input_shape=data.input_shape, num_classes=10)
     settings = Training(epochs=1, batch_size=64, optimizer={"name": "SGD", "lr": 0.05})

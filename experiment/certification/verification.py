@@ -8,18 +8,18 @@ import torch
 
 from experiment.certification.certificates import Certificates
 from experiment.certification.fresh_points import FreshPoints
+from experiment.config.loading import load_config
 from experiment.config.schedules import steps
-from experiment.config.schema import load_config
 from experiment.core.devices import choose_device
 from experiment.core.errors import UserError
+from experiment.core.files import write_whole
 from experiment.core.registry import METHODS
 from experiment.core.seeding import Stream
-from experiment.data.splits import largest_sample, load_data
-from experiment.main import results_directory
+from experiment.data.loading import largest_sample, load_data
 from experiment.reporting import plots
 from experiment.reporting.logger import Logger
 from experiment.runs.execution import Experiment, cells
-from experiment.runs.store import write_whole
+from experiment.runs.paths import results_directory
 from experiment.training.trainer import DivergedError
 
 LEGEND = """certified, measured: relative error of units, the 95th percentile of a layer, the median over layers

@@ -16,8 +16,8 @@ import yaml
 
 from experiment.config.schema import Config
 from experiment.core.errors import UserError
+from experiment.core.files import write_whole
 from experiment.reporting import plots, summary
-from experiment.runs.store import write_whole
 
 RESULT_COLUMNS = [
     "network",

@@ -6,8 +6,8 @@ import pandas
 import yaml
 
 from experiment.config.sweeps import Combination, Sweep, plain
+from experiment.core.files import write_whole
 from experiment.reporting import plots, summary
-from experiment.runs.store import write_whole
 
 
 def collect(sweep: Sweep, runs: list[Path], directory: Path) -> tuple[str, Path]:

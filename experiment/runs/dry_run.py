@@ -8,7 +8,7 @@ import yaml
 from experiment.config.schedules import Step, steps
 from experiment.config.schema import Config
 from experiment.config.sweeps import Sweep
-from experiment.data.splits import largest_sample, num_validation, open_dataset
+from experiment.data.loading import largest_sample, num_validation, open_dataset
 from experiment.nets.building import build_network
 from experiment.runs.execution import cells
 from experiment.sensitivity.sample_size import sample_size

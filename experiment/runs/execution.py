@@ -21,7 +21,7 @@ from experiment.config.schema import Config, Part
 from experiment.core.errors import UserError, one_line
 from experiment.core.registry import METHODS
 from experiment.core.seeding import Stream
-from experiment.data.splits import SAMPLE_BATCH, Data, largest_sample, load_data
+from experiment.data.loading import SAMPLE_BATCH, Data, largest_sample, load_data
 from experiment.nets.building import build_network
 from experiment.nets.collapse import collapse_notes, has_constant_output
 from experiment.nets.layers import find_layers

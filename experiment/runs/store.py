@@ -1,7 +1,6 @@
 """The stored results of an experiment's steps: each is computed once and written whole or not at all."""
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from experiment.core.errors import UserError
+from experiment.core.files import write_whole
 from experiment.nets.masks import Masks
 
 
@@ -64,21 +64,6 @@ class StepResult:
         if self._state is None:
             self._state = _read_state(self._path)
         return self._state
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that it is there whole or, if the process dies, as it was before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    data = content.encode() if isinstance(content, str) else content
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class Store:
