@@ -21,10 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     known = commands.names()
     if name not in known:
-        print(
-            f"error: unknown command '{name}'{nearest(name, known)} (there are: {', '.join(known)})",
-            file=sys.stderr,
-        )
+        suggestion = nearest(name, known)
+        listed = ", ".join(known)
+        print(f"error: unknown command '{name}'{suggestion} (there are: {listed})", file=sys.stderr)
         return 2
     return execute(rest, name, f"{program()} {name}")
 

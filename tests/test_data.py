@@ -440,14 +440,16 @@ class Stripes(Dataset):
     not_affecting_numbers = ("folder",)
 
     def shape(self):
-        return Shape(input_shape=(1, self.image_size, self.image_size), num_classes=2, num_train=self.num_images)
+        return Shape((1, self.image_size, self.image_size), 2, self.num_images)
 
     def load(self):
-        return from_tensors(self._part(self.num_images), self._part(10), augmentation=Augmentation(crop_padding=1))
+        augmentation = Augmentation(crop_padding=1)
+        return from_tensors(self._part(self.num_images), self._part(10), augmentation=augmentation)
 
     def _part(self, count):
         labels = torch.arange(count) % 2
-        stripes = (torch.arange(self.image_size) % 2 * 255).to(torch.uint8).expand(self.image_size, -1)
+        row = (torch.arange(self.image_size) % 2 * 255).to(torch.uint8)
+        stripes = row.expand(self.image_size, -1)
         return torch.stack([stripes if label else stripes.T for label in labels])[:, None], labels
 
 
@@ -525,13 +527,15 @@ def test_a_data_set_of_ones_own_with_options(own, tmp_path):
         ("Labels", r"the training labels must lie in 0 ... 0, not in 0 ... 1"),
         (
             "Floats",
-            r"the training images must be unsigned bytes \[N, C, H, W\], not torch.float32 \[40, 1, 8, 8\]",
+            r"the training images must be unsigned bytes \[N, C, H, W\], "
+            r"not torch.float32 \[40, 1, 8, 8\]",
         ),
         ("Pairs", r"load\(\) must return an experiment.data.dataset.Splits, not a tuple"),
         ("NoLoad", r"own_images:NoLoad cannot be made with \(\): TypeError: .*abstract.*load"),
         (
             "Nothing",
-            r"a Nothing has no method shape and no load; derive it from experiment.data.dataset.Dataset",
+            r"a Nothing has no method shape and no load; "
+            r"derive it from experiment.data.dataset.Dataset",
         ),
         (
             "stripes",

@@ -1,4 +1,4 @@
-"""The paper's experiments, file by file: networks, keep ratios, retrainings, trainings and sample sizes."""
+"""The paper's experiments, file by file: networks, keep ratios, trainings and sample sizes."""
 
 import numpy
 import pytest

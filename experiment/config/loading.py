@@ -70,11 +70,11 @@ def _with_inherited_retraining(document: Document) -> Document:
 
 
 def _with_completed_parts(config: Config, document: Document) -> Config:
-    """The configuration with the options of its methods, network and data set checked and filled in.
+    """The configuration with the options of methods, network and data set checked and filled in.
 
     Raises UserError with the mistakes of all of them.
     """
-    mistakes = []
+    mistakes: list[str] = []
 
     def complete(registry: Registry, part: Part, *path: str | int) -> Part:
         try:

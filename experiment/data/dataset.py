@@ -33,7 +33,7 @@ class Splits:
 
 
 class Dataset(abc.ABC):
-    """A data set. Its options are the fields of the keyword-only, frozen dataclass derived from this.
+    """A data set. Derive a keyword-only, frozen dataclass from it, whose fields are the options.
 
     `not_affecting_numbers` names the options that say where the data are or how fast they are read:
     they are not part of the run id.

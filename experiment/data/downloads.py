@@ -38,7 +38,7 @@ def _no_download(name: str, root: str, error: Exception) -> str:
 
 
 def _published(name: str, root: str) -> tuple[list[str], list[str], Path]:
-    """The addresses and names of a data set's files, and the folder where torchvision wants them."""
+    """The addresses and names of a data set's files, and the folder where torchvision looks."""
     source = torchvision_class(name)
     if not hasattr(source, "mirrors"):
         return [source.url], [source.filename], Path(root)

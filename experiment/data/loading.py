@@ -28,7 +28,7 @@ class Data:
     note: str | None = None  # for the log
 
     def sample(self, size: int, stream: Stream) -> list[tuple[Tensor, Tensor]]:
-        """The sample S: `size` images of the validation split, but at most half of it, in batches."""
+        """The sample S: `size` validation images, but at most half of them, in batches."""
         available = len(self.validation)
         chosen = stream.permutation(available)[: min(size, largest_sample(available))]
         return list(self.validation.subset(chosen).batches(SAMPLE_BATCH))

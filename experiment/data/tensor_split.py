@@ -12,9 +12,10 @@ from experiment.data.split import Split, training_order
 
 @dataclass(frozen=True)
 class TensorSplit(Split):
-    """Images [N, C, H, W] of unsigned bytes with their labels [N], kept as two tensors on one device.
+    """Images [N, C, H, W] of unsigned bytes with their labels [N], on one device.
 
-    Batches are float32: scaled to [0, 1], less `mean`, divided by `std` (each [C]), cut to `size`.
+    Batches are float32: cropped or padded to `size`, scaled to [0, 1], less `mean`, divided by
+    `std` (each [C]).
     """
 
     images: Tensor

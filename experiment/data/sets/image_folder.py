@@ -122,7 +122,7 @@ class ImageFolder(Dataset):
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads a file as bytes of `shape` (channels, height, width): scaled and cropped, or as it is."""
+    """Reads a file as bytes of `shape` (channels, height, width), scaled and cropped if asked."""
 
     shape: tuple[int, int, int]
     scaled: bool
