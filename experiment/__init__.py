@@ -39,10 +39,12 @@ __all__ = sorted(_MODULES)
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str):
-    if name not in _MODULES:
-        raise AttributeError(f"module 'experiment' has no attribute '{name}'")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+if not TYPE_CHECKING:  # with it, type checkers would accept any name
+
+    def __getattr__(name: str):
+        if name not in _MODULES:
+            raise AttributeError(f"module 'experiment' has no attribute '{name}'")
+        return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check all configurations, then plan or run them one after the other."""
+    from experiment.config.sweeps import Sweep
     from experiment.core.devices import choose_device
 
     experiments = [(path, load(path, options.overrides)) for path in options.configs]
@@ -37,7 +38,13 @@ def run(options: argparse.Namespace) -> int:
             print(plan(path, content))
         return 0
     device = choose_device(options.device)
-    return max(launch(path, content, options.results, device) for path, content in experiments)
+    codes = []
+    for path, content in experiments:
+        if isinstance(content, Sweep):
+            codes.append(run_sweep(path, content, options.results, device))
+        else:
+            codes.append(run_config(path, content, options.results, device))
+    return max(codes)
 
 
 def load(path: str, overrides: list[str]) -> "Config | Sweep":
@@ -56,16 +63,7 @@ def plan(path: str, content: "Config | Sweep") -> str:
     return describe_sweep(content, path) if isinstance(content, Sweep) else describe(content, path)
 
 
-def launch(path: str, content: "Config | Sweep", results: str, device: str) -> int:
-    """Run a configuration or a sweep. Returns the exit code."""
-    from experiment.config.sweeps import Sweep
-
-    if isinstance(content, Sweep):
-        return launch_sweep(path, content, results, device)
-    return launch_run(path, content, results, device)
-
-
-def launch_run(path: str, config: "Config", results: str, device: str) -> int:
+def run_config(path: str, config: "Config", results: str, device: str) -> int:
     """Run one configuration; print what failed and where the plot is. Returns the exit code."""
     from experiment.runs import execution, paths
 
@@ -89,7 +87,7 @@ def launch_run(path: str, config: "Config", results: str, device: str) -> int:
     return 1 if outcome.failures else 0
 
 
-def launch_sweep(path: str, sweep: "Sweep", results: str, device: str) -> int:
+def run_sweep(path: str, sweep: "Sweep", results: str, device: str) -> int:
     """Run all combinations of a sweep, each in its own directory, then collect their results.
 
     Returns the largest exit code.
@@ -101,7 +99,7 @@ def launch_sweep(path: str, sweep: "Sweep", results: str, device: str) -> int:
     directories: list[Path] = []
     for index, combination in enumerate(sweep.combinations, 1):
         print(f"run {index} of {len(sweep.combinations)}: {combination.label}")
-        codes.append(launch_run(path, combination.config, results, device))
+        codes.append(run_config(path, combination.config, results, device))
         directories.append(results_directory(path, combination.config.run_id(), results))
     text, plot = collect(sweep, directories, results_directory(path, sweep.sweep_id(), results))
     print(text)

@@ -23,7 +23,9 @@ from torch import Tensor
 from experiment.core.errors import UserError
 from experiment.data.downloads import torchvision_class
 
-SIDE, NUM_CLASSES, PUBLISHED_TRAIN = 28, 10, 60_000
+SIDE = 28  # height and width of an image
+NUM_CLASSES = 10
+PUBLISHED_TRAIN = 60_000  # the number of training images
 UNSIGNED_BYTES = 0x800  # how an IDX file of them begins, the number of dimensions added
 PARTS = ("train", "t10k")  # the training and the test images
 
@@ -72,7 +74,7 @@ class IdxFiles:
         return None
 
     def note(self, counts: tuple[int, ...] | None) -> str | None:
-        """A line for the log if files that are there are not the published ones.
+        """A line for the log if the files that are there are not the published ones.
 
         `counts` are the numbers of images, as `counts` gives them.
         """

@@ -24,7 +24,8 @@ SIZE = 224
 SHORTER_SIDE = 256  # to which test images are scaled before the centre is cut out
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-NUM_CLASSES, NUM_TRAIN = 1000, 1_281_167
+NUM_CLASSES = 1000
+NUM_TRAIN = 1_281_167
 
 
 @DATASETS.register
