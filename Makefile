@@ -35,4 +35,4 @@ $(OLDEST)/installed: setup.cfg
 	touch $@
 
 schema: setup  # after a change of the configuration's schema
-	$(RUN) -m experiment.config.schema --schema > paper/config.schema.json
+	$(RUN) -m experiment schema > paper/config.schema.json

@@ -10,9 +10,9 @@ import torch
 
 import experiment
 from experiment.allocation.optimal import allocate
+from experiment.core.files import write_whole
 from experiment.core.registry import METHODS
 from experiment.pruning.pruner import Pruned
-from experiment.core.files import write_whole
 
 UNITS = 1_000_000
 CSV = "results/benchmarks/pruning.csv"

@@ -21,8 +21,8 @@ import torchvision
 
 import experiment
 from experiment.core.devices import choose_device
-from experiment.nets.layers import find_layers
 from experiment.core.files import write_whole
+from experiment.nets.layers import find_layers
 from experiment.sensitivity.empirical import measure
 from experiment.sensitivity.max_product import COMPILED, kernel
 from experiment.sensitivity.reference import reference_sensitivities

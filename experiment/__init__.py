@@ -10,55 +10,44 @@ For a net of your own:
 For the experiments of YAML files:
 
 - `load_config(path)` reads, merges and checks a file.
-- `schedule(config)` lists its keep ratios.
+- `schedule(config)` lists its keep ratios, `tasks(config)` all that there is to do.
+- `load_results(directory)` reads what a run has found.
 - `build_network(name, input_shape=..., num_classes=...)` makes one of its networks.
 
-Whatever cannot be used raises `UserError`, with a sentence that says what would be right.
+Input that cannot be used raises `UserError`, which says what would be right.
 """
 
 import importlib
+import re
 from typing import TYPE_CHECKING
 
+# The public names. Type checkers read these lines as they are; at run time a name is imported from
+# its module when it is first used, so that `python -m experiment --help` answers without torch.
 if TYPE_CHECKING:
-    from experiment.certification.fresh_points import certify
-    from experiment.config.schedules import schedule
-    from experiment.config.schema import load_config
-    from experiment.core.errors import UserError
-    from experiment.nets.building import build_network
-    from experiment.pruning.pruner import prune
-    from experiment.sensitivity.empirical import sensitivities
-    from experiment.sensitivity.sample_size import sample_size
+    from experiment.certification.fresh_points import certify as certify
+    from experiment.config.loading import load_config as load_config
+    from experiment.config.schedules import schedule as schedule
+    from experiment.core.errors import UserError as UserError
+    from experiment.nets.building import build_network as build_network
+    from experiment.pruning.pruner import prune as prune
+    from experiment.reporting.tables import load_results as load_results
+    from experiment.runs.tasks import tasks as tasks
+    from experiment.sensitivity.empirical import sensitivities as sensitivities
+    from experiment.sensitivity.sample_size import sample_size as sample_size
 
-# Imported when first used, so that `python -m experiment.main --help` answers without torch.
-_HOMES = {
-    "build_network": "experiment.nets.building",
-    "certify": "experiment.certification.fresh_points",
-    "load_config": "experiment.config.schema",
-    "prune": "experiment.pruning.pruner",
-    "sample_size": "experiment.sensitivity.sample_size",
-    "schedule": "experiment.config.schedules",
-    "tasks": "experiment.runs.tasks",
-    "load_results": "experiment.reporting.tables",
-    "sensitivities": "experiment.sensitivity.empirical",
-    "UserError": "experiment.core.errors",
-}
-__all__ = [
-    "UserError",
-    "build_network",
-    "certify",
-    "load_config",
-    "prune",
-    "sample_size",
-    "schedule",
-    "sensitivities",
-]
+_IMPORT = re.compile(r"^    from (experiment\.\S+) import (\w+)", re.MULTILINE)
+_MODULES = {name: module for module, name in _IMPORT.findall(__spec__.loader.get_source(__name__))}
+
+__all__ = sorted(_MODULES)
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str):
-    if name not in _HOMES:
-        raise AttributeError(f"module 'experiment' has no attribute '{name}'")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+if not TYPE_CHECKING:  # with it, type checkers would accept any name
+
+    def __getattr__(name: str):
+        if name not in _MODULES:
+            raise AttributeError(f"module 'experiment' has no attribute '{name}'")
+        return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

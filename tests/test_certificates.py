@@ -9,8 +9,8 @@ from torch import nn
 import experiment
 from experiment.certification.certificates import Certificates
 from experiment.certification.fresh_points import FreshPoints
-from experiment.commands import guarantee
 from experiment.core.seeding import Stream
+from experiment.main import main
 from experiment.nets.layers import find_layers
 from experiment.pruning.pruner import Pruner, named_method
 
@@ -88,7 +88,7 @@ def test_the_command_writes_table_and_plot_and_takes_the_trained_net(
         "40",
     ]
     before = (only_run(tmp_path / "r") / "training.csv").read_bytes()
-    assert guarantee.main(arguments) == 0
+    assert main(arguments, "guarantee") == 0
     directory = only_run(tmp_path / "r")
     assert (directory / "training.csv").read_bytes() == before
     table = pandas.read_csv(directory / "guarantee-20x8-4-40.csv")
@@ -98,8 +98,8 @@ def test_the_command_writes_table_and_plot_and_takes_the_trained_net(
     assert beyond[4] > beyond[40]  # a larger sample leaves fewer surprises
     assert (directory / "plots" / "guarantee-20x8-4-40.png").stat().st_size > 5000
     assert capsys.readouterr().out.splitlines()[-1].startswith("plot: ")
-    assert guarantee.main([*arguments, "--fresh", "0"]) == 2
-    assert guarantee.main([*arguments, "--set", "pruning.schedule=train"]) == 2
+    assert main([*arguments, "--fresh", "0"], "guarantee") == 2
+    assert main([*arguments, "--set", "pruning.schedule=train"], "guarantee") == 2
 
 
 def test_pairs_belong_to_their_certificates(small_net, images):

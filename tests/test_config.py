@@ -8,7 +8,8 @@ import yaml
 from conftest import ROOT
 
 from experiment.config.documents import merge
-from experiment.config.schema import json_schema, load_config
+from experiment.config.json_schema import json_schema
+from experiment.config.loading import load_config
 from experiment.core.errors import UserError
 
 SHIPPED = sorted((ROOT / "paper").rglob("*.yaml"))
@@ -96,11 +97,13 @@ def test_run_id_depends_on_what_affects_numbers_only(small_config):
     [
         (
             "trainning: {}",
-            r"a.yaml:2: trainning: unknown key; did you mean 'training'\? \(allowed: network, .*include\)",
+            r"a.yaml:2: trainning: unknown key; did you mean 'training'\? "
+            r"\(allowed: network, .*include\)",
         ),
         (
             "training: {optimizer: {momentun: 0.9}}",
-            r"a.yaml:2: training.optimizer.momentun: unknown key; did you mean 'momentum'\? \(allowed: name, lr, .*\)",
+            r"a.yaml:2: training.optimizer.momentun: unknown key; did you mean 'momentum'\? "
+            r"\(allowed: name, lr, .*\)",
         ),
         (
             "training: {epochs: '3'}",

@@ -11,20 +11,21 @@ import torch
 from PIL import Image
 
 import experiment.data.sets.image_folder
-from experiment.config.schema import Dataset, load_config
+from experiment.config.loading import load_config
+from experiment.config.schema import DatasetPart
 from experiment.core.errors import UserError
 from experiment.core.registry import DATASETS
 from experiment.core.seeding import Stream
 from experiment.data import idx_files
+from experiment.data.augmentation import Augmentation
 from experiment.data.dataset import channel_statistics, from_tensors
-from experiment.data.split import Augmentation
-from experiment.data.splits import allowed_sample_size, load_data, open_dataset
+from experiment.data.loading import allowed_sample_size, load_data, open_dataset
 from experiment.main import main
 
 
 def load(name, seed=0, **options):
     options = DATASETS.complete(name, options)
-    return load_data(Dataset(name=name, **options), Stream(seed))
+    return load_data(DatasetPart(name=name, **options), Stream(seed))
 
 
 def test_digits_are_split_without_overlap_and_by_seed():
@@ -220,7 +221,7 @@ def test_idx_files_are_read_as_they_are(own_idx):
 
 
 def test_published_idx_files_are_told_by_their_checksums(own_idx, monkeypatch):
-    dataset = open_dataset(Dataset(name=own_idx.parent.name, root=str(own_idx.parent.parent)))
+    dataset = open_dataset(DatasetPart(name=own_idx.parent.name, root=str(own_idx.parent.parent)))
     checksums = {
         path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in own_idx.iterdir()
     }
@@ -363,7 +364,7 @@ def imagenet(tmp_path):
 
 def load_imagenet(root, num_workers=0):
     options = DATASETS.complete("ImageNet", {"root": str(root), "num_workers": num_workers})
-    return load_data(Dataset(name="ImageNet", validation_fraction=0.25, **options), Stream(0))
+    return load_data(DatasetPart(name="ImageNet", validation_fraction=0.25, **options), Stream(0))
 
 
 def test_imagenet_is_streamed_with_the_same_numbers_for_any_number_of_workers(imagenet):
@@ -403,7 +404,7 @@ def test_imagenet_mistakes(imagenet, tmp_path):
         match=r"no folder .*nowhere/train; ImageNet cannot be downloaded .*/train/<class>/",
     ):
         load_imagenet(tmp_path / "nowhere")
-    assert open_dataset(Dataset(name="ImageNet", root="nowhere")).shape().num_train == 1_281_167
+    assert open_dataset(DatasetPart(name="ImageNet", root="nowhere")).shape().num_train == 1_281_167
     broken = imagenet / "val" / "n01443537" / "n01443537_1.JPEG"
     broken.write_bytes(broken.read_bytes()[:500])
     for num_workers in (0, 2):
@@ -426,7 +427,7 @@ from dataclasses import dataclass
 import torch
 
 from experiment.data.dataset import Dataset, Shape, from_tensors
-from experiment.data.split import Augmentation
+from experiment.data.augmentation import Augmentation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -440,14 +441,16 @@ class Stripes(Dataset):
     not_affecting_numbers = ("folder",)
 
     def shape(self):
-        return Shape(input_shape=(1, self.image_size, self.image_size), num_classes=2, num_train=self.num_images)
+        return Shape((1, self.image_size, self.image_size), 2, self.num_images)
 
     def load(self):
-        return from_tensors(self._part(self.num_images), self._part(10), augmentation=Augmentation(crop_padding=1))
+        augmentation = Augmentation(crop_padding=1)
+        return from_tensors(self._part(self.num_images), self._part(10), augmentation=augmentation)
 
     def _part(self, count):
         labels = torch.arange(count) % 2
-        stripes = (torch.arange(self.image_size) % 2 * 255).to(torch.uint8).expand(self.image_size, -1)
+        row = (torch.arange(self.image_size) % 2 * 255).to(torch.uint8)
+        stripes = row.expand(self.image_size, -1)
         return torch.stack([stripes if label else stripes.T for label in labels])[:, None], labels
 
 
@@ -520,18 +523,20 @@ def test_a_data_set_of_ones_own_with_options(own, tmp_path):
     [
         (
             "Wrong",
-            r"shape\(\) tells of images of \[3, 8, 8\], but the training images are \[1, 8, 8\]",
+            r"shape\(\) promises images of \[3, 8, 8\], but the training images are \[1, 8, 8\]",
         ),
         ("Labels", r"the training labels must lie in 0 ... 0, not in 0 ... 1"),
         (
             "Floats",
-            r"the training images must be unsigned bytes \[N, C, H, W\], not torch.float32 \[40, 1, 8, 8\]",
+            r"the training images must be unsigned bytes \[N, C, H, W\], "
+            r"not torch.float32 \[40, 1, 8, 8\]",
         ),
         ("Pairs", r"load\(\) must return an experiment.data.dataset.Splits, not a tuple"),
         ("NoLoad", r"own_images:NoLoad cannot be made with \(\): TypeError: .*abstract.*load"),
         (
             "Nothing",
-            r"a Nothing has no method shape and no load; derive it from experiment.data.dataset.Dataset",
+            r"a Nothing has no method shape and no load; "
+            r"derive it from experiment.data.dataset.Dataset",
         ),
         (
             "stripes",

@@ -1,4 +1,4 @@
-"""Every registered network: its documented number of parameters, forward and backward, other image sizes."""
+"""Every registered network: its number of parameters, forward and backward, other image sizes."""
 
 import re
 import sys
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import experiment
-from experiment.config.schema import load_config
+from experiment.config.loading import load_config
 from experiment.core.errors import UserError
 from experiment.core.registry import NETWORKS
 
@@ -120,7 +120,7 @@ def test_names_of_our_own_win_over_torchvisions():
             "resnet18",
             (3, 32, 32),
             {"weights": "DEFAULT"},
-            r"weights: Extra inputs .*\(its options: zero_init_residual, gr",
+            r"network resnet18: unknown option 'weights' \(its options: zero_init_residual, gr",
         ),
         ("resnet18", (3, 32, 32), {"groups": "two"}, r"groups: Input should be a valid integer"),
         (
@@ -169,9 +169,12 @@ from torch import nn
 
 
 class Plain(nn.Sequential):
-    def __init__(self, hidden, sizes: tuple[int, ...] = (3, 3), activation=nn.ReLU, _private=1, name="n", copy=False,
-                 strange: "NoSuchType" = None, num_classes: int = 10):
-        super().__init__(nn.Flatten(), nn.Linear(12, hidden), activation(), nn.Linear(hidden, num_classes))
+    def __init__(
+        self, hidden, sizes: tuple[int, ...] = (3, 3), activation=nn.ReLU, _private=1, name="n",
+        copy=False, strange: "NoSuchType" = None, num_classes: int = 10,
+    ):
+        layers = nn.Linear(12, hidden), activation(), nn.Linear(hidden, num_classes)
+        super().__init__(nn.Flatten(), *layers)
         self.sizes = sizes
 
 
@@ -229,7 +232,8 @@ def test_classes_of_ones_own_with_odd_constructors(own):
     [
         (
             "own_networks:Plain",
-            r"own_networks:Plain: hidden: Field required \(its options: hidden, sizes, activation,",
+            r"own_networks:Plain: option 'hidden' is missing "
+            r"\(its options: hidden, sizes, activation,",
         ),
         ("own_networks:Named", r"needs an argument 'name', which no option can give"),
         (

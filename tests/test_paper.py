@@ -1,4 +1,4 @@
-"""The paper's experiments, file by file: networks, keep ratios, retrainings, trainings and sample sizes."""
+"""The paper's experiments, file by file: networks, keep ratios, trainings and sample sizes."""
 
 import numpy
 import pytest
@@ -7,7 +7,7 @@ from conftest import ROOT
 
 import experiment
 from experiment.config.sweeps import load_sweep
-from experiment.data.splits import open_dataset
+from experiment.data.loading import open_dataset
 
 G, L = numpy.geomspace, numpy.linspace
 START = [*G(0.99, 0.855, 2)]

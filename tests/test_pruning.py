@@ -101,7 +101,7 @@ def test_what_cannot_be_reached_is_said(small_net, images):
     ("arguments", "expected"),
     [
         ({"method": "Wt"}, "did you mean 'WT'"),
-        ({"method": {"name": "WT", "x": 1}}, "x: Extra inputs"),
+        ({"method": {"name": "WT", "x": 1}}, "unknown option 'x'"),
         ({"keep_ratio": 0.0}, "keep_ratio must be a number above 0"),
         ({"batches": []}, "batches is empty"),
     ],

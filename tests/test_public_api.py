@@ -450,7 +450,7 @@ def test_wrong_arguments_are_refused_with_what_would_be_right(net, arguments, ex
         ),
         (
             lambda net: experiment.load_config("a.yaml", "training.epochs=3"),
-            "overrides must be a list of texts",
+            "overrides must be a list of strings",
         ),
         (
             lambda net: experiment.schedule("a.yaml"),
@@ -579,7 +579,7 @@ def test_type_checkers_see_the_public_names():
     tree = ast.parse((ROOT / "experiment" / "__init__.py").read_text())
     block = next(node for node in tree.body if isinstance(node, ast.If))
     imported = {alias.name: node.module for node in block.body for alias in node.names}
-    assert imported == experiment._HOMES and sorted(imported) == experiment.__all__
+    assert imported == experiment._MODULES and sorted(imported) == experiment.__all__
     assert (ROOT / "experiment" / "py.typed").exists()
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")

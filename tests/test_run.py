@@ -9,8 +9,9 @@ import pytest
 import torch
 from conftest import ROOT
 
-from experiment.config.schema import load_config
-from experiment.main import main, results_directory
+from experiment.config.loading import load_config
+from experiment.main import main
+from experiment.runs.paths import results_directory
 from experiment.runs.results import read_state
 from experiment.runs.serial import run
 

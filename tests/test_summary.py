@@ -6,7 +6,7 @@ import pandas
 import pytest
 import torch
 
-from experiment.config.schema import load_config
+from experiment.config.loading import load_config
 from experiment.main import main
 from experiment.reporting.summary import COLUMNS, summarise, text
 

@@ -11,7 +11,7 @@ from conftest import ROOT, SMALL
 
 import experiment
 from experiment.allocation.units import Layer, Units, certified_random
-from experiment.config.schema import load_config
+from experiment.config.loading import load_config
 from experiment.config.sweeps import load_sweep
 from experiment.core.errors import UserError
 from experiment.main import main

@@ -12,7 +12,7 @@ from conftest import ROOT
 
 import experiment
 from experiment.core.seeding import Stream
-from experiment.data.splits import load_data
+from experiment.data.loading import load_data
 from experiment.runs.execution import execute
 from experiment.runs.ledger import kept_nets
 from experiment.runs.tasks import Evaluate, Prune, Retrain, Train
@@ -37,9 +37,9 @@ def tiny(tmp_path):
 
 @pytest.fixture(scope="module")
 def data():
-    from experiment.config.schema import Dataset
+    from experiment.config.schema import DatasetPart
 
-    return load_data(Dataset(name="digits", crop_padding=1), Stream(0))
+    return load_data(DatasetPart(name="digits", crop_padding=1), Stream(0))
 
 
 def keys(config):

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from experiment.config.schema import Dataset, Training
+from experiment.config.schema import DatasetPart, Training
 from experiment.core.seeding import Stream
-from experiment.data.splits import load_data
+from experiment.data.loading import load_data
 from experiment.nets.building import build_network
 from experiment.nets.masks import keep_all
 from experiment.nets.state import NetState
@@ -19,7 +19,7 @@ ADAM = {"name": "Adam", "lr": 1e-3}
 
 @pytest.fixture(scope="module")
 def data():
-    return load_data(Dataset(name="digits", crop_padding=1), Stream(0))
+    return load_data(DatasetPart(name="digits", crop_padding=1), Stream(0))
 
 
 def small_net(*middle: nn.Module) -> nn.Module:

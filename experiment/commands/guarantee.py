@@ -1,52 +1,48 @@
-"""Certificates against measurements: `python -m experiment.commands.guarantee CONFIG`."""
+"""Compare certified errors with those measured on fresh test images.
+
+Trains the nets of an experiment, or takes those that it has trained already, prunes each to the
+configured keep ratios, and compares the certified errors of its units with those that occur on
+test images. The exit code is 1 if a certificate that must hold does not.
+"""
 
 import argparse
-import sys
 
-from experiment.main import add_common_arguments, guarded, results_directory
+from experiment.commands._arguments import add_device, add_overrides, add_results
 
 
-def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(
-        prog="python -m experiment.commands.guarantee",
-        description="Train the nets of an experiment (or take those it has trained), prune each to the configured "
-        "keep ratios, and compare the certified errors of its units with those on fresh test images.",
-    )
-    result.add_argument("config", metavar="CONFIG", help="YAML file of an experiment")
-    add_common_arguments(result)
-    result.add_argument(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG", help="YAML file of an experiment")
+    add_overrides(parser)
+    add_results(parser)
+    add_device(parser)
+    parser.add_argument(
         "--fresh",
         type=int,
         default=200,
         metavar="N",
-        help="test images to measure on (default: 200)",
+        help="number of test images to measure on (default: %(default)s)",
     )
-    result.add_argument(
+    parser.add_argument(
         "--points",
         type=int,
         default=8,
         metavar="N",
-        help="points of each image and layer to measure on (default: 8)",
+        help="number of points of each image and layer to measure on (default: %(default)s)",
     )
-    result.add_argument(
+    parser.add_argument(
         "--sample-sizes",
         type=int,
         nargs="+",
         metavar="N",
         help="sizes of S (default: the experiment's own, a quarter and a sixteenth of it)",
     )
-    return result
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Exit code: 0, 1 if a certificate that must hold does not, 2 for bad input, 130 if interrupted."""
-    return guarded(launch, parser().parse_args(arguments))
-
-
-def launch(options: argparse.Namespace) -> int:
-    from experiment.config.schema import load_config
+def run(options: argparse.Namespace) -> int:
+    from experiment.config.loading import load_config
     from experiment.core.devices import choose_device
     from experiment.runs.guarantee import Measurement, measure_guarantees
+    from experiment.runs.paths import results_directory
 
     config = load_config(options.config, options.overrides)
     measurement = Measurement(
@@ -57,7 +53,3 @@ def launch(options: argparse.Namespace) -> int:
     directory = results_directory(options.config, config.run_id(), options.results)
     holds = measure_guarantees(config, directory, choose_device(options.device), measurement)
     return 0 if holds else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -46,8 +46,9 @@ def keep_ratios(pruning: Pruning) -> list[float]:
 def steps(config: Config) -> list[Step]:
     """The prunings of one cell in order.
 
-    With fewer retrainings than ratios the list is split into that many consecutive groups as
-    `numpy.array_split` does; the last ratio of a group is retrained, those before it are only pruned.
+    With fewer retrainings than ratios, the ratios are split into that many consecutive groups as
+    `numpy.array_split` does; the net is retrained at the last ratio of each group, and only pruned
+    at those before it.
     """
     ratios = keep_ratios(config.pruning)
     count = len(ratios) if config.pruning.retrain_count is None else config.pruning.retrain_count

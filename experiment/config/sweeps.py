@@ -1,6 +1,7 @@
-"""Sweeps: the combinations of settings that `sweep` in an experiment's file asks for, each a configuration.
+"""Sweeps: one experiment file, run with several values of some of its keys.
 
-`sweep.grid` maps key paths to lists of values, of which all combinations are run; `sweep.list` lists joint settings.
+`sweep.grid` maps key paths to lists of values, of which all combinations are run; `sweep.list`
+lists settings that belong together.
 """
 
 import hashlib
@@ -11,25 +12,26 @@ from pathlib import Path
 from typing import Any
 
 from experiment.config.documents import Document, KeyPath, assign
-from experiment.config.schema import FILE_KEYS, Config, load_document, place, resolve
+from experiment.config.loading import FILE_KEYS, load_document, resolve
+from experiment.config.schema import Config
 from experiment.core.errors import UserError
-from experiment.core.registry import nearest
+from experiment.core.spelling import nearest
 
 FORMS = ("grid", "list")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A value for a key path, and the place that asks for it."""
+    """A value for a key path, and where it was written: `file:line: sweep...`."""
 
     key: str
     value: Any
-    origin: str
+    location: str
 
 
 @dataclass(frozen=True)
 class Combination:
-    """One run of a sweep: the values of all swept keys, by key path, and the configuration they make."""
+    """One run of a sweep: the values of all swept keys, by key path, and its configuration."""
 
     settings: dict[str, Any]
     config: Config
@@ -37,27 +39,32 @@ class Combination:
     @property
     def label(self) -> str:
         """For legends: `delta=1e-16, seed=0`."""
-        names = {key: key.rpartition(".")[2] for key in self.settings}
-        short = list(names.values())
-        return ", ".join(
-            f"{names[key] if short.count(names[key]) == 1 else key}={plain(value)}"
-            for key, value in self.settings.items()
-        )
+        last_names = [_last_name(key) for key in self.settings]
+        texts = []
+        for key, value in self.settings.items():
+            is_clear = last_names.count(_last_name(key)) == 1
+            texts.append(f"{_last_name(key) if is_clear else key}={plain(value)}")
+        return ", ".join(texts)
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """All runs of a sweep, and what its file says (includes and overrides merged, nothing resolved)."""
+    """All runs of a sweep, and its file's values with includes and overrides, not resolved."""
 
     values: dict[str, Any]
     combinations: list[Combination]
 
     def sweep_id(self) -> str:
-        """The name of its directory, from a hash of its runs and their swept values."""
+        """The name of its directory: a hash of its runs and their swept values."""
         runs = [
             [combination.settings, combination.config.run_id()] for combination in self.combinations
         ]
         return "sweep-" + hashlib.sha256(json.dumps(runs, default=str).encode()).hexdigest()[:10]
+
+
+def _last_name(key: str) -> str:
+    """The last part of a key path: `delta` for `pruning.delta`."""
+    return key.rpartition(".")[2]
 
 
 def plain(value: Any) -> str:
@@ -75,114 +82,122 @@ def load_sweep(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) ->
     document = load_document(path, overrides)
     if document.values.get("sweep") is None:
         return None
-    configs, complaints = [], {}
-    choices = expand(document, str(path))
-    for settings in choices:
-        try:
-            configs.append(resolve(_with(document, settings), str(path)))
-        except UserError as error:
-            complaints |= dict.fromkeys(str(error).splitlines())
-    if complaints:
-        raise UserError("\n".join(complaints))
-    keys = list(dict.fromkeys(setting.key for settings in choices for setting in settings))
+    runs = expand(document)
+    configs = _resolve_all(document, runs)
+    keys = list(dict.fromkeys(setting.key for settings in runs for setting in settings))
     combinations = [
-        Combination(_filled(keys, settings, document, config), config)
-        for settings, config in zip(choices, configs)
+        Combination(_values_of(keys, settings, document, config), config)
+        for settings, config in zip(runs, configs)
     ]
-    _check_different(combinations, place(("sweep",), document, str(path)))
+    _require_different(combinations, document.locate(("sweep",)))
     return Sweep(document.values, combinations)
 
 
-def expand(document: Document, source: str) -> list[list[Setting]]:
+def expand(document: Document) -> list[list[Setting]]:
     """The settings of each run, as the file asks for them."""
     sweep = document.values["sweep"]
-    where = place(("sweep",), document, source)
+    location = document.locate(("sweep",))
     if not isinstance(sweep, dict) or len(sweep) != 1:
-        raise UserError(f"{where}: must have one key, grid or list, not {plain(sweep)}")
+        raise UserError(f"{location}: must have one key, grid or list, not {plain(sweep)}")
     form, content = next(iter(sweep.items()))
-    if form not in FORMS:
-        raise UserError(
-            f"{where}.{form}: unknown key{nearest(form, FORMS)} (allowed: {', '.join(FORMS)})"
-        )
+    if form == "grid":
+        return _combined(_settings(document, content, ("sweep", "grid")))
     if form == "list":
-        items = _filled_list(content, f"{where}.list")
+        items = _filled_list(content, f"{location}.list")
         return [
-            _joint(item, ("sweep", "list", index), document, source)
-            for index, item in enumerate(items)
+            _settings(document, item, ("sweep", "list", index)) for index, item in enumerate(items)
         ]
-    settings = _joint(content, ("sweep", "grid"), document, source)
-    return [
-        list(choice)
-        for choice in itertools.product(
-            *(
-                [
-                    Setting(setting.key, value, setting.origin)
-                    for value in _filled_list(setting.value, setting.origin)
-                ]
-                for setting in settings
-            )
-        )
+    allowed = ", ".join(FORMS)
+    raise UserError(f"{location}.{form}: unknown key{nearest(form, FORMS)} (allowed: {allowed})")
+
+
+def _combined(settings: list[Setting]) -> list[list[Setting]]:
+    """All combinations of settings whose values are lists."""
+    choices = [
+        [
+            Setting(setting.key, value, setting.location)
+            for value in _filled_list(setting.value, setting.location)
+        ]
+        for setting in settings
     ]
+    return [list(combination) for combination in itertools.product(*choices)]
 
 
-def _joint(item: Any, path: KeyPath, document: Document, source: str) -> list[Setting]:
-    """The settings of a mapping of key paths."""
+def _settings(document: Document, item: Any, path: KeyPath) -> list[Setting]:
+    """The settings of the mapping of key paths that is written at `path`."""
     if not isinstance(item, dict) or not item:
         raise UserError(
-            f"{place(path, document, source)}: must map at least one key path to a value, "
-            f"not {plain(item)}"
+            f"{document.locate(path)}: must map at least one key path to a value, not {plain(item)}"
         )
     settings = [
-        Setting(str(key), value, place((*path, key), document, source))
-        for key, value in item.items()
+        Setting(str(key), value, document.locate((*path, key))) for key, value in item.items()
     ]
     for setting in settings:
-        parts = setting.key.split(".")
-        if not all(parts) or parts[0] in FILE_KEYS:
+        names = setting.key.split(".")
+        if not all(names) or names[0] in FILE_KEYS:
             raise UserError(
-                f"{setting.origin}: '{setting.key}' is not a key path that can be swept"
+                f"{setting.location}: '{setting.key}' is not a key path that can be swept"
             )
     return settings
 
 
-def _filled_list(values: Any, where: str) -> list:
+def _filled_list(values: Any, location: str) -> list:
     if not isinstance(values, list) or not values:
-        raise UserError(f"{where}: must be a list of at least one item, not {plain(values)}")
+        raise UserError(f"{location}: must be a list of at least one item, not {plain(values)}")
     return values
+
+
+def _resolve_all(document: Document, runs: list[list[Setting]]) -> list[Config]:
+    """The configuration of each run. Raises UserError with the mistakes of all of them."""
+    configs = []
+    mistakes: dict[str, None] = {}  # a dict, since several runs may have the same mistake
+    for settings in runs:
+        try:
+            configs.append(resolve(_with(document, settings)))
+        except UserError as error:
+            mistakes |= dict.fromkeys(str(error).splitlines())
+    if mistakes:
+        raise UserError("\n".join(mistakes))
+    return configs
 
 
 def _with(document: Document, settings: list[Setting]) -> Document:
     for setting in settings:
-        document = assign(document, tuple(setting.key.split(".")), setting.value, setting.origin)
+        keys = tuple(setting.key.split("."))
+        document = assign(document, keys, setting.value, setting.location)
     return document
 
 
-def _filled(
+def _values_of(
     keys: list[str], settings: list[Setting], document: Document, config: Config
 ) -> dict[str, Any]:
-    """The values of all swept keys: of those that this run does not set, what its file says or else the default."""
+    """The values of all swept keys in one run.
+
+    For a key that this run does not set, that is the value in the file, or else the default.
+    """
     given = {setting.key: setting.value for setting in settings}
+    resolved = config.model_dump()
     return {
-        key: given[key] if key in given else _value(key, document.values, config.model_dump())
+        key: given[key] if key in given else _first_value(key, document.values, resolved)
         for key in keys
     }
 
 
-def _value(key: str, *trees: Any) -> Any:
+def _first_value(key: str, *trees: Any) -> Any:
     """The value at a key path in the first tree that has one there."""
     for value in trees:
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
         if value is not None:
             return value
     return None
 
 
-def _check_different(combinations: list[Combination], where: str) -> None:
-    seen = {}
+def _require_different(combinations: list[Combination], location: str) -> None:
+    first: dict[str, Combination] = {}
     for combination in combinations:
-        other = seen.setdefault(combination.config.run_id(), combination)
+        other = first.setdefault(combination.config.run_id(), combination)
         if other is not combination:
             raise UserError(
-                f"{where}: {other.label} and {combination.label} are the same experiment"
+                f"{location}: {other.label} and {combination.label} are the same experiment"
             )

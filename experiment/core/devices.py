@@ -6,17 +6,21 @@ from experiment.core.errors import UserError
 
 
 def choose_device(name: str) -> str:
-    """`auto` is CUDA, else Apple's MPS, else the CPU. Raises UserError for a device that is not there."""
-    available = {
+    """The device of that name; for `auto`, CUDA, else Apple's MPS, else the CPU.
+
+    Raises UserError for a device that is not available.
+    """
+    is_available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
+    available = [device for device, there in is_available.items() if there]
     if name == "auto":
-        return next(kind for kind, there in available.items() if there)
-    if not available[name]:
-        there = ", ".join(kind for kind, present in available.items() if present)
+        return available[0]
+    if name not in available:
         raise UserError(
-            f"--device {name}: not available on this machine (available: auto, {there})"
+            f"--device {name}: not available on this machine "
+            f"(available: auto, {', '.join(available)})"
         )
     return name

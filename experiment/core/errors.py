@@ -1,4 +1,4 @@
-"""The one exception for mistakes that the user can mend: shown as one line, without a traceback."""
+"""The exception for mistakes that the user can fix: shown as one line, without a traceback."""
 
 
 class UserError(Exception):

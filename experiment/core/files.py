@@ -1,4 +1,4 @@
-"""Writing files that are whole or not there at all."""
+"""Write files safely."""
 
 import os
 from pathlib import Path

@@ -1,36 +1,26 @@
 """Methods, networks and data sets, found by name or by `package.module:Name`.
 
-A registered class or function declares its options as keyword parameters with types and defaults. They are
-its YAML arguments: checked here against the signature, so that adding something is one new file.
+A registered class or function declares its options as keyword parameters with types and defaults.
+They are its YAML arguments, checked here against the signature, so that adding something takes one
+new file and no other edit.
 """
 
-import difflib
 import functools
 import importlib
+import importlib.util
 import inspect
-import itertools
 import pkgutil
+import re
 import traceback
-import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, get_origin
+from typing import Any
 
 import pydantic
 
 from experiment.core.errors import UserError, one_line
-
-
-def nearest(wrong: object, names: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the valid name closest to a wrong one, or nothing."""
-
-    def closeness(name: str) -> tuple[float, int]:
-        pair = str(wrong).lower(), name.lower()
-        same_start = itertools.takewhile(lambda letters: letters[0] == letters[1], zip(*pair))
-        return difflib.SequenceMatcher(None, *pair).ratio(), len(list(same_start))
-
-    best = max(names, key=closeness, default=None)
-    return f"; did you mean '{best}'?" if best is not None and closeness(best)[0] >= 0.6 else ""
+from experiment.core.options import is_plain, options_model
+from experiment.core.spelling import nearest
 
 
 @dataclass(frozen=True)
@@ -45,8 +35,9 @@ class Collection:
 class Registry:
     """One kind of exchangeable part.
 
-    `package` is searched for modules that register parts; `given` names the parameters that the framework
-    passes itself, which are therefore not options.
+    `package` is the package whose modules register parts. A module is imported when one of its
+    parts is asked for; only listing the names imports all. `given` names the parameters that the
+    framework passes itself, which are therefore not options.
     """
 
     def __init__(self, kind: str, package: str, given: tuple[str, ...] = ()):
@@ -54,17 +45,15 @@ class Registry:
         self.package = package
         self.given = given
         self._parts: dict[str, Callable] = {}
-        self._collection = Collection("", (), self._parts.__getitem__)
+        self._collection: Collection | None = None
 
     def register(self, part: Callable) -> Callable:
         """Decorator: make a class or function available under its own name."""
-        if (
-            part.__name__ in self._parts
-            and self._parts[part.__name__].__module__ != part.__module__
-        ):
+        other = self._parts.get(part.__name__, part)
+        if other.__module__ != part.__module__:
             raise UserError(
-                f"two {self.kind}s are called '{part.__name__}': in "
-                f"{self._parts[part.__name__].__module__} and {part.__module__}"
+                f"two {self.kind}s are called '{part.__name__}': "
+                f"in {other.__module__} and in {part.__module__}"
             )
         self._parts[part.__name__] = part
         return part
@@ -73,92 +62,50 @@ class Registry:
         """Find names that are not registered in a collection."""
         self._collection = collection
 
+    def names(self) -> list[str]:
+        """All registered names."""
+        self._import_all()
+        return sorted(self._parts, key=str.lower)
+
     def collected_names(self) -> list[str]:
         """The names of the collection that no registered part has."""
         registered = self.names()
-        return [name for name in self._collection.names if name not in registered]
-
-    def names(self) -> list[str]:
-        """All registered names; imports every module of the package once."""
-        package = importlib.import_module(self.package)
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{self.package}.{module.name}")
-        return sorted(self._parts, key=str.lower)
+        collected = self._collection.names if self._collection else ()
+        return [name for name in collected if name not in registered]
 
     def get(self, name: str) -> Callable:
         """The part of that name. Raises UserError with the nearest name if there is none."""
         if ":" in name:
             return self._imported(name)
-        if name in self.names():
+        self._import_defining(name)
+        if name not in self._parts:
+            self._import_all()  # a part that is not defined by `class` or `def`, or a collection
+        if name in self._parts:
             return self._parts[name]
-        if name in self._collection.names:
+        if self._collection and name in self._collection.names:
             return self._collection.get(name)
-        more = f", {self._collection.description}" if self._collection.names else ""
-        raise UserError(
-            f"unknown {self.kind} '{name}'{nearest(name, [*self.names(), *self.collected_names()])} "
-            f"(there are: {', '.join(self.names())}{more}; or write package.module:Name)"
-        )
-
-    def _imported(self, path: str) -> Callable:
-        module_name, _, attribute = path.partition(":")
-        try:
-            part = getattr(importlib.import_module(module_name), attribute)
-        except Exception as error:  # importing runs the module, where anything can go wrong
-            raise UserError(f"cannot import {self.kind} '{path}': {one_line(error)}") from error
-        if not (
-            inspect.isclass(part) or inspect.isroutine(part) or isinstance(part, functools.partial)
-        ):
-            raise UserError(
-                f"{self.kind} '{path}' is of type {type(part).__name__}, "
-                f"not a class or function that makes one"
-            )
-        return part
+        raise UserError(self._unknown(name))
 
     def options_model(self, name: str) -> type[pydantic.BaseModel]:
         """A pydantic model of the part's options, made from its signature."""
-        fields, extra = {}, "forbid"
-        for parameter in _signature(self.get(name)).parameters.values():
-            if parameter.kind is parameter.VAR_KEYWORD:
-                extra = "allow"
-            elif _is_no_option(parameter):
-                if parameter.default is parameter.empty:
-                    raise UserError(
-                        f"{self.kind} '{name}' needs an argument '{parameter.name}', which no option can "
-                        f"give: 'name' and names that start with '_' are not options; neither are "
-                        f"positional-only arguments. Give it a default or another name"
-                    )
-            elif (
-                parameter.kind is not parameter.VAR_POSITIONAL and parameter.name not in self.given
-            ):
-                fields[parameter.name] = (
-                    _option_type(parameter.annotation),
-                    ... if parameter.default is parameter.empty else parameter.default,
-                )
-        settings = pydantic.ConfigDict(
-            extra=extra, strict=True, arbitrary_types_allowed=True, protected_namespaces=()
-        )
-        with warnings.catch_warnings(
-            action="ignore", category=UserWarning
-        ):  # options called `copy` or `json` are fine
-            return pydantic.create_model(f"{name} options", __config__=settings, **fields)
+        return options_model(self.get(name), f"{self.kind} '{name}'", self.given)
 
     def complete(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
-        """The options with all defaults filled in that a file can hold. Raises pydantic.ValidationError for bad ones.
+        """The options with all defaults filled in that a file can hold.
 
-        A default that is no plain data, such as a class, is left to the part.
+        A default that is not plain data, such as a class, is left to the part. Raises
+        pydantic.ValidationError for bad options.
         """
         values = self.options_model(name)(**options).model_dump()
-        return {key: value for key, value in values.items() if key in options or _is_plain(value)}
+        return {key: value for key, value in values.items() if key in options or is_plain(value)}
 
     def label(self, name: str, options: dict[str, Any]) -> str:
-        """The name, with those options that differ from their defaults: `WT(allocation=uniform)`."""
-        defaults = {
-            key: field.default for key, field in self.options_model(name).model_fields.items()
-        }
+        """The name, with the options that differ from their defaults: `WT(allocation=uniform)`."""
+        fields = self.options_model(name).model_fields
         changed = [
             f"{key}={value}"
             for key, value in options.items()
-            if key not in defaults or value != defaults[key]
+            if key not in fields or value != fields[key].default
         ]
         return f"{name}({', '.join(changed)})" if changed else name
 
@@ -175,65 +122,83 @@ class Registry:
         except UserError:
             raise
         except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            given_text = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            passed = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
             raise UserError(
-                f"{self.kind} {name} cannot be made with ({given_text}): {one_line(error)} "
-                f"({place.filename}, line {place.lineno})"
+                f"{self.kind} {name} cannot be made with ({passed}): {one_line(error)} "
+                f"({frame.filename}, line {frame.lineno})"
             ) from error
 
     def create(self, name: str, options: dict[str, Any], **given: Any) -> Any:
         """Build a part from Python. Raises UserError for an unknown name or bad options."""
         try:
-            options = self.complete(name, options)
+            completed = self.complete(name, options)
         except pydantic.ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
-            )
-            known = ", ".join(self.options_model(name).model_fields) or "none"
-            raise UserError(f"{self.kind} {name}: {problems} (its options: {known})") from None
-        return self.build(name, options, **given)
+            known = list(self.options_model(name).model_fields)
+            problems = "; ".join(_problem(mistake, known) for mistake in error.errors())
+            raise UserError(
+                f"{self.kind} {name}: {problems} (its options: {', '.join(known) or 'none'})"
+            ) from None
+        return self.build(name, completed, **given)
+
+    def _modules(self) -> list[str]:
+        package = importlib.import_module(self.package)
+        return [
+            f"{self.package}.{module.name}" for module in pkgutil.iter_modules(package.__path__)
+        ]
+
+    def _import_all(self) -> None:
+        for module in self._modules():
+            importlib.import_module(module)
+
+    def _import_defining(self, name: str) -> None:
+        """Import the modules whose source defines a class or function of that name."""
+        definition = re.compile(rf"^(class|def) {re.escape(name)}\b", re.MULTILINE)
+        for module in self._modules():
+            if definition.search(_source(module)):
+                importlib.import_module(module)
+
+    def _imported(self, path: str) -> Callable:
+        """The part that `package.module:Name` stands for."""
+        module, _, attribute = path.partition(":")
+        try:
+            part = getattr(importlib.import_module(module), attribute)
+        except Exception as error:  # importing runs the module, where anything can go wrong
+            raise UserError(f"cannot import {self.kind} '{path}': {one_line(error)}") from error
+        if inspect.isclass(part) or inspect.isroutine(part) or isinstance(part, functools.partial):
+            return part
+        raise UserError(
+            f"{self.kind} '{path}' is of type {type(part).__name__}, "
+            f"not a class or function that makes one"
+        )
+
+    def _unknown(self, name: str) -> str:
+        """The message for a name that nothing has."""
+        suggestion = nearest(name, [*self.names(), *self.collected_names()])
+        known = ", ".join(self.names())
+        if self._collection:
+            known += f", {self._collection.description}"
+        return (
+            f"unknown {self.kind} '{name}'{suggestion} "
+            f"(there are: {known}; or write package.module:Name)"
+        )
 
 
-def _signature(part: Callable) -> inspect.Signature:
-    """A part's signature; annotations that are texts without a meaning stay texts."""
-    try:
-        return inspect.signature(part, eval_str=True)
-    except (NameError, SyntaxError):
-        return inspect.signature(part)
+@functools.cache
+def _source(module: str) -> str:
+    """The text of a module, which is not imported; empty for one without."""
+    loader = importlib.util.find_spec(module).loader
+    return loader.get_source(module) or ""
 
 
-def _is_no_option(parameter: inspect.Parameter) -> bool:
-    """Whether a parameter cannot be given in a file, where the key `name` says which part it is."""
-    if parameter.kind is parameter.VAR_POSITIONAL:
-        return False
-    return (
-        parameter.kind is parameter.POSITIONAL_ONLY
-        or parameter.name == "name"
-        or parameter.name.startswith("_")
-    )
-
-
-def _option_type(annotation: Any) -> Any:
-    """The type that an option is checked against. A list of the file may stand for a tuple."""
-    try:
-        pydantic.TypeAdapter(annotation, config=pydantic.ConfigDict(arbitrary_types_allowed=True))
-    except Exception:  # not a type: nothing to check against
-        return Any
-    if annotation is inspect.Parameter.empty or isinstance(annotation, str):
-        return Any
-    if annotation is tuple or get_origin(annotation) is tuple:
-        return Annotated[annotation, pydantic.Field(strict=False)]
-    return annotation
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether a value consists of what a YAML file can hold."""
-    if isinstance(value, dict):
-        return all(isinstance(key, str) and _is_plain(inner) for key, inner in value.items())
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, bool | int | float | str)
+def _problem(mistake: Any, known: list[str]) -> str:
+    """What is wrong with an option; `mistake` is one of pydantic's error details."""
+    option = ".".join(map(str, mistake["loc"]))
+    if mistake["type"] == "extra_forbidden":
+        return f"unknown option '{option}'{nearest(option, known)}"
+    if mistake["type"] == "missing":
+        return f"option '{option}' is missing"
+    return f"{option}: {mistake['msg']}"
 
 
 METHODS = Registry("method", "experiment.methods")

@@ -1,4 +1,7 @@
-"""Every random stream by name: independent of each other and of the order in which they are used."""
+"""Random streams with names.
+
+They are independent of each other and of the order in which they are used.
+"""
 
 import contextlib
 import hashlib
@@ -10,7 +13,7 @@ import torch
 
 @dataclass(frozen=True)
 class Stream:
-    """A place in the tree of random streams, e.g. `Stream(0).child("net", 1, "shuffle", 17)`."""
+    """A node in the tree of random streams, e.g. `Stream(0).child("net", 1, "shuffle", 17)`."""
 
     seed: int
     path: tuple[str, ...] = ()
@@ -37,9 +40,10 @@ class Stream:
 
     @contextlib.contextmanager
     def as_global(self):
-        """Run a block with torch's global generators on this stream, then put those of CPU and CUDA back.
+        """Run a block with torch's global generators on this stream; restore them afterwards.
 
-        For what takes no generator: weight initialisation and dropout.
+        For what takes no generator: weight initialisation and dropout. Restores the generators of
+        the CPU and of CUDA.
         """
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(self.integer())

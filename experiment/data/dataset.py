@@ -1,4 +1,4 @@
-"""What a data set is: its dimensions and its two splits; and how to make one from tensors."""
+"""What a data set is: its shape and its two splits; and how to make splits from tensors."""
 
 import abc
 from collections.abc import Iterable
@@ -9,17 +9,19 @@ import torch
 from torch import Tensor
 
 from experiment.core.errors import UserError
-from experiment.data.split import UNVARIED, Augmentation, Split, TensorSplit
+from experiment.data.augmentation import UNVARIED, Augmentation
+from experiment.data.split import Split
+from experiment.data.tensor_split import TensorSplit
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a network and a plan need to know of a data set."""
+    """What a network and a dry run need to know about a data set."""
 
     input_shape: tuple[int, int, int]  # channels, height, width of an image as the network sees it
     num_classes: int
     num_train: int
-    note: str | None = None  # what the plan and the log of a run should say of the files
+    note: str | None = None  # what a dry run and the log should say about the files
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,10 @@ class Splits:
 
 
 class Dataset(abc.ABC):
-    """A data set. Its options are the fields of the (keyword-only, frozen) dataclass that derives from this.
+    """A data set. Derive a keyword-only, frozen dataclass from it, whose fields are the options.
 
-    `not_affecting_numbers` names the options that say where the same data lie, or how fast they are read: they
-    do not enter the run id.
+    `not_affecting_numbers` names the options that say where the data are or how fast they are read:
+    they are not part of the run id.
     """
 
     not_affecting_numbers: ClassVar[tuple[str, ...]] = ()
@@ -45,7 +47,7 @@ class Dataset(abc.ABC):
 
     @abc.abstractmethod
     def load(self) -> Splits:
-        """The images. Raises UserError if they cannot be had."""
+        """The images. Raises UserError if they cannot be loaded."""
 
 
 def from_tensors(
@@ -59,8 +61,8 @@ def from_tensors(
 ) -> Splits:
     """Splits from (images [N, C, H, W] of bytes, labels [N]) for training and for testing.
 
-    Without `mean` and `std` those of the training images are taken, channel by channel. Raises UserError for
-    tensors of another kind.
+    `mean` and `std` are by default those of each channel of the training images, and `size` is the
+    size of the training images. Raises UserError for tensors of another kind.
     """
     _require_images("training", *train)
     _require_images("test", *test)
@@ -88,9 +90,10 @@ def _require_images(part: str, images: Tensor, labels: Tensor) -> None:
 
 
 def channel_statistics(batches: Iterable[Tensor]) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel of all images, which come in batches [N, C, H, W] of bytes.
+    """Mean and standard deviation, on the scale [0, 1], of each channel of batches of images.
 
-    On the scale [0, 1]; from counts of the 256 values, so that how the images are batched does not matter.
+    A batch is [N, C, H, W] of bytes. The result is computed from counts of the 256 values, so how
+    the images are batched does not matter.
     """
     counts = sum(
         torch.stack(

@@ -1,11 +1,12 @@
-"""The files of MNIST and FashionMNIST, in IDX format: the published ones, or a person's own.
+"""The files of MNIST and FashionMNIST, in IDX format: the published ones, or the user's own.
 
-torchvision verifies what it downloads, but reads whatever lies there already. So files that are
-there are checked and counted here, by their headers and labels, before anything else is done.
+torchvision verifies what it downloads, but reads whatever is already there. So files that are there
+are checked and counted here, by their headers and labels, before anything else is done.
 """
 
 import contextlib
 import gzip
+import hashlib
 import math
 import os.path
 import struct
@@ -18,11 +19,13 @@ from pathlib import Path
 import numpy
 import torch
 from torch import Tensor
-from torchvision.datasets.utils import check_md5
 
 from experiment.core.errors import UserError
+from experiment.data.downloads import torchvision_class
 
-SIDE, NUM_CLASSES, PUBLISHED_TRAIN = 28, 10, 60_000
+SIDE = 28  # height and width of an image
+NUM_CLASSES = 10
+PUBLISHED_TRAIN = 60_000  # the number of training images
 UNSIGNED_BYTES = 0x800  # how an IDX file of them begins, the number of dimensions added
 PARTS = ("train", "t10k")  # the training and the test images
 
@@ -44,14 +47,10 @@ PUBLISHED = {  # md5 of the unpacked files; torchvision knows those of the packe
 
 @dataclass(frozen=True)
 class IdxFiles:
-    """The four unpacked files of torchvision's data set `source` in `root/<its name>/raw`."""
+    """The four unpacked files of a data set of torchvision's in `root/<its name>/raw`."""
 
-    source: type
+    dataset: str
     root: str
-
-    @property
-    def dataset(self) -> str:
-        return self.source.__name__
 
     @property
     def published(self) -> dict[str, str]:
@@ -65,8 +64,8 @@ class IdxFiles:
     def counts(self) -> tuple[int, ...] | None:
         """The numbers of training and of test images; None if torchvision has yet to download them.
 
-        Raises UserError for files that are broken, do not fit together, or that a download would
-        replace although they are a person's own.
+        Raises UserError for files that are broken or do not fit together, and for files of the
+        user's own that a download would replace.
         """
         missing = [name for name in self.published if not os.path.isfile(self.folder / name)]
         if not missing:
@@ -75,7 +74,7 @@ class IdxFiles:
         return None
 
     def note(self, counts: tuple[int, ...] | None) -> str | None:
-        """A line that says so if files that are there are not the published ones.
+        """A line for the log if the files that are there are not the published ones.
 
         `counts` are the numbers of images, as `counts` gives them.
         """
@@ -141,7 +140,7 @@ class IdxFiles:
         return torch.from_numpy(values)
 
     def _require_nothing_own(self, missing: list[str]) -> None:
-        """Raise UserError for a person's own files, which a download would overwrite."""
+        """Raise UserError for files of the user's own, which a download would overwrite."""
         for name in self.published:
             if name not in missing and not self._is_published(name):
                 raise self._refusal(
@@ -149,17 +148,23 @@ class IdxFiles:
                     f"is missing, while {name} is there and not the published one",
                     "all four",
                 )
-        for name, md5 in self.source.resources:
+        for name, md5 in self._packed():
             path = self.folder / name
-            if _is_whole_gzip(path) and not check_md5(path, md5):
+            if _is_whole_gzip(path) and _md5(path) != md5:
                 raise UserError(
                     f"dataset {self.dataset}: {path} is not the published file, whose md5 is "
                     f"{md5}; unpack it and the others to use images of your own, or delete it"
                 )
 
+    def _packed(self) -> list[tuple[str, str]]:
+        """The names and published md5 of the packed files, if any of them may be there."""
+        if not any(self.folder.glob("*.gz")):
+            return []
+        return torchvision_class(self.dataset).resources
+
     def _is_published(self, name: str) -> bool:
         with self._reading(name) as path:
-            return check_md5(path, self.published[name])
+            return _md5(path) == self.published[name]
 
     @contextlib.contextmanager
     def _reading(self, name: str) -> Iterator[Path]:
@@ -187,6 +192,11 @@ def _rank(name: str) -> int:
 
 def _header_size(name: str) -> int:
     return 4 * (1 + _rank(name))
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def _is_whole_gzip(path: Path) -> bool:

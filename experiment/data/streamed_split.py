@@ -1,4 +1,4 @@
-"""A split whose images stay in their files and are read, batch by batch, by worker processes."""
+"""A split whose images stay in their files and are read batch by batch by worker processes."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -10,15 +10,18 @@ from torch.utils.data import DataLoader
 
 from experiment.core.errors import UserError
 from experiment.core.seeding import Stream
-from experiment.data.split import UNVARIED, Augmentation, Split, normalised, training_order
+from experiment.data.augmentation import UNVARIED, Augmentation, normalised
+from experiment.data.split import Split, training_order
 
 
 @dataclass(frozen=True)
 class StreamedSplit(Split):
-    """Image files with their labels [N]. Reading gives bytes [C, H, W] of one size for all images.
+    """Image files with their labels [N].
 
-    Training images are varied as they are read, if there is a `read_varied`, by draws that depend on the epoch
-    and the image alone; then as a batch by `augmentation`. The number of workers never affects the numbers.
+    `read(path)` returns the bytes [C, H, W] of an image, of one size for all images. Training
+    images are read by `read_varied(path, seed)` if there is one, whose seed depends only on the
+    epoch and the image, and then varied as a batch by `augmentation`. The number of workers never
+    affects the numbers.
     """
 
     paths: tuple[str, ...]
@@ -26,7 +29,7 @@ class StreamedSplit(Split):
     read: Callable[[str], Tensor]
     mean: Tensor
     std: Tensor
-    read_varied: Callable[[str, int], Tensor] | None = None  # the second argument is a seed
+    read_varied: Callable[[str, int], Tensor] | None = None
     augmentation: Augmentation = UNVARIED
     num_workers: int = 0
     device: torch.device | str = "cpu"
@@ -64,9 +67,9 @@ class StreamedSplit(Split):
     def stored_batches(
         self, order: list[Tensor] | tuple[Tensor, ...], stream: Stream | None = None
     ) -> Iterator[Tensor]:
-        """The images of each batch as bytes [N, C, H, W] on the device, varied if a stream is given."""
+        """Each batch of images as bytes [N, C, H, W] on the device, varied if a stream is given."""
         files = _Files(self.paths, self.read, self.read_varied, stream)
-        # A generator of its own keeps the loader from drawing from the global one, which dropout uses.
+        # With a generator of its own the loader does not draw from the global one, as dropout does.
         loader = DataLoader(
             files,
             batch_size=None,
@@ -83,7 +86,10 @@ class StreamedSplit(Split):
 
 @dataclass(frozen=True)
 class _Files(torch.utils.data.Dataset):
-    """What a worker process knows. An item is a whole batch, or the error of a file, which is raised outside."""
+    """What a worker process knows.
+
+    An item is a whole batch, or the error that a file caused, which the main process raises.
+    """
 
     paths: tuple[str, ...]
     read: Callable[[str], Tensor]
@@ -106,7 +112,7 @@ class _Files(torch.utils.data.Dataset):
 
 
 def num_cores() -> int:
-    """The cores that this process may use: more workers than these only get in each other's way."""
+    """The number of cores that this process may use; more workers would only slow each other."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -12,11 +12,11 @@ from experiment.nets.checks import image_shape, whole_number
 def build_network(
     name: str, *, input_shape: tuple[int, int, int], num_classes: int, **options: Any
 ) -> nn.Module:
-    """A new network for images of `input_shape` (channels, height, width), initialised from torch's generator.
+    """A new network for images of `input_shape` (channels, height, width).
 
-    `name` is a registered one, a classification model of torchvision's, or `package.module:Class`;
-    `options` are its own. Raises UserError for an unknown name or option, and where the network
-    cannot be built.
+    Its weights are drawn from torch's global generator. `name` is a registered one, a
+    classification model of torchvision's, or `package.module:Class`; `options` are its own. Raises
+    UserError for an unknown name or option, and where the network cannot be built.
 
     Example:
         >>> net = experiment.build_network("resnet20", input_shape=(3, 32, 32), num_classes=10)

@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.prune import BasePruningMethod
 
 from experiment.core.errors import UserError
-from experiment.core.registry import nearest
+from experiment.core.spelling import nearest
 from experiment.nets.running import described, storage_of
 
 

@@ -10,7 +10,8 @@ from torch import nn
 def initialise_by_fan_out(net: nn.Module) -> nn.Module:
     """Draw weights from a normal of std sqrt(2 / (kernel area x out channels)); return `net`.
 
-    He et al. 2015, equation 14 (a linear layer has kernel area 1). BatchNorm starts at 1 and 0, biases at 0.
+    He et al. 2015, equation 14 (a linear layer has kernel area 1). BatchNorm starts at 1 and 0,
+    biases at 0.
     """
     for module in net.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):

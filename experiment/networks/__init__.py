@@ -1,1 +1,1 @@
-"""Hold the networks, one family a file; each registers itself by the name of its function."""
+"""The networks, one family per file; each is registered under the name of its function."""

@@ -12,7 +12,7 @@ GROWTH = 12
 
 
 class DenseLayer(nn.Module):
-    """Append GROWTH new channels to the input: a 1x1 conv to 4 x GROWTH channels, then a 3x3 conv."""
+    """Append GROWTH new channels to the input, by a 1x1 conv to 4 x GROWTH and a 3x3 conv."""
 
     def __init__(self, in_channels: int):
         super().__init__()
@@ -81,6 +81,9 @@ def densenet22(*, input_shape: tuple[int, int, int], num_classes: int) -> nn.Mod
 
 @NETWORKS.register
 def densenet100(*, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """DenseNet-BC of depth 100 and growth 12 (Huang et al. 2017, table 2); 769,162 parameters on CIFAR-10."""
+    """DenseNet-BC of depth 100 and growth 12; 769,162 parameters on CIFAR-10.
+
+    Huang et al. 2017, table 2.
+    """
     require_image_size("densenet100", input_shape, smallest=4)
     return CifarDenseNet(16, input_shape[0], num_classes)

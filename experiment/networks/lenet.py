@@ -24,7 +24,7 @@ class FullyConnected(nn.Sequential):
 
 
 class LeNet5(nn.Module):
-    """Classify with two convs and poolings, a conv over the whole remaining map and two linear layers."""
+    """Classify with two convs and poolings, a conv over the remaining map and two linear layers."""
 
     def __init__(self, input_shape: tuple[int, int, int], num_classes: int):
         super().__init__()
@@ -63,6 +63,9 @@ def fcnet_nettrim(*, input_shape: tuple[int, int, int], num_classes: int) -> nn.
 
 @NETWORKS.register
 def lenet5(*, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """LeNet-5 after LeCun et al. 1998, with 3x3 convs and ReLU; 81,194 parameters on 1x32x32 MNIST."""
+    """LeNet-5 with 3x3 convs and ReLU; 81,194 parameters on 1x32x32 MNIST.
+
+    After LeCun et al. 1998.
+    """
     require_image_size("lenet5", input_shape, smallest=8)
     return LeNet5(input_shape, num_classes)

@@ -70,7 +70,10 @@ def make_stage(
 
 
 class CifarResNet(nn.Module):
-    """Classify with three stages of `num_blocks` blocks; width doubles and size halves between stages."""
+    """Classify with three stages of `num_blocks` blocks each.
+
+    Between stages the width doubles and the size of the images halves.
+    """
 
     def __init__(
         self,
@@ -117,7 +120,8 @@ def resnet44(*, input_shape: tuple[int, int, int], num_classes: int, width: int 
     return CifarResNet(BasicBlock, 7, input_shape[0], num_classes, width)
 
 
-# The two below keep the paper's number of blocks but not its blocks: the SiPP experiments used bottlenecks.
+# The two below have the paper's number of blocks, but not its blocks: the SiPP experiments used
+# bottlenecks.
 @NETWORKS.register
 def resnet56(*, input_shape: tuple[int, int, int], num_classes: int, width: int = 16) -> nn.Module:
     """ResNet-56 with 9 bottleneck blocks a stage; 869,530 parameters on CIFAR-10."""

@@ -1,4 +1,8 @@
-"""Make torchvision's classification models networks: by their names, untrained, for any channels and classes."""
+"""Offer torchvision's classification models as networks under the names they have there.
+
+They are untrained, and adapted to the channels and classes of the images. This module is imported
+only when a name is asked for that no other network has, since torchvision takes seconds to import.
+"""
 
 import functools
 import inspect
@@ -13,14 +17,18 @@ from experiment.core.errors import UserError
 from experiment.core.registry import NETWORKS, Collection
 from experiment.nets.running import evaluating
 
-# What the framework decides: pretrained weights would need a download, auxiliary classifiers give several outputs.
+# What the framework decides: pretrained weights would need a download, and auxiliary classifiers
+# would give several outputs.
 DECIDED = {"weights": None, "progress": False, "aux_logits": False, "init_weights": True}
 GIVEN = ("num_classes", "image_size", "input_size")
 YAML_TYPES = (bool, int, float, str)
 
 
 def options_of(name: str) -> dict[str, type]:
-    """The options of a model: the plain keyword arguments of its class that are not given or decided here."""
+    """The options of a model, with their types.
+
+    They are the plain keyword arguments of its class, except those given or decided here.
+    """
     model = inspect.signature(torchvision.models.get_model_builder(name)).return_annotation
     parameters = inspect.signature(model, eval_str=True).parameters
     options = {
@@ -34,7 +42,10 @@ def options_of(name: str) -> dict[str, type]:
 
 
 def get_builder(name: str) -> Callable:
-    """A function that builds a model, with the options as its parameters; None is torchvision's own value."""
+    """A function that builds a model, with the options as its parameters.
+
+    An option's default, None, stands for torchvision's own default.
+    """
 
     def build(
         *, input_shape: tuple[int, int, int], num_classes: int, **options: object
@@ -58,7 +69,10 @@ def get_builder(name: str) -> Callable:
 def build_model(
     name: str, input_shape: tuple[int, int, int], num_classes: int, options: dict
 ) -> nn.Module:
-    """An untrained model. Raises UserError where the options, the channels or the size of the images do not fit."""
+    """An untrained model.
+
+    Raises UserError where the options, the channels or the size of the images do not fit.
+    """
     chosen = {key: value for key, value in options.items() if value is not None}
     try:
         net = torchvision.models.get_model(
@@ -77,7 +91,7 @@ def build_model(
 
 
 def _arguments(name: str, input_shape: tuple[int, int, int], num_classes: int) -> dict:
-    """What the framework tells the model's constructor, as far as it asks for it."""
+    """The arguments that the framework passes to the model's constructor, if it has them."""
     model = inspect.signature(torchvision.models.get_model_builder(name)).return_annotation
     asked = inspect.signature(model).parameters
     _, height, width = input_shape
@@ -95,11 +109,9 @@ def _arguments(name: str, input_shape: tuple[int, int, int], num_classes: int) -
 
 
 def _replace_first_conv(name: str, net: nn.Module, channels: int) -> None:
-    """Give the first convolution another number of input channels; its weights are torch's default draw."""
-    path, conv = next(
-        ((path, module) for path, module in net.named_modules() if isinstance(module, nn.Conv2d)),
-        (None, None),
-    )
+    """Give the first convolution another number of input channels, and torch's default weights."""
+    convs = [item for item in net.named_modules() if isinstance(item[1], nn.Conv2d)]
+    path, conv = convs[0] if convs else (None, None)
     if conv is None or conv.in_channels != 3 or conv.groups != 1:
         raise UserError(
             f"network {name} cannot be adapted to images of {channels} channels: "
@@ -121,7 +133,7 @@ def _replace_first_conv(name: str, net: nn.Module, channels: int) -> None:
 
 
 def _require_fit(name: str, net: nn.Module, input_shape: tuple[int, int, int]) -> None:
-    """Run the net on shapes alone, which costs nothing, to see whether images of this size pass through it."""
+    """Raise UserError unless images of this size pass through the net; runs it on shapes alone."""
     shapes = {
         key: tensor.to("meta") for key, tensor in [*net.named_parameters(), *net.named_buffers()]
     }

@@ -1,4 +1,4 @@
-"""Build the VGG networks of Simonyan & Zisserman 2015 with BatchNorm, for 32x32 images and larger."""
+"""Build the VGG networks of Simonyan & Zisserman 2015 with BatchNorm, for images from 32x32 on."""
 
 import torch
 from torch import nn

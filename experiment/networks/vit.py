@@ -1,4 +1,7 @@
-"""Build a small vision transformer (Dosovitskiy et al. 2021) whose projections are all plain linear layers."""
+"""Build a small vision transformer (Dosovitskiy et al. 2021).
+
+All of its projections are plain linear layers.
+"""
 
 import torch
 from torch import nn
@@ -11,7 +14,10 @@ MLP_RATIO = 4  # of the hidden features of a block's perceptron to its width
 
 
 class Attention(nn.Module):
-    """Let every token gather values from all tokens, separately in each of `num_heads` slices of the width."""
+    """Let every token gather values from all tokens.
+
+    This is done separately in each of `num_heads` slices of the width.
+    """
 
     def __init__(self, width: int, num_heads: int):
         super().__init__()
@@ -31,7 +37,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Add attention and then a perceptron of one hidden layer to the tokens [batch, token, width]."""
+    """Add attention, then a perceptron of one hidden layer, to tokens [batch, token, width]."""
 
     def __init__(self, width: int, num_heads: int):
         super().__init__()
@@ -96,8 +102,8 @@ def vit(
         )
     if height % patch_size or width_of_image % patch_size:
         raise UserError(
-            f"vit cannot cut {height}x{width_of_image} images into patches of {patch_size}x{patch_size}: "
-            f"patch_size must divide height and width"
+            f"vit cannot cut {height}x{width_of_image} images into patches of "
+            f"{patch_size}x{patch_size}: patch_size must divide height and width"
         )
     if width % num_heads:
         raise UserError(f"vit: width ({width}) must be a multiple of num_heads ({num_heads})")

@@ -30,14 +30,17 @@ class PreactivationBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         activated = F.relu(self.bn1(x))
-        # A conv on the shortcut shares the activation with the residual; the identity stays untouched.
+        # A conv on the shortcut reads the activation, as the residual does; the identity reads x.
         shortcut = x if self.shortcut is None else self.shortcut(activated)
         out = self.conv1(activated)
         return self.conv2(F.relu(self.bn2(out))) + shortcut
 
 
 class WideResNet(nn.Module):
-    """Classify with three stages of (depth - 4) / 6 blocks, 16, 32 and 64 times `widening` channels wide."""
+    """Classify with three stages of (depth - 4) / 6 blocks each.
+
+    The stages are 16, 32 and 64 times `widening` channels wide.
+    """
 
     def __init__(self, depth: int, widening: int, in_channels: int, num_classes: int):
         super().__init__()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from experiment.channels.channels import Channels
 from experiment.channels.graph import find_channels
 from experiment.core.errors import UserError
-from experiment.core.registry import nearest
+from experiment.core.spelling import nearest
 from experiment.nets.batches import as_batches
 from experiment.nets.checks import loss_function, mask_tensors, positive, usable_net
 from experiment.nets.collapse import has_constant_output

@@ -9,7 +9,7 @@ import yaml
 from experiment.config.schedules import schedule
 from experiment.config.schema import Config
 from experiment.config.sweeps import Sweep
-from experiment.data.splits import allowed_sample_size, num_validation, open_dataset
+from experiment.data.loading import allowed_sample_size, num_validation, open_dataset
 from experiment.nets.building import build_network
 from experiment.runs.tasks import Prune, Retrain, Task, Train, tasks
 from experiment.sensitivity.sample_size import sample_size

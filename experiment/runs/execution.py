@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from experiment.core.registry import METHODS
-from experiment.data.splits import SAMPLE_BATCH
+from experiment.data.loading import SAMPLE_BATCH
 from experiment.nets.collapse import has_constant_output
 from experiment.nets.metrics import flop_keep_ratio
 from experiment.nets.state import NetState

@@ -12,7 +12,7 @@ from experiment.config.schema import Config
 from experiment.core.errors import UserError
 from experiment.core.files import write_whole
 from experiment.core.registry import METHODS
-from experiment.data.splits import allowed_sample_size
+from experiment.data.loading import allowed_sample_size
 from experiment.nets.running import copy_of
 from experiment.nets.state import NetState
 from experiment.reporting import plots

@@ -11,7 +11,7 @@ from experiment.config.schema import Config
 from experiment.core.errors import UserError, one_line
 from experiment.core.files import write_whole
 from experiment.core.seeding import Stream
-from experiment.data.splits import load_data
+from experiment.data.loading import load_data
 from experiment.reporting.environment import write_environment
 from experiment.reporting.logger import Logger
 from experiment.reporting.run_files import write_plot, write_summary

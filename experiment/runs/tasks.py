@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiment.config.schedules import Step, steps
-from experiment.config.schema import Config, Dataset, Part, Training
+from experiment.config.schema import Config, DatasetPart, Part, Training
 from experiment.core.errors import UserError
 from experiment.core.registry import METHODS
 from experiment.core.seeding import Stream
@@ -28,7 +28,7 @@ class Task:
     inputs: tuple[str, ...] = ()  # the keys of the tasks whose results it starts from
     place: Place  # of the row in the tables to which it contributes
     network: Part
-    dataset: Dataset
+    dataset: DatasetPart
     seed: int  # of the experiment
 
     def __hash__(self) -> int:

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from experiment.config.schema import Part
 from experiment.core.seeding import Stream
-from experiment.data.splits import Data, allowed_sample_size, load_data
+from experiment.data.loading import Data, allowed_sample_size, load_data
 from experiment.nets.building import build_network
 from experiment.nets.layers import Layers, find_layers
 from experiment.nets.running import copy_of

@@ -16,8 +16,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from experiment.config.schema import Training
 from experiment.core.errors import UserError
 from experiment.core.seeding import Stream
+from experiment.data.loading import Data
 from experiment.data.split import Split
-from experiment.data.splits import Data
 from experiment.nets.masks import Masks, enforcer
 from experiment.nets.running import device_of, evaluating
 from experiment.nets.state import NetState

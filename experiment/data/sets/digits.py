@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 
-import sklearn.datasets
-import sklearn.model_selection
 import torch
 
 from experiment.core.registry import DATASETS
+from experiment.data.augmentation import Augmentation
 from experiment.data.dataset import Dataset, Shape, Splits, from_tensors
-from experiment.data.split import Augmentation
 
+NUM_IMAGES = 1797
 NUM_TEST = 360
 
 
@@ -18,19 +17,23 @@ NUM_TEST = 360
 class digits(Dataset):
     """UCI's optical recognition of handwritten digits (its test part), 1 x 8 x 8, ten classes.
 
-    The set has no split of its own: a fixed fifth (360 images, classes in equal shares) is the test set.
+    The set has no split of its own: a fixed fifth (360 images, classes in equal shares) is the
+    test set.
     """
 
     crop_padding: int = 1
 
     def shape(self) -> Shape:
-        return Shape((1, 8, 8), 10, 1797 - NUM_TEST)
+        return Shape((1, 8, 8), 10, NUM_IMAGES - NUM_TEST)
 
     def load(self) -> Splits:
-        bunch = sklearn.datasets.load_digits()
+        from sklearn.datasets import load_digits  # takes seconds to import
+        from sklearn.model_selection import train_test_split
+
+        bunch = load_digits()
         images = torch.from_numpy(bunch.images * (255 / 16)).round().to(torch.uint8)[:, None]
         labels = torch.from_numpy(bunch.target).long()
-        train, test = sklearn.model_selection.train_test_split(
+        train, test = train_test_split(
             range(len(labels)), test_size=NUM_TEST, random_state=0, stratify=bunch.target
         )
         return from_tensors(

@@ -1,4 +1,4 @@
-"""A person's own images: `root/train/<class>/*` and `root/test/<class>/*`."""
+"""The user's own images: `root/train/<class>/*` and `root/test/<class>/*`."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -11,15 +11,15 @@ from torch import Tensor
 
 from experiment.core.errors import UserError
 from experiment.core.registry import DATASETS
+from experiment.data.augmentation import Augmentation
 from experiment.data.dataset import Dataset, Shape, Splits, channel_statistics, from_tensors
 from experiment.data.image_files import (
-    Listed,
+    ImageFiles,
     centred,
     list_files,
     read_image,
     require_same_classes,
 )
-from experiment.data.split import Augmentation
 from experiment.data.streamed_split import StreamedSplit
 
 MEMORY_LIMIT = 8 * 2**30  # bytes of images that are kept in memory
@@ -29,11 +29,12 @@ STATISTICS_BATCH = 64  # images that a worker reads at a time for the mean and s
 @DATASETS.register
 @dataclass(frozen=True, kw_only=True)
 class ImageFolder(Dataset):
-    """Images in one folder a class. Without `image_size` all must have the same size already.
+    """Images in one folder per class.
 
-    With it, the shorter side is scaled to it and the centre is cut out. Mean and standard deviation are those
-    of the training images. Images that do not fit into memory, or all with `in_memory: false`, are read from
-    their files whenever they are needed, by `num_workers` processes; the numbers are the same.
+    Without `image_size` all must have the same size already; with it, the shorter side is scaled to
+    it and the centre is cut out. Mean and standard deviation are those of the training images.
+    Images that do not fit into memory, or all with `in_memory: false`, are read from their files
+    whenever they are needed, by `num_workers` processes; the numbers are the same.
     """
 
     root: str
@@ -61,14 +62,14 @@ class ImageFolder(Dataset):
         )
 
     @cached_property
-    def _train(self) -> Listed:
+    def _train(self) -> ImageFiles:
         return self._listed("train")
 
     @cached_property
-    def _test(self) -> Listed:
+    def _test(self) -> ImageFiles:
         return self._listed("test")
 
-    def _listed(self, part: str) -> Listed:
+    def _listed(self, part: str) -> ImageFiles:
         return list_files(
             "ImageFolder",
             Path(self.root) / part,
@@ -80,62 +81,61 @@ class ImageFolder(Dataset):
         if self.image_size is not None:
             shape = (1 if self.grayscale else 3, self.image_size, self.image_size)
         else:
-            shape = tuple(
-                read_image("ImageFolder", self._train.samples[0][0], self.grayscale).shape
-            )
+            first = read_image("ImageFolder", self._train.paths[0], self.grayscale)
+            shape = tuple(first.shape)
         return Reader(shape, scaled=self.image_size is not None)
 
-    def _decoded(self, listed: Listed) -> tuple[Tensor, Tensor]:
+    def _decoded(self, files: ImageFiles) -> tuple[Tensor, Tensor]:
         """All images as bytes [N, C, H, W], decoded by threads, and their labels [N]."""
-        images = torch.empty(len(listed), *self._reader.shape, dtype=torch.uint8)
+        images = torch.empty(len(files), *self._reader.shape, dtype=torch.uint8)
 
         def decode(index: int) -> None:
-            images[index] = self._reader(listed.samples[index][0])
+            images[index] = self._reader(files.paths[index])
 
         with ThreadPoolExecutor() as pool:
-            for _ in pool.map(decode, range(len(listed))):
-                pass
-        return images, torch.tensor(listed.targets)
+            for _ in pool.map(decode, range(len(files))):
+                pass  # raises what went wrong in a thread
+        return images, torch.tensor(files.labels)
 
     def _streamed(self, augmentation: Augmentation) -> Splits:
-        """Splits that read their files again and again. Mean and deviation take one pass over the training images."""
-        train, test = (
-            StreamedSplit(
-                tuple(path for path, _ in listed.samples),
-                torch.tensor(listed.targets),
-                self._reader,
-                torch.zeros(1),
-                torch.ones(1),
-                num_workers=self.num_workers,
-            )
-            for listed in (self._train, self._test)
-        )
+        """Splits that read their files in every epoch.
+
+        To find mean and standard deviation, the training images are read once more.
+        """
+        train = self._streamed_split(self._train)
         everything = torch.arange(len(train)).split(STATISTICS_BATCH)
-        mean, std = (
-            torch.tensor(values) for values in channel_statistics(train.stored_batches(everything))
-        )
-        return Splits(
-            replace(train, mean=mean, std=std, augmentation=augmentation),
-            replace(test, mean=mean, std=std),
+        mean, std = map(torch.tensor, channel_statistics(train.stored_batches(everything)))
+        test = replace(self._streamed_split(self._test), mean=mean, std=std)
+        return Splits(replace(train, mean=mean, std=std, augmentation=augmentation), test)
+
+    def _streamed_split(self, files: ImageFiles) -> StreamedSplit:
+        """The images of a folder, neither varied nor normalised."""
+        return StreamedSplit(
+            files.paths,
+            torch.tensor(files.labels),
+            self._reader,
+            mean=torch.zeros(1),
+            std=torch.ones(1),
+            num_workers=self.num_workers,
         )
 
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads a file as bytes of `shape` (channels, height, width): scaled and cut, or as it is."""
+    """Reads a file as bytes of `shape` (channels, height, width), scaled and cropped if asked."""
 
     shape: tuple[int, int, int]
     scaled: bool
 
     def __call__(self, path: str) -> Tensor:
-        """One image. Raises UserError for a broken one, and for one of another size where none is scaled."""
+        """One image. Raises UserError if it is broken, or of another size and not to be scaled."""
         channels, height, width = self.shape
         image = read_image("ImageFolder", path, grayscale=channels == 1)
         if self.scaled:
             return centred(image, height, height)
         if image.shape != self.shape:
             raise UserError(
-                f"dataset ImageFolder: {path} has {image.shape[1]}x{image.shape[2]} pixels and the first "
-                f"image {height}x{width}: set dataset.image_size to scale all to one size"
+                f"dataset ImageFolder: {path} has {image.shape[1]}x{image.shape[2]} pixels and the "
+                f"first image {height}x{width}: set dataset.image_size to scale all to one size"
             )
         return image

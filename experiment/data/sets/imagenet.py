@@ -1,18 +1,18 @@
 """ImageNet (ILSVRC 2012), read from its files by worker processes."""
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
 import torch
-import torchvision.transforms.v2 as transforms
 from torch import Tensor
 
 from experiment.core.registry import DATASETS
 from experiment.data.dataset import Dataset, Shape, Splits
 from experiment.data.image_files import (
-    Listed,
+    ImageFiles,
     centred,
     list_files,
     read_image,
@@ -24,20 +24,18 @@ SIZE = 224
 SHORTER_SIDE = 256  # to which test images are scaled before the centre is cut out
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-NUM_CLASSES, NUM_TRAIN = 1000, 1_281_167
-
-VARIATION = transforms.Compose(
-    [transforms.RandomResizedCrop(SIZE, antialias=True), transforms.RandomHorizontalFlip()]
-)
+NUM_CLASSES = 1000
+NUM_TRAIN = 1_281_167
 
 
 @DATASETS.register
 @dataclass(frozen=True, kw_only=True)
 class ImageNet(Dataset):
-    """1.3 million photographs in a thousand classes, at 224x224: `root/train/<class>/*` and `root/val/<class>/*`.
+    """1.3 million photographs in a thousand classes, at 224x224 pixels.
 
-    Training images are random cuts, scaled and mirrored half the time. The 50,000 images of `val` are the test
-    images; as for every data set, validation images are set aside from the training images.
+    They are expected in `root/train/<class>/*` and `root/val/<class>/*`. Training images are random
+    crops, scaled, and mirrored half the time. The 50,000 images of `val` are the test images; as
+    for every data set, validation images are set aside from the training images.
     """
 
     root: str = "data/imagenet"
@@ -46,38 +44,39 @@ class ImageNet(Dataset):
     not_affecting_numbers: ClassVar = ("root", "num_workers")
 
     def shape(self) -> Shape:
-        """The dimensions of the files there are, else of the original, so that it can be planned without it."""
+        """The dimensions of the files that are there, else of the original, for dry runs."""
         if not (Path(self.root) / "train").is_dir():
             return Shape((3, SIZE, SIZE), NUM_CLASSES, NUM_TRAIN)
         return Shape((3, SIZE, SIZE), len(self._train.classes), len(self._train))
 
     def load(self) -> Splits:
-        train, test = self._train, self._listed("val")
+        train = self._train
+        test = self._listed("val")
         require_same_classes("ImageNet", train, test)
         return Splits(self._split(train), self._split(test))
 
-    @cached_property
-    def _train(self) -> Listed:
+    @functools.cached_property
+    def _train(self) -> ImageFiles:
         return self._listed("train")
 
-    def _listed(self, part: str) -> Listed:
+    def _listed(self, part: str) -> ImageFiles:
         return list_files(
             "ImageNet",
             Path(self.root) / part,
             f"ImageNet cannot be downloaded automatically: get ILSVRC2012_img_train.tar and "
-            f"ILSVRC2012_img_val.tar from https://image-net.org (registration needed) and unpack them "
-            f"to {self.root}/train/<class>/*.JPEG and {self.root}/val/<class>/*.JPEG, one folder a class "
-            f"such as n01440764, or set dataset.root to where they are",
+            f"ILSVRC2012_img_val.tar from https://image-net.org (registration needed) and unpack "
+            f"them to {self.root}/train/<class>/*.JPEG and {self.root}/val/<class>/*.JPEG, one "
+            f"folder per class such as n01440764, or set dataset.root to where they are",
         )
 
-    def _split(self, listed: Listed) -> StreamedSplit:
+    def _split(self, files: ImageFiles) -> StreamedSplit:
         return StreamedSplit(
-            tuple(path for path, _ in listed.samples),
-            torch.tensor(listed.targets),
+            files.paths,
+            torch.tensor(files.labels),
             read_centre,
             torch.tensor(MEAN),
             torch.tensor(STD),
-            read_varied=read_random_cut,
+            read_varied=read_random_crop,
             num_workers=self.num_workers,
         )
 
@@ -87,11 +86,17 @@ def read_centre(path: str) -> Tensor:
     return centred(read_image("ImageNet", path), SHORTER_SIDE, SIZE)
 
 
-def read_random_cut(path: str, seed: int) -> Tensor:
+def read_random_crop(path: str, seed: int) -> Tensor:
     """An image for training, as bytes [3, 224, 224], varied as the seed says."""
     image = read_image("ImageNet", path)
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(
-            seed
-        )  # the CPU's alone, where the transforms draw
-        return VARIATION(image)
+        # Seeds the CPU's generator alone, which the transforms draw from.
+        torch.random.default_generator.manual_seed(seed)
+        return _variation()(image)
+
+
+@functools.cache
+def _variation() -> Callable[[Tensor], Tensor]:
+    from torchvision.transforms import v2  # takes seconds to import
+
+    return v2.Compose([v2.RandomResizedCrop(SIZE, antialias=True), v2.RandomHorizontalFlip()])

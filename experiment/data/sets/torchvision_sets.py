@@ -1,21 +1,20 @@
 """MNIST, FashionMNIST, CIFAR-10 and CIFAR-100, downloaded by torchvision.
 
-It compares the files of CIFAR with the published checksums whenever it opens them, but those of
-MNIST and FashionMNIST only when it downloads them; what lies there is checked by `idx_files`.
+torchvision compares the files of CIFAR with the published checksums whenever it opens them, but
+those of MNIST and FashionMNIST only when it downloads them. Files of these that are already there
+are checked by `idx_files`.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import torch
-import torchvision.datasets
 
-from experiment.core.errors import UserError
 from experiment.core.registry import DATASETS
+from experiment.data.augmentation import Augmentation
 from experiment.data.dataset import Dataset, Shape, Splits, from_tensors
+from experiment.data.downloads import open_or_download
 from experiment.data.idx_files import NUM_CLASSES, PARTS, PUBLISHED_TRAIN, IdxFiles
-from experiment.data.split import Augmentation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +25,7 @@ class TorchvisionDataset(Dataset):
     crop_padding: int = 4
 
     not_affecting_numbers: ClassVar = ("root",)
-    source: ClassVar[type]
+    source: ClassVar[str]  # its class in torchvision.datasets
     mean: ClassVar[list[float]]
     std: ClassVar[list[float]]
 
@@ -43,15 +42,9 @@ class TorchvisionDataset(Dataset):
 
     def _tensors(self, train: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Images as bytes [N, C, H, W] and labels [N]."""
-        split = self._open(train)
+        split = open_or_download(self.source, self.root, train)
         images = torch.as_tensor(split.data).permute(0, 3, 1, 2)
         return images.contiguous(), torch.as_tensor(split.targets).long()
-
-    def _open(self, train: bool):
-        try:
-            return self.source(self.root, train=train, download=True)
-        except Exception as error:  # torchvision and the network below it raise many kinds
-            raise UserError(_no_download(self.source, self.root, error)) from None
 
 
 @DATASETS.register
@@ -61,7 +54,7 @@ class CIFAR10(TorchvisionDataset):
 
     horizontal_flip: bool = True
 
-    source = torchvision.datasets.CIFAR10
+    source = "CIFAR10"
     mean = [0.4914, 0.4822, 0.4465]
     std = [0.2023, 0.1994, 0.2010]
 
@@ -76,7 +69,7 @@ class CIFAR100(TorchvisionDataset):
 
     horizontal_flip: bool = True
 
-    source = torchvision.datasets.CIFAR100
+    source = "CIFAR100"
     mean = [0.5071, 0.4865, 0.4409]
     std = [0.2673, 0.2564, 0.2762]
 
@@ -86,14 +79,14 @@ class CIFAR100(TorchvisionDataset):
 
 @dataclass(frozen=True, kw_only=True)
 class IdxDataset(TorchvisionDataset):
-    """A data set in MNIST's four files, which are downloaded if there are none."""
+    """A data set in four files like MNIST's, which are downloaded if they are not there."""
 
     image_size: int = 28
 
     def shape(self) -> Shape:
-        """The dimensions of the files there are, else of the published ones, to plan with.
+        """The dimensions of the files that are there, else of the published ones, for dry runs.
 
-        No image is decoded; the note takes checksums, a fifth of a second for 70,000 images.
+        No image is decoded. The note needs checksums, which take 0.2 s for 70,000 images.
         """
         counts = self._files.counts()
         num_train, _ = counts or (PUBLISHED_TRAIN, None)
@@ -102,7 +95,7 @@ class IdxDataset(TorchvisionDataset):
 
     def load(self) -> Splits:
         if self._files.counts() is None:
-            self._open(train=True)
+            open_or_download(self.source, self.root, train=True)
         return super().load()
 
     def _tensors(self, train: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -116,9 +109,12 @@ class IdxDataset(TorchvisionDataset):
 @DATASETS.register
 @dataclass(frozen=True, kw_only=True)
 class MNIST(IdxDataset):
-    """70,000 handwritten digits of 28x28 pixels; `image_size: 32` adds a black frame, as LeNet-5 expects."""
+    """70,000 handwritten digits of 28x28 pixels.
 
-    source = torchvision.datasets.MNIST
+    `image_size: 32` adds a black frame, as LeNet-5 expects.
+    """
+
+    source = "MNIST"
     mean = [0.1307]
     std = [0.3081]
 
@@ -130,23 +126,6 @@ class FashionMNIST(IdxDataset):
 
     horizontal_flip: bool = True
 
-    source = torchvision.datasets.FashionMNIST
+    source = "FashionMNIST"
     mean = [0.2860]
     std = [0.3530]
-
-
-def _no_download(source: type, root: str, error: Exception) -> str:
-    """What was tried, which file to put where by hand, and what runs without it."""
-    name = source.__name__
-    if hasattr(source, "mirrors"):
-        addresses = [mirror + file for mirror in source.mirrors for file, _ in source.resources]
-        files, folder = ", ".join(file for file, _ in source.resources), Path(root) / name / "raw"
-    else:
-        addresses, files, folder = [source.url], source.filename, Path(root)
-    return (
-        f"dataset {name}: not found in {root}/ and could not be downloaded "
-        f"({type(error).__name__}: {' '.join(str(error).split())}); tried {', '.join(addresses)}. "
-        f"By hand: put {files} into {folder}/. Without it: --set dataset.name=digits needs no download, and "
-        f"--set dataset.name=ImageFolder --set dataset.root=FOLDER takes images from FOLDER/train/<class>/ "
-        f"and FOLDER/test/<class>/"
-    )

@@ -1,16 +1,17 @@
-"""What an experiment sees of its data: training, validation and test images, and the sample S."""
+"""The data of an experiment: training, validation and test images, and the sample S."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from experiment.config.schema import Dataset as DatasetConfig
+from experiment.config.schema import DatasetPart
 from experiment.core.errors import UserError
 from experiment.core.registry import DATASETS
 from experiment.core.seeding import Stream
 from experiment.data.dataset import Dataset, Shape, Splits
-from experiment.data.split import Split, TensorSplit
+from experiment.data.split import Split
+from experiment.data.tensor_split import TensorSplit
 
 SAMPLE_BATCH = 32
 
@@ -27,7 +28,7 @@ class Data:
     note: str | None = None  # for the log
 
     def sample(self, size: int, stream: Stream) -> list[tuple[Tensor, Tensor]]:
-        """S: `size` images of the validation split, without variations, in batches."""
+        """The sample S: `size` validation images in batches."""
         chosen = stream.permutation(len(self.validation))[:size]
         return list(self.validation.subset(chosen).batches(SAMPLE_BATCH))
 
@@ -37,44 +38,46 @@ def allowed_sample_size(asked: int, num_validation: int) -> int:
     return min(asked, max(1, num_validation // 2))
 
 
-def num_validation(config: DatasetConfig, num_train: int) -> int:
+def num_validation(config: DatasetPart, num_train: int) -> int:
     """How many of the training images are set aside."""
     count = round(config.validation_fraction * num_train)
     if not 2 <= count < num_train:
         raise UserError(
-            f"dataset.validation_fraction: {config.validation_fraction} of {num_train} training images "
-            f"leaves {count} for validation; there must be at least 2, and some to train on"
+            f"dataset.validation_fraction: {config.validation_fraction} of {num_train} training "
+            f"images leaves {count} for validation; there must be at least 2, and some to train on"
         )
     return count
 
 
-def open_dataset(config: DatasetConfig) -> Dataset:
-    """The configured data set, nothing of it read yet. Raises UserError if it is none."""
+def open_dataset(config: DatasetPart) -> Dataset:
+    """The configured data set, nothing of it read yet. Raises UserError if it is not a data set."""
     dataset = DATASETS.build(config.name, config.options)
     missing = [name for name in ("shape", "load") if not callable(getattr(dataset, name, None))]
     if missing:
         raise UserError(
-            f"dataset {config.name}: a {type(dataset).__name__} has no method {' and no '.join(missing)}; "
-            f"derive it from experiment.data.dataset.Dataset"
+            f"dataset {config.name}: a {type(dataset).__name__} has no method "
+            f"{' and no '.join(missing)}; derive it from experiment.data.dataset.Dataset"
         )
     return dataset
 
 
-def load_data(config: DatasetConfig, stream: Stream, device: torch.device | str = "cpu") -> Data:
-    """Load a data set and set a seeded share of its training images aside for validation."""
+def load_data(config: DatasetPart, stream: Stream, device: torch.device | str = "cpu") -> Data:
+    """Load a data set and set a random share of its training images aside for validation."""
     dataset = open_dataset(config)
-    splits, shape = dataset.load(), dataset.shape()
+    splits = dataset.load()
+    shape = dataset.shape()
     _require_agreement(config.name, splits, shape)
     count = num_validation(config, len(splits.train))
     order = stream.child("validation split").permutation(len(splits.train))
-    validation, train = order[:count].sort().values, order[count:].sort().values
+    validation = order[:count].sort().values
+    train = order[count:].sort().values
     return Data(
-        splits.train.subset(train).to(device),
-        splits.train.subset(validation).to(device),
-        splits.test.to(device),
-        shape.input_shape,
-        shape.num_classes,
-        shape.note,
+        train=splits.train.subset(train).to(device),
+        validation=splits.train.subset(validation).to(device),
+        test=splits.test.to(device),
+        input_shape=shape.input_shape,
+        num_classes=shape.num_classes,
+        note=shape.note,
     )
 
 
@@ -83,15 +86,15 @@ def _require_agreement(name: str, splits: Splits, shape: Shape) -> None:
     for value, kind, method in ((shape, Shape, "shape"), (splits, Splits, "load")):
         if not isinstance(value, kind):
             raise UserError(
-                f"dataset {name}: {method}() must return an experiment.data.dataset.{kind.__name__}, "
-                f"not a {type(value).__name__}"
+                f"dataset {name}: {method}() must return an "
+                f"experiment.data.dataset.{kind.__name__}, not a {type(value).__name__}"
             )
     for part, split in (("training", splits.train), ("test", splits.test)):
         _require_agreeing_split(name, part, split, shape)
     if len(splits.train) != shape.num_train:
         raise UserError(
-            f"dataset {name}: shape() tells of {shape.num_train} training images, but load() gives "
-            f"{len(splits.train)}"
+            f"dataset {name}: shape() promises {shape.num_train} training images, but load() "
+            f"returns {len(splits.train)}"
         )
 
 
@@ -106,14 +109,17 @@ def _require_agreeing_split(name: str, part: str, split: Split, shape: Shape) ->
     images, _ = next(split.subset(torch.arange(1)).batches(1))
     if tuple(images.shape[1:]) != tuple(shape.input_shape):
         raise UserError(
-            f"dataset {name}: shape() tells of images of {list(shape.input_shape)}, but the {part} "
-            f"images are {list(images.shape[1:])}"
+            f"dataset {name}: shape() promises images of {list(shape.input_shape)}, but the "
+            f"{part} images are {list(images.shape[1:])}"
         )
-    if (
-        isinstance(split, TensorSplit)
-        and not 0 <= split.labels.min() <= split.labels.max() < shape.num_classes
-    ):
+    if isinstance(split, TensorSplit):
+        _require_labels(name, part, split.labels, shape.num_classes)
+
+
+def _require_labels(name: str, part: str, labels: Tensor, num_classes: int) -> None:
+    smallest, largest = int(labels.min()), int(labels.max())
+    if smallest < 0 or largest >= num_classes:
         raise UserError(
-            f"dataset {name}: the {part} labels must lie in 0 ... {shape.num_classes - 1}, not in "
-            f"{int(split.labels.min())} ... {int(split.labels.max())}"
+            f"dataset {name}: the {part} labels must lie in 0 ... {num_classes - 1}, not in "
+            f"{smallest} ... {largest}"
         )

@@ -1,0 +1,56 @@
+"""The command line: `python -m experiment COMMAND ...`, also installed as `sipp-experiment`."""
+
+import sys
+from pathlib import Path
+
+from experiment import __version__, commands
+from experiment.core.spelling import nearest
+from experiment.main import main as execute
+
+CONSOLE_SCRIPT = "sipp-experiment"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Execute the command that is the first argument. Returns the exit code."""
+    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name in ("-h", "--help"):
+        print(overview())
+        return 0
+    if name == "--version":
+        print(__version__)
+        return 0
+    known = commands.names()
+    if name not in known:
+        suggestion = nearest(name, known)
+        listed = ", ".join(known)
+        print(f"error: unknown command '{name}'{suggestion} (there are: {listed})", file=sys.stderr)
+        return 2
+    return execute(rest, name, f"{program()} {name}")
+
+
+def program() -> str:
+    """How the user called this program."""
+    called = Path(sys.argv[0]).stem
+    return called if called == CONSOLE_SCRIPT else "python -m experiment"
+
+
+def overview() -> str:
+    """The usage and the list of commands."""
+    known = commands.names()
+    width = max(map(len, known))
+    lines = [
+        f"usage: {program()} COMMAND ...",
+        "",
+        "Prune neural networks and measure what it costs.",
+        "",
+        "commands:",
+    ]
+    for name in known:
+        summary = commands.load(name).__doc__.splitlines()[0]
+        lines.append(f"  {name:{width}}  {summary}")
+    lines += ["", f"For the arguments of a command: {program()} COMMAND --help"]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

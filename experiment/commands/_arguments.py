@@ -1,0 +1,35 @@
+"""Arguments that several commands share."""
+
+import argparse
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """`--set key.path=value`, stored as a list of texts in `overrides`."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY.PATH=VALUE",
+        dest="overrides",
+        help="set a key of the configuration to a YAML value; repeatable",
+    )
+
+
+def add_results(parser: argparse.ArgumentParser) -> None:
+    """`--results DIR`."""
+    parser.add_argument(
+        "--results",
+        default="results",
+        metavar="DIR",
+        help="directory for results (default: %(default)s)",
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """`--device NAME`."""
+    parser.add_argument(
+        "--device",
+        default="auto",
+        choices=["auto", "cpu", "cuda", "mps"],
+        help="where to compute (default: %(default)s, the fastest one available)",
+    )

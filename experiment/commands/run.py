@@ -1,0 +1,123 @@
+"""Run experiments from YAML files and write accuracy-versus-sparsity curves.
+
+To resume a run that was interrupted, run the same command again.
+"""
+
+import argparse
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiment.commands._arguments import add_device, add_overrides, add_results
+from experiment.core.errors import UserError
+
+if TYPE_CHECKING:
+    from experiment.config.schema import Config
+    from experiment.config.sweeps import Sweep
+    from experiment.runs.serial import Outcome
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("configs", nargs="+", metavar="CONFIG", help="YAML file of an experiment")
+    add_overrides(parser)
+    add_results(parser)
+    add_device(parser)
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print what would be run and what it would cost"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check all configurations, then plan or run them one after the other."""
+    experiments = [(path, load(path, options.overrides)) for path in options.configs]
+    if options.dry_run:
+        for path, content in experiments:
+            print(plan(path, content))
+        return 0
+
+    from experiment.core.devices import choose_device
+    from experiment.runs import paths, serial
+
+    device = choose_device(options.device)
+    exit_codes = []
+    for path, content in experiments:
+        for config in announced_configs(content):
+            directory = paths.results_directory(path, config.run_id(), options.results)
+            try:
+                outcome = serial.run(config, directory, device, paths.shared_nets(options.results))
+                exit_codes.append(report(path, outcome))
+            except Exception as error:
+                exit_codes.append(report_error(path, error))
+        collect_sweep(path, content, options.results)
+    return max(exit_codes)
+
+
+def load(path: str, overrides: list[str]) -> "Config | Sweep":
+    """The sweep of a file that has one, else its configuration."""
+    from experiment.config.loading import load_config
+    from experiment.config.sweeps import load_sweep
+
+    return load_sweep(path, overrides) or load_config(path, overrides)
+
+
+def plan(path: str, content: "Config | Sweep") -> str:
+    """What a configuration or a sweep would do and cost."""
+    from experiment.config.sweeps import Sweep
+    from experiment.runs.dry_run import describe, describe_sweep
+
+    return describe_sweep(content, path) if isinstance(content, Sweep) else describe(content, path)
+
+
+def announced_configs(content: "Config | Sweep") -> Iterator["Config"]:
+    """The configuration, or those of a sweep's runs, each announced by a line."""
+    from experiment.config.sweeps import Sweep
+
+    if not isinstance(content, Sweep):
+        yield content
+        return
+    for index, combination in enumerate(content.combinations, 1):
+        print(f"run {index} of {len(content.combinations)}: {combination.label}")
+        yield combination.config
+
+
+def report(path: str, outcome: "Outcome") -> int:
+    """Print what failed in a run and where its plot is. Returns the exit code."""
+    for failure in outcome.failures:
+        print(f"failed: {path}: {failure}", file=sys.stderr)
+    if outcome.plot is not None:
+        print(f"plot: {outcome.plot}")
+    return 1 if outcome.failures else 0
+
+
+def report_error(path: str, error: Exception) -> int:
+    """Print what ended a run, with a traceback if nobody expected it. Returns the exit code."""
+    if isinstance(error, UserError):
+        print(f"error: {path}: {error}", file=sys.stderr)
+        return 2
+    if isinstance(error, OSError):  # a full disk, for instance
+        print(f"failed: {path}: {error}", file=sys.stderr)
+        return 1
+    traceback.print_exception(error)
+    print(f"failed: {path}", file=sys.stderr)
+    return 1
+
+
+def collect_sweep(path: str, content: "Config | Sweep", results: str) -> None:
+    """Write and print what the runs of a sweep have found together; nothing for a single run."""
+    from experiment.config.sweeps import Sweep
+
+    if not isinstance(content, Sweep):
+        return
+
+    from experiment.reporting.sweep_tables import collect
+    from experiment.runs.paths import results_directory
+
+    directories: list[Path] = [
+        results_directory(path, combination.config.run_id(), results)
+        for combination in content.combinations
+    ]
+    text, plot = collect(content, directories, results_directory(path, content.sweep_id(), results))
+    print(text)
+    print(f"plot: {plot}")

@@ -1,0 +1,119 @@
+"""From an experiment's YAML file to its checked configuration."""
+
+import os
+from pathlib import Path
+
+import pydantic
+
+from experiment.config.documents import Document, KeyPath, merge, merge_documents
+from experiment.config.messages import explain
+from experiment.config.schema import Config, Part
+from experiment.config.yaml_files import read, read_overrides
+from experiment.core.errors import UserError
+from experiment.core.registry import DATASETS, METHODS, NETWORKS, Registry
+
+FILE_KEYS = ("sweep", "include")  # keys of a file that are not part of the schema
+
+
+def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """Read, merge and check an experiment's YAML file.
+
+    `overrides` are `key.path=value` texts with YAML values. For a file with a sweep this is the
+    configuration without the swept values; `experiment.config.sweeps.load_sweep` returns those
+    with them. Raises UserError, one line for each mistake.
+
+    Example:
+        >>> config = experiment.load_config("experiment.yaml", ["training.epochs=3"])
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"load_config needs the path of a YAML file, not {path!r}")
+    texts = overrides if isinstance(overrides, list | tuple) else [None]
+    if not all(isinstance(text, str) for text in texts):
+        raise UserError(
+            f"overrides must be a list of strings, such as ['training.epochs=3'], not {overrides!r}"
+        )
+    return resolve(load_document(path, overrides))
+
+
+def load_document(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Document:
+    """An experiment's file with its includes and overrides merged, its values not checked yet."""
+    return merge_documents(read(Path(path)), read_overrides(overrides))
+
+
+def resolve(document: Document) -> Config:
+    """The checked configuration of a document, with every default and every option filled in.
+
+    Raises UserError, one line for each mistake.
+    """
+    document = _with_inherited_retraining(document)
+    values = {key: value for key, value in document.values.items() if key != "sweep"}
+    try:
+        config = Config(**values)
+    except pydantic.ValidationError as error:
+        raise UserError(explain(error, Config, document, more_keys=FILE_KEYS)) from None
+    return _with_completed_parts(config, document)
+
+
+def _with_inherited_retraining(document: Document) -> Document:
+    """The document with `retraining`, which states differences from `training`, merged onto it."""
+    training = document.values.get("training", {})
+    retraining = document.values.get("retraining", {})
+    if not (isinstance(training, dict) and isinstance(retraining, dict)):
+        return document
+    inherited = {
+        ("retraining", *path[1:]): origin
+        for path, origin in document.origins.items()
+        if path[0] == "training"
+    }
+    values = document.values | {"retraining": merge(training, retraining)}
+    return Document(values, inherited | document.origins, document.source)
+
+
+def _with_completed_parts(config: Config, document: Document) -> Config:
+    """The configuration with the options of methods, network and data set checked and filled in.
+
+    Raises UserError with the mistakes of all of them.
+    """
+    mistakes: list[str] = []
+
+    def complete(registry: Registry, part: Part, *path: str | int) -> Part:
+        try:
+            return _completed(registry, part, path, document)
+        except UserError as error:
+            mistakes.append(str(error))
+            return part
+
+    methods = [
+        complete(METHODS, method, "pruning", "methods", index)
+        for index, method in enumerate(config.pruning.methods)
+    ]
+    network = complete(NETWORKS, config.network, "network")
+    dataset = complete(DATASETS, config.dataset, "dataset")
+    mistakes += _duplicates(methods, document)
+    if mistakes:
+        raise UserError("\n".join(mistakes))
+    pruning = config.pruning.model_copy(update={"methods": methods})
+    parts = {"network": network, "dataset": dataset, "pruning": pruning}
+    return config.model_copy(update=parts)
+
+
+def _completed(registry: Registry, part: Part, path: KeyPath, document: Document) -> Part:
+    """The part at a key path with its options checked and filled in. Raises UserError."""
+    try:
+        options = registry.complete(part.name, part.options)
+        return type(part)(**(part.model_dump() | options))
+    except UserError as error:
+        raise UserError(f"{document.locate((*path, 'name'))}: {error}") from None
+    except pydantic.ValidationError as error:
+        model = registry.options_model(part.name)
+        common = tuple(type(part).model_fields)
+        raise UserError(explain(error, model, document, path, more_keys=common)) from None
+
+
+def _duplicates(methods: list[Part], document: Document) -> list[str]:
+    return [
+        f"{document.locate(('pruning', 'methods', index))}: {method.name} with the same options "
+        f"is listed twice"
+        for index, method in enumerate(methods)
+        if method in methods[:index]
+    ]

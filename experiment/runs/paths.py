@@ -1,0 +1,21 @@
+"""Where runs keep their results."""
+
+from pathlib import Path
+
+
+def results_directory(config_path: str, run_id: str, results: str | Path) -> Path:
+    """`RESULTS/<path of the YAML file below paper/, without .yaml>/<run id>`.
+
+    A file that does not lie below a folder called `paper` contributes its name alone.
+    """
+    parts = Path(config_path).resolve().with_suffix("").parts
+    folders, name = parts[:-1], parts[-1]
+    if "paper" not in folders:
+        return Path(results, name, run_id)
+    last = len(folders) - 1 - folders[::-1].index("paper")
+    return Path(results, *folders[last + 1 :], name, run_id)
+
+
+def shared_nets(results: str | Path) -> Path:
+    """The directory of trained nets, which all runs below `results` share."""
+    return Path(results, ".nets")
