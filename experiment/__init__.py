@@ -20,21 +20,21 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from experiment.certification.fresh_points import certify
+    from experiment.certification.certify import certify
     from experiment.config.schedules import schedule
     from experiment.config.schema import load_config
     from experiment.core.errors import UserError
     from experiment.nets.building import build_network
-    from experiment.pruning.pruner import prune
+    from experiment.pruning.prune import prune
     from experiment.sensitivity.empirical import sensitivities
     from experiment.sensitivity.sample_size import sample_size
 
 # Imported when first used, so that `python -m experiment.main --help` answers without torch.
 _HOMES = {
     "build_network": "experiment.nets.building",
-    "certify": "experiment.certification.fresh_points",
+    "certify": "experiment.certification.certify",
     "load_config": "experiment.config.schema",
-    "prune": "experiment.pruning.pruner",
+    "prune": "experiment.pruning.prune",
     "sample_size": "experiment.sensitivity.sample_size",
     "schedule": "experiment.config.schedules",
     "sensitivities": "experiment.sensitivity.empirical",

@@ -12,7 +12,8 @@ from experiment.certification.fresh_points import FreshPoints
 from experiment.commands import guarantee
 from experiment.core.seeding import Stream
 from experiment.nets.layers import find_layers
-from experiment.pruning.pruner import Pruner, named_method
+from experiment.pruning.prune import named_method
+from experiment.pruning.pruner import Pruner
 
 
 def test_certificates_and_errors_by_hand():
@@ -111,7 +112,7 @@ def test_pairs_belong_to_their_certificates(small_net, images):
     for count in (1, 6, 1):
         pruner = Pruner(small_net, [images[:count]])
         table = points.compare(
-            Certificates(pruner.statistics), pruner.prune(named_method("SiPP"), 0.5, streams)
+            Certificates(pruner.analysis), pruner.prune(named_method("SiPP"), 0.5, streams)
         )
         seen.append(table["contributions_beyond"].sum())
     assert seen[0] == seen[2] > seen[1]

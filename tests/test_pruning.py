@@ -13,7 +13,8 @@ from experiment.nets.layers import find_layers
 from experiment.nets.masks import keep_all, largest, size
 from experiment.nets.reachability import reached, remove_dead
 from experiment.pruning.calibration import MAX_EVALUATIONS, calibrate
-from experiment.pruning.method import Method, Selection
+from experiment.pruning.decision import Choice, Prepared
+from experiment.pruning.method import Method
 
 
 def test_largest_is_exact_and_breaks_ties_by_index():
@@ -40,7 +41,7 @@ def test_the_size_is_what_was_asked_for(method, images):
         )
         kept = sum(int(mask.sum()) for mask in pruned.masks.values())
         assert pruned.keep_ratio == kept / total
-        if METHODS.get(method).structure == "filters":  # as close as whole filters permit
+        if METHODS.get(method).granularity == "filters":  # as close as whole filters permit
             assert pruned.keep_ratio == pytest.approx(keep_ratio, rel=0.02)
             assert (
                 abs(pruned.keep_ratio / keep_ratio - 1) <= 0.005 or "whole filters" in pruned.note
@@ -131,7 +132,7 @@ class Tied(nn.Module):
 def test_shared_weights_are_pruned_once(method):
     torch.manual_seed(0)
     if (
-        METHODS.get(method).structure == "filters"
+        METHODS.get(method).granularity == "filters"
     ):  # which leave shared weights whole, all that this net has
         with pytest.raises(experiment.UserError, match="no filter that could be removed"):
             experiment.prune(Tied(), [torch.arange(9).reshape(3, 3)], method=method, keep_ratio=0.7)
@@ -170,9 +171,16 @@ def test_masks_are_checked(small_net, images):
 
 
 def test_a_method_cannot_bring_pruned_weights_back(small_net, images):
+    class KeepAll(Prepared):
+        def __init__(self, analysis):
+            self.kept = torch.ones_like(analysis.candidates)
+
+        def choose(self, budget):
+            return Choice(kept=self.kept)
+
     class Everything(Method):
-        def prepare(self, statistics, stream):
-            return lambda budget: Selection(torch.ones_like(statistics.candidates))
+        def prepare(self, analysis, stream):
+            return KeepAll(analysis)
 
     masks = experiment.prune(small_net, [images], method="WT", keep_ratio=0.5).masks
     again = experiment.prune(small_net, [images], method=Everything(), keep_ratio=0.9, masks=masks)

@@ -1,6 +1,6 @@
 """Certificates compared with what happens on fresh data."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,59 +12,15 @@ from torch import Tensor, nn
 from experiment.certification.certificates import Certificates
 from experiment.core.errors import UserError
 from experiment.core.seeding import Stream
-from experiment.nets.batches import as_batches
-from experiment.nets.checks import whole_number
 from experiment.nets.layers import PrunableLayer, watch
 from experiment.nets.products import Product
-from experiment.pruning.method import Method
-from experiment.pruning.pruner import Pruned, Pruner, named_method
+from experiment.pruning.pruned import Pruned
+from experiment.sensitivity.constants import C
 from experiment.sensitivity.empirical import EPSILON
 from experiment.sensitivity.points import nonnegative_parts, some_points
-from experiment.sensitivity.sample_size import C
 
 SLACK = 1 + 1e-9  # for rounding in double precision
 TILE_FLOATS = 2**24  # of contributions computed at a time
-
-
-@torch.inference_mode(False)
-def certify(
-    net: nn.Module,
-    batches: Iterable[Any],
-    fresh: Iterable[Any],
-    *,
-    method: str | dict | Method = "SiPP",
-    keep_ratio: float,
-    loss: Callable | None = None,
-    seed: int = 0,
-    delta: float = 1e-16,
-    points_per_sample: int = 8,
-) -> pandas.DataFrame:
-    """Prune a copy of a net and compare what is certified with what happens on fresh data.
-
-    Args:
-        net, batches, method, keep_ratio, loss, seed, delta: as for `experiment.prune`.
-        fresh: batches that are not in S, in the same form.
-        points_per_sample: how many points of each fresh sample and layer are looked at, drawn by `seed`.
-
-    Returns:
-        One row a layer, with the columns that `FreshPoints.compare` describes.
-
-    Raises:
-        UserError: for whatever cannot be used, in one sentence that says what would be right.
-
-    Example:
-        >>> table = experiment.certify(net, loader, test_loader, keep_ratio=0.5)
-        >>> table[["layer", "certified_median", "measured_median"]]
-    """
-    points_per_sample = whole_number("points_per_sample", points_per_sample, least=1)
-    seeds = Stream(whole_number("seed", seed))
-    pruner = Pruner(net, batches, loss=loss, delta=delta)
-    fresh = as_batches(net, fresh, "fresh")
-    pruned = pruner.prune(named_method(method), keep_ratio, seeds.child("prune"))
-    points = FreshPoints(
-        net, fresh, pruner.statistics.layers, points_per_sample, seeds.child("fresh points")
-    )
-    return points.compare(Certificates(pruner.statistics), pruned)
 
 
 @dataclass(frozen=True)

@@ -87,15 +87,16 @@ def measure_net(
     images = test.subset(stream.child("images").permutation(len(test))[: options.fresh])
     fresh, tables = None, []
     for size in sample_sizes(experiment, options.sample_sizes):
-        statistics = (pruner := experiment.pruner(net_seed, 0, trained, size)).statistics
+        pruner = experiment.pruner(net_seed, 0, trained, size)
+        analysis = pruner.analysis
         fresh = fresh or FreshPoints(
-            statistics.net,
+            analysis.net,
             images.batches(32),
-            statistics.layers,
+            analysis.layers,
             options.points,
             stream.child("points"),
         )
-        certificates = Certificates(statistics)
+        certificates = Certificates(analysis)
         for cell in cells(experiment.config, net_seed)[: len(experiment.config.pruning.methods)]:
             method = METHODS.build(cell.method.name, cell.method.options)
             for step in steps(experiment.config):

@@ -5,7 +5,7 @@ import numpy
 from experiment.channels.channels import Channels
 from experiment.core.registry import METHODS
 from experiment.core.seeding import Stream
-from experiment.pruning.analysis import Statistics
+from experiment.pruning.analysis import Analysis
 from experiment.pruning.filter_method import FilterMethod, Ranking, uniform_priority
 
 
@@ -18,8 +18,8 @@ class FT(FilterMethod):
     linear layers go as well.
     """
 
-    def rank(self, statistics: Statistics, alive: numpy.ndarray, stream: Stream) -> Ranking:
-        return Ranking(uniform_priority(statistics.channels, norms(statistics, 1), alive))
+    def rank(self, analysis: Analysis, alive: numpy.ndarray, stream: Stream) -> Ranking:
+        return Ranking(uniform_priority(analysis.channels, norms(analysis, 1), alive))
 
 
 @METHODS.register
@@ -31,15 +31,15 @@ class SoftNet(FilterMethod):
     count as one, with the sum of their squares; neurons of linear layers go as well.
     """
 
-    def rank(self, statistics: Statistics, alive: numpy.ndarray, stream: Stream) -> Ranking:
-        return Ranking(uniform_priority(statistics.channels, norms(statistics, 2), alive))
+    def rank(self, analysis: Analysis, alive: numpy.ndarray, stream: Stream) -> Ranking:
+        return Ranking(uniform_priority(analysis.channels, norms(analysis, 2), alive))
 
 
-def norms(statistics: Statistics, power: int) -> numpy.ndarray:
+def norms(analysis: Analysis, power: int) -> numpy.ndarray:
     """The sum of |w|^power [channels] over the weights that produce each channel: ordered as their norms."""
-    channels: Channels = statistics.channels
+    channels: Channels = analysis.channels
     result = numpy.zeros(channels.number)
     for name, channel in channels.rows.items():
-        by_row = statistics.weights[name].flatten(1).cpu().double().abs().pow(power).sum(1).numpy()
+        by_row = analysis.weights[name].flatten(1).cpu().double().abs().pow(power).sum(1).numpy()
         numpy.add.at(result, channel[channel >= 0], by_row[channel >= 0])
     return result

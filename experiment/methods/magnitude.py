@@ -4,7 +4,7 @@ from torch import Tensor
 
 from experiment.core.registry import METHODS
 from experiment.core.seeding import Stream
-from experiment.pruning.analysis import Statistics
+from experiment.pruning.analysis import Analysis
 from experiment.pruning.method import ScoreMethod
 
 
@@ -16,8 +16,8 @@ class WT(ScoreMethod):
     deviation; one for all layers, as in Renda et al. 2020, says nothing of how to retrain.
     """
 
-    def scores(self, statistics: Statistics, stream: Stream) -> dict[str, Tensor]:
-        return {name: weight.abs() for name, weight in statistics.weights.items()}
+    def scores(self, analysis: Analysis, stream: Stream) -> dict[str, Tensor]:
+        return {name: weight.abs() for name, weight in analysis.weights.items()}
 
 
 @METHODS.register

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from experiment.core.registry import METHODS
 from experiment.core.seeding import Stream
-from experiment.pruning.analysis import Statistics
+from experiment.pruning.analysis import Analysis
 from experiment.pruning.method import ScoreMethod
 
 
@@ -19,5 +19,5 @@ class SiPP(ScoreMethod):
     have no part in the sums.
     """
 
-    def scores(self, statistics: Statistics, stream: Stream) -> dict[str, Tensor]:
-        return statistics.sensitivities("mean")
+    def scores(self, analysis: Analysis, stream: Stream) -> dict[str, Tensor]:
+        return analysis.sensitivities("mean")

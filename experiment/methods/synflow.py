@@ -18,8 +18,9 @@ from experiment.nets.normalisations import normalisation
 from experiment.nets.reachability import ones_like
 from experiment.nets.running import copy_of, divided, first_sample, tensors
 from experiment.nets.surrogates import InDouble, run_in_double
-from experiment.pruning.analysis import Statistics
-from experiment.pruning.method import Method, Selection
+from experiment.pruning.analysis import Analysis
+from experiment.pruning.decision import Choice, Prepared
+from experiment.pruning.method import Method
 
 SATURATING = {"relu6", "hardtanh", "clamp", "clip", "clamp_max"}
 BIASES = "bias", "in_proj_bias", "bias_k", "bias_v"
@@ -48,25 +49,35 @@ class SynFlow(Method):
             raise UserError(f"SynFlow: rounds must be at least 1, not {rounds}")
         self.rounds = rounds
 
-    def prepare(self, statistics: Statistics, stream: Stream) -> Callable[[int], Selection]:
-        flat, candidates = statistics.flat, statistics.candidates.cpu()
-        net = PositiveNet(
-            positive_copy(statistics.net),
-            statistics.layers,
-            ones_like(first_sample(statistics.batches[0])),
+    def prepare(self, analysis: Analysis, stream: Stream) -> "PruningInRounds":
+        return PruningInRounds(analysis, self.rounds)
+
+
+class PruningInRounds(Prepared):
+    """Keeps the largest scores in rounds, each with the scores of what the one before has left."""
+
+    def __init__(self, analysis: Analysis, rounds: int):
+        self.rounds = rounds
+        self.flat = analysis.flat
+        self.device = analysis.candidates.device
+        self.candidates = analysis.candidates.cpu()
+        self.net = PositiveNet(
+            positive_copy(analysis.net),
+            analysis.layers,
+            ones_like(first_sample(analysis.batches[0])),
         )
-        number = int(candidates.sum())
 
-        def select(budget: int) -> Selection:
-            kept, left = candidates, number
-            for k in range(1, self.rounds + 1):
-                count = round(number * (budget / max(number, 1)) ** (k / self.rounds))
-                if count < left:
-                    scores = flat.join(net.scores(flat.split(kept)))
-                    kept, left = largest(scores, count, kept), count
-            return Selection(kept.to(statistics.candidates.device))
-
-        return select
+    def choose(self, budget: int) -> Choice:
+        kept = self.candidates
+        num_weights = num_left = int(kept.sum())
+        share = budget / max(num_weights, 1)
+        for k in range(1, self.rounds + 1):
+            num_kept = round(num_weights * share ** (k / self.rounds))
+            if num_kept < num_left:
+                scores = self.flat.join(self.net.scores(self.flat.split(kept)))
+                kept = largest(scores, num_kept, kept)
+                num_left = num_kept
+        return Choice(kept=kept.to(self.device))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import numpy
 from experiment.core.errors import UserError
 from experiment.core.registry import METHODS
 from experiment.core.seeding import Stream
-from experiment.pruning.analysis import Statistics
+from experiment.pruning.analysis import Analysis
 from experiment.pruning.filter_method import FilterMethod, Ranking, uniform_priority
 from experiment.sensitivity.reconstruction import gram_matrices, greedy_removal
 
@@ -31,13 +31,13 @@ class ThiNet(FilterMethod):
             )
         self.points_per_sample = points_per_sample
 
-    def rank(self, statistics: Statistics, alive: numpy.ndarray, stream: Stream) -> Ranking:
-        channels = statistics.channels
+    def rank(self, analysis: Analysis, alive: numpy.ndarray, stream: Stream) -> Ranking:
+        channels = analysis.channels
         scores = numpy.empty(channels.number)
         grams = gram_matrices(
-            statistics.net,
-            statistics.layers,
-            statistics.batches,
+            analysis.net,
+            analysis.layers,
+            analysis.batches,
             channels,
             self.points_per_sample,
             stream.child("points"),

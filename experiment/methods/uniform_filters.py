@@ -4,7 +4,7 @@ import numpy
 
 from experiment.core.registry import METHODS
 from experiment.core.seeding import Stream
-from experiment.pruning.analysis import Statistics
+from experiment.pruning.analysis import Analysis
 from experiment.pruning.filter_method import FilterMethod, Ranking, uniform_priority
 
 
@@ -15,7 +15,7 @@ class UniformFilters(FilterMethod):
     No paper's method; as everywhere, filters that are added to one channel go together.
     """
 
-    def rank(self, statistics: Statistics, alive: numpy.ndarray, stream: Stream) -> Ranking:
-        channels = statistics.channels
+    def rank(self, analysis: Analysis, alive: numpy.ndarray, stream: Stream) -> Ranking:
+        channels = analysis.channels
         scores = stream.child("filters").permutation(channels.number).numpy().astype(float)
         return Ranking(uniform_priority(channels, scores, alive))

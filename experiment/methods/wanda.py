@@ -8,7 +8,7 @@ from experiment.core.registry import METHODS
 from experiment.core.seeding import Stream
 from experiment.nets.layers import watch
 from experiment.nets.products import Product
-from experiment.pruning.analysis import Statistics
+from experiment.pruning.analysis import Analysis
 from experiment.pruning.method import ScoreMethod
 from experiment.sensitivity.points import tiles
 
@@ -29,19 +29,19 @@ class Wanda(ScoreMethod):
     def __init__(self, *, allocation: Allocation = "row"):
         super().__init__(allocation=allocation)
 
-    def scores(self, statistics: Statistics, stream: Stream) -> dict[str, Tensor]:
-        squares = statistics.once("squared input norms", lambda: squared_input_norms(statistics))
+    def scores(self, analysis: Analysis, stream: Stream) -> dict[str, Tensor]:
+        squares = analysis.once("squared input norms", lambda: squared_input_norms(analysis))
         return {
             name: weight.float().abs() * squares[name].sqrt()
-            for name, weight in statistics.weights.items()
+            for name, weight in analysis.weights.items()
         }
 
 
-def squared_input_norms(statistics: Statistics) -> dict[str, Tensor]:
+def squared_input_norms(analysis: Analysis) -> dict[str, Tensor]:
     """Sum over all points of the square of what each weight of a layer reads, in the shape of the weight."""
     result = {
         name: torch.zeros(weight.shape, device=weight.device)
-        for name, weight in statistics.weights.items()
+        for name, weight in analysis.weights.items()
     }
 
     def add(name: str, product: Product, num_samples: int) -> None:
@@ -51,5 +51,5 @@ def squared_input_norms(statistics: Statistics) -> dict[str, Tensor]:
                 squares = points.square().sum((0, 3))  # groups, K
                 block += squares.repeat_interleave(len(block) // len(squares), 0)
 
-    watch(statistics.net, statistics.layers, statistics.batches, add)
+    watch(analysis.net, analysis.layers, analysis.batches, add)
     return result

@@ -332,7 +332,7 @@ class Experiment:
         )
 
     def _unpruned_pruner(self, net_seed: int, repetition: int, trained: StepResult) -> Pruner:
-        """The pruner of the unpruned net, kept while cells need it, so that methods share its statistics."""
+        """The pruner of the unpruned net, kept while cells need it, so that methods share its analysis."""
         key = (net_seed, repetition)
         if self._unpruned is None or self._unpruned[0] != key:
             self._unpruned = (key, self.pruner(*key, trained))
