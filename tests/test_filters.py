@@ -1,4 +1,4 @@
-"""Whole filters: which channels belong together, which go first, and that nothing of them is left."""
+"""Whole filters: which channels belong together, which are removed first."""
 
 import warnings
 
@@ -246,7 +246,7 @@ def test_channels_expected_and_certain():
 
 @pytest.mark.parametrize("method", ["PFPRand", "PFPTop"])
 def test_counts_of_a_group_add_up(method):
-    """The sum of factor x p over the channels is 1, for those that are reweighted: counts add up to N."""
+    """The sum of factor x p over the reweighted channels is 1: counts add up to N."""
     net = nn.Sequential(nn.Linear(6, 40), nn.ReLU(), nn.Linear(40, 30), nn.ReLU(), nn.Linear(30, 3))
     analysis = Analysis(net, [torch.rand(8, 6)])
     alive = numpy.ones(70, dtype=bool)
@@ -263,7 +263,7 @@ def test_counts_of_a_group_add_up(method):
 
 
 def test_thinet_is_greedy():
-    """Against the error of every candidate computed from the contributions themselves, in every step."""
+    """Each step agrees with the errors of all candidates, computed from the contributions."""
     net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 5))
     x = torch.rand(20, 4)
     contributions = (
@@ -324,7 +324,7 @@ def test_channels_through_a_shuffle():
 
 
 def test_channels_through_writing_in_place():
-    """Row 2 of `a` meets row 0 of `b`; row 3 and row 1 met too, but then were overwritten by a constant."""
+    """Row 2 of `a` meets row 0 of `b`; rows 3 and 1 met too, but were overwritten by a constant."""
     net = Net(written_in_place, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(2, 2, 1), fc=nn.Linear(4, 3))
     channels = channels_of(net)
     assert by_hand(channels.rows, a=[0, 1, 2, 3], b=[2, 3]) and by_hand(

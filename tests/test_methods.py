@@ -1,4 +1,4 @@
-"""The contract of every registered method, on nets of several kinds, and the methods as published."""
+"""The contract of every registered method, on several kinds of nets, and methods as published."""
 
 import copy
 import functools
@@ -63,7 +63,7 @@ SEED = 7
 
 @dataclass(frozen=True)
 class Case:
-    """A method, a net and a batch; `before` is the net's state before it was given to the method."""
+    """A method, a net and a batch; `before` is the net's state before the method saw it."""
 
     method: str
     network: str
@@ -147,7 +147,7 @@ class TestContract:
         assert decision.factors is None or (decision.factors == 1).all()
 
     def test_keeps_no_more_than_the_budget(self, case):
-        """Methods that draw weights keep as many in expectation; one filter of each always stays."""
+        """Drawn weights meet the budget in expectation; one filter of each layer always stays."""
         analysis = analysis_of(case.net, case.batch)
         prepared = prepare(case.method, analysis)
         least = int(prepared.choose(0).kept.sum())
@@ -244,7 +244,10 @@ def test_snip_is_gradient_times_weight(linear):
 
 
 def test_grasp_by_hand():
-    """Loss (w x)^2 / 2 with w = (2, 1), x = (1, 3): g = (w x) x = 5 x, H = x x', H g = 50 x, w H g = (100, 150)."""
+    """Loss (w x)^2 / 2 with w = (2, 1) and x = (1, 3).
+
+    g = (w x) x = 5 x, H = x x', H g = 50 x, and w times H g is (100, 150).
+    """
     net = nn.Linear(2, 1, bias=False)
     with torch.no_grad():
         net.weight.copy_(torch.tensor([[2.0, 1.0]]))
@@ -295,7 +298,7 @@ def test_wanda_as_published(share):
 
 
 def test_rows_share_a_budget_exactly():
-    """Each row next to its share, each layer too, the rest at even distances; less where less is left."""
+    """Each row and each layer gets its share, but for rounding; a row that has less keeps all."""
     lengths = numpy.array([9] * 1000 + [27] * 1000)
     for budget in (0, 1, 180, 5_000, 18_001, 35_999, 36_000, 99_999):
         counts = row_budgets(lengths, lengths, budget)
@@ -343,7 +346,7 @@ class Residual(nn.Module):
 
 
 def published_synflow(net, density, rounds=100):
-    """Tanaka et al. 2020, Algorithm 1, on the net of absolute values; of the weights of 0 mean and shift."""
+    """Tanaka et al. 2020, Algorithm 1, on the net of absolute values."""
     net = copy.deepcopy(net).double().eval()
     for value in net.state_dict().values():
         value.abs_()
@@ -419,7 +422,10 @@ class WithOutput(nn.Module):
 
 @pytest.mark.parametrize("method", ["SNIP", "GraSP"])
 def test_gradients_through_outputs_that_are_dataclasses(linear, method):
-    """The user's loss sees what the net returns; GraSP's temperature divides the floats in it; unread is 0."""
+    """The user's loss sees what the net returns, with GraSP's temperature applied to its floats.
+
+    Weights that the loss does not depend on have the score 0.
+    """
     net, batch = linear
 
     def loss(outputs, targets):
@@ -460,7 +466,7 @@ def test_grasp_through_functions_that_torch_cannot_derive_twice():
 
 
 def test_synflow_keeps_a_bottleneck_open():
-    """A layer of two weights among hundreds: by magnitude it would be cut, by flow it is the last to go."""
+    """Two weights among hundreds: magnitude would cut them, flow keeps them to the last."""
     torch.manual_seed(0)
     net = nn.Sequential(
         nn.Linear(50, 2, bias=False), nn.Linear(2, 1, bias=False), nn.Linear(1, 50, bias=False)
@@ -472,7 +478,7 @@ def test_synflow_keeps_a_bottleneck_open():
 
 
 def test_erk_densities_by_hand():
-    """Sums of dimensions 4 + 6 = 10 and 6 + 30 = 36: 46 weights are split 10 to 36; 150 fill the first."""
+    """Sums of dimensions 4 + 6 and 6 + 30 split 46 weights 10 to 36; 150 fill the first layer."""
     shapes = [torch.Size([4, 6]), torch.Size([6, 30])]
     assert layer_budgets("erk", shapes, [24, 180], 46) == [10, 36]
     assert layer_budgets("erk", shapes, [24, 180], 150) == [24, 126]

@@ -51,7 +51,7 @@ def test_the_size_is_what_was_asked_for(method, images):
 
 
 def test_the_budget_of_weights_is_exact(small_net, images):
-    """Half of the parameters, less those that are not prunable: two BatchNorms of 16, biases of 8 and 4."""
+    """Half of the parameters less those not prunable: two BatchNorms of 16, biases of 8 and 4."""
     parameters = sum(parameter.numel() for parameter in small_net.parameters())
     fixed = 16 + 16 + 8 + 4
     pruned = experiment.prune(small_net, [images], method="WT", keep_ratio=0.5)
@@ -257,7 +257,7 @@ def test_death_goes_back_through_several_layers_and_never_depends_on_data():
 
 
 def test_few_samples_do_not_kill_units():
-    """LeNet-300-100 asked to keep 99.9% with 8 samples must keep it, however many units are silent on them."""
+    """However many units are silent on 8 samples, LeNet-300-100 can keep 99.9%."""
     torch.manual_seed(0)
     net = experiment.build_network("lenet300_100", input_shape=(1, 28, 28), num_classes=10)
     pruned = experiment.prune(net, [torch.rand(8, 1, 28, 28)], method="SiPP", keep_ratio=0.999)

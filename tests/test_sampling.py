@@ -82,7 +82,8 @@ def test_allocation_agrees_with_a_generic_convex_solver(seed, share):
     )
     assert float(ours.sum()) == pytest.approx(budget, rel=1e-9)
     assert (ours <= capacity + 1e-9).all() and (ours > 0).all()
-    # The solver may stop early or leave its constraints by a rounding: ours must be no worse, and no different.
+    # The solver may stop early, or violate its constraints by a rounding error: ours must be no
+    # worse, and no different.
     assert objective(ours.numpy()) <= solved.fun * (1 + 1e-6)
     assert objective(ours.numpy()) == pytest.approx(solved.fun, rel=1e-6)
 
@@ -233,7 +234,7 @@ def test_more_draws_never_lose_a_weight():
 
 
 def test_the_bernstein_certificate_holds_in_simulation():
-    """With failure probability 0.1 at most a tenth of the samples may err by e(N) or more, with C = 1 or less."""
+    """With failure probability 0.1, at most a tenth of the samples may err by e(N) or more."""
     random = numpy.random.default_rng(3)
     weights, point = random.exponential(size=30), random.exponential(size=30)
     contributions = weights * point / (weights @ point)

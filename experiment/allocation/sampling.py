@@ -46,13 +46,14 @@ def draws_needed(units: Units, kept: numpy.ndarray) -> numpy.ndarray:
 def first_appearances(
     units: Units, random: numpy.random.Generator, *, unused_rows: int = 0
 ) -> numpy.ndarray:
-    """The draw, counted from 1, in which each item appears first [items]; infinite for importance 0.
+    """The draw, counted from 1, in which each item appears first [items].
 
-    Items appear in the order of an exponential race with rates p_j; between two appearances the
-    number of draws is geometric with the mass of the items not yet seen.
+    It is infinite for items of importance 0. Items appear in the order of an exponential race with
+    rates p_j; between two appearances the number of draws is geometric with the mass of the items
+    not yet seen.
 
-    `unused_rows`: of each table of random numbers, so many more rows than there are units are drawn
-    and thrown away. They change nothing but where the stream goes on.
+    `unused_rows` of random numbers are drawn in addition for each block, and thrown away: all they
+    do is to move the stream on.
     """
     result = numpy.empty(len(units.unit))
     for table in _tables(units):

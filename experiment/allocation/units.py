@@ -1,4 +1,4 @@
-"""Units: the sets of weights, or of channels, that share a budget and draw among their own items.
+"""Units: the sets of weights, or of channels, that are sampled each on its own.
 
 Two kinds of units have the same mathematics: the positive and the negative weights of each neuron
 or filter (SiPP), and the channels of each group (PFP). The items of all units, weights or channels,

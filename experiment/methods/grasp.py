@@ -59,7 +59,7 @@ def hessian_gradients(
     gradients = loss_gradients(analysis, weights, temperature)
 
     def products() -> Iterator[Tensor]:
-        """The product of each batch's gradient with the constant g: its gradient is a part of H g."""
+        """For each batch its gradient times g, held constant: differentiated and summed, H g."""
         for loss in weighted_losses(analysis, temperature):
             own = torch.autograd.grad(
                 loss, list(weights.values()), create_graph=True, materialize_grads=True

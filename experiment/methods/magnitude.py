@@ -13,7 +13,7 @@ class WT(ScoreMethod):
     """Keep the weights of largest magnitude over the whole network.
 
     Departures: Han et al. 2015 have a threshold for each layer, a multiple of its weights' standard
-    deviation; one for all layers, as in Renda et al. 2020, says nothing of how to retrain.
+    deviation; one for all layers, as in Renda et al. 2020, says nothing about retraining.
     """
 
     def scores(self, analysis: Analysis, stream: Stream) -> dict[str, Tensor]:
@@ -24,7 +24,7 @@ class WT(ScoreMethod):
 class WTLayer(WT):
     """Keep the weights of largest magnitude of each layer, the same share of every layer.
 
-    Departures: the thresholds of Han et al. 2015 leave each layer another share.
+    Departures: the thresholds of Han et al. 2015 leave every layer a share of its own.
     """
 
     def __init__(self):

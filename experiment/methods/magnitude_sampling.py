@@ -1,4 +1,4 @@
-"""Sampling without data: weights are drawn by their magnitude or uniformly. SiPPRand's baselines."""
+"""Sampling weights by their magnitude, or uniformly: baselines of SiPPRand that need no data."""
 
 import abc
 

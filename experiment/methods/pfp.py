@@ -1,9 +1,9 @@
 """Provable filter pruning: one relative error for the whole net says how many channels stay.
 
 PFP, arXiv:1911.07412. A channel's probability is p_c = s_c / T, with its sensitivity s_c and the
-group's sum T. The relative error e asks for N = ceil(3 (6 + 2 e) alpha / e^2) draws. A channel stays
-until e exceeds its own critical error, which is computed here for all channels: the order of these
-errors is the order in which channels are kept.
+group's sum T. The relative error e asks for N = ceil(3 (6 + 2 e) alpha / e^2) draws. A channel
+stays until e exceeds its own critical error, which is computed here for all channels: the order of
+these errors is the order in which channels are kept.
 """
 
 import abc
@@ -20,9 +20,8 @@ from experiment.pruning.analysis import Analysis
 from experiment.pruning.channel_units import channel_units
 from experiment.pruning.filter_method import FilterMethod, Ranking
 
-UNUSED_ROWS = (
-    1  # of random numbers, for each group: a seed draws the same channels as it always did
-)
+UNUSED_ROWS = 1
+"""Of random numbers for each group; without them a seed would draw other channels than it did."""
 
 
 class ProvableFilterPruning(FilterMethod):
@@ -40,7 +39,7 @@ class ProvableFilterPruning(FilterMethod):
 
     @abc.abstractmethod
     def critical_draws(self, units: Units, stream: Stream) -> numpy.ndarray:
-        """The smallest N with which each channel is kept [channels]; infinite without sensitivity."""
+        """The smallest N with which each channel is kept [channels]; inf without sensitivity."""
 
 
 @METHODS.register

@@ -20,7 +20,7 @@ class SiPPHybrid(Method):
     m: C times the sensitivity dropped when its m most sensitive weights are kept, against the
     Bernstein bound of the draws that m asks for (arXiv:1910.05422, Algorithm 3).
 
-    Departures: those of SiPPRand; a budget m that is no whole number is rounded at random for a
+    Departures: those of SiPPRand; a budget m that is not a whole number is rounded at random for a
     unit that keeps its most sensitive weights.
     """
 

@@ -25,7 +25,7 @@ from experiment.pruning.method import Method
 SATURATING = {"relu6", "hardtanh", "clamp", "clip", "clamp_max"}
 BIASES = "bias", "in_proj_bias", "bias_k", "bias_v"
 SCALES = 1.0, 2.0**-830, 2.0**830
-"""What is fed in place of ones where the flow of ones is more, or less, than float64 can hold."""
+"""What the net is fed with: not ones, where their flow overflows or underflows float64."""
 
 
 @METHODS.register
@@ -97,9 +97,9 @@ class PositiveNet:
         return [parameter.detach().clone() for parameter in self.parameters]
 
     def scores(self, masks: dict[str, Tensor]) -> dict[str, Tensor]:
-        """w dR/dw, float64, of each weight if only those of the masks (by layer) are kept, oriented.
+        """w dR/dw of each weight, float64, oriented, if only the masks (by layer) are kept.
 
-        As for `gradients`, all are divided by one number.
+        All are divided by one number, as `gradients` are.
         """
         layers = self.layers.values()
         for layer, parameter, whole in zip(layers, self.parameters, self.unpruned):
@@ -138,8 +138,7 @@ class PositiveNet:
 
 
 def positive_copy(net: nn.Module) -> nn.Module:
-    """A copy in double precision, on the CPU, with absolute parameters, without biases and
-    shifts."""
+    """A copy on the CPU, in double precision, of absolute parameters, without biases and shifts."""
     positive = copy_of(net).cpu().double()
     for parameter in positive.parameters():
         parameter.data.abs_()
@@ -151,9 +150,11 @@ def positive_copy(net: nn.Module) -> nn.Module:
 
 
 class _Scales(InDouble):
-    """Within the block normalisations are the scales |weight| / deviation that BatchNorm has stored;
-    others, which have stored none, are the scales |weight|. Functions with an upper bound are the
-    identity."""
+    """Within the block normalisations are positive scales and bounded functions are the identity.
+
+    The scales are |weight| / deviation with BatchNorm's running deviation, and |weight| for other
+    normalisations, which store no deviation.
+    """
 
     def replaced(self, name: str, function: Callable, args: tuple, kwargs: dict) -> Any:
         first = args[0] if args else kwargs.get("input")

@@ -1,4 +1,4 @@
-"""Random filters go: what any choice has to beat."""
+"""Random filter pruning, the baseline."""
 
 import numpy
 
@@ -10,9 +10,9 @@ from experiment.pruning.filter_method import FilterMethod, Ranking, uniform_prio
 
 @METHODS.register
 class UniformFilters(FilterMethod):
-    """Keep, in every layer the same ratio, uniformly random filters.
+    """Keep filters at random, the same ratio in every layer.
 
-    No paper's method; as everywhere, filters that are added to one channel go together.
+    No paper's method; as everywhere, filters that are added to one channel stay or go together.
     """
 
     def rank(self, analysis: Analysis, alive: numpy.ndarray, stream: Stream) -> Ranking:

@@ -1,4 +1,4 @@
-"""Wanda: weights by magnitude times the norm of what they read."""
+"""Wanda: score weights by magnitude times the norm of their inputs."""
 
 import torch
 from torch import Tensor
@@ -15,15 +15,16 @@ from experiment.sensitivity.points import tiles
 
 @METHODS.register
 class Wanda(ScoreMethod):
-    """Keep the weights with the largest |w[i,j]| x ||a[j]||, the l2 norm over all points of S (Sun
-    et al. 2024, arXiv:2306.11695, equation 1), as there the same share of each row (output) of each
-    layer.
+    """Keep the weights with the largest |w[i,j]| x ||a[j]||, the l2 norm over all points of S.
+
+    Sun et al. 2024, arXiv:2306.11695, equation 1. As there, the same share of each row (output) of
+    each layer is kept.
 
     Departures: all norms are those of the unpruned net, while the paper prunes layer after layer
-    and feeds each with what the pruned ones before it put out; convolutions are pruned too, a[j]
+    and feeds each with the outputs of the pruned ones before it; convolutions are pruned too, a[j]
     being what a weight of the kernel reads at all positions, padding included; so are the first and
     the last layer, which the paper leaves whole; rows differ by one weight where the share of a row
-    is no whole number.
+    is not a whole number.
     """
 
     def __init__(self, *, allocation: Allocation = "row"):
@@ -38,7 +39,7 @@ class Wanda(ScoreMethod):
 
 
 def squared_input_norms(analysis: Analysis) -> dict[str, Tensor]:
-    """Sum over all points of the square of what each weight of a layer reads, in the shape of the weight."""
+    """The sum over all points of the square of what each weight reads, in the weight's shape."""
     result = {
         name: torch.zeros(weight.shape, device=weight.device)
         for name, weight in analysis.weights.items()

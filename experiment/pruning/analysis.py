@@ -109,7 +109,7 @@ class Analysis:
         return self._computed[name]
 
     def stopwatch(self) -> "Stopwatch":
-        """A stopwatch that starts now, and ends the counting of the one before."""
+        """A stopwatch that starts now. Only the last one counts what is computed."""
         self._accessed = set()
         return Stopwatch(device_of(self.net), dict(self._seconds), self._accessed)
 
@@ -131,7 +131,7 @@ class Stopwatch:
 
 
 def _complete(masks: Masks, net: nn.Module) -> Masks:
-    """The masks, on the net's devices, and whole ones for the parameters they do not name.
+    """The masks on the net's devices; parameters that they do not name are kept whole.
 
     Raises UserError for masks that do not fit the net.
     """

@@ -1,4 +1,4 @@
-"""A minimum of weights in every layer, for those who want no layer to die."""
+"""A minimum of weights in every layer, so that no layer dies."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,7 +28,7 @@ def with_minimum(
 
     A weight counts if it leads to the output, so layers are filled from the output backwards: each
     with its best weights among those whose outputs are read. Where no output of a layer is read,
-    because its readers have enough from elsewhere, they get the best weight that opens a path to it.
+    because its readers have enough weights elsewhere, they get the best one that opens a path.
 
     Args:
         analysis: of the net.
@@ -86,26 +86,30 @@ def _lacking(analysis: Analysis, masks: Masks, minimum: int) -> dict[str, int]:
 
 def _missing(analysis: Analysis, priority: Tensor, masks: Masks, lacking: dict[str, int]) -> Tensor:
     """The weights to add to layers that have too few alive and whose outputs are read already."""
-    flat, candidates = analysis.flat, analysis.flat.split(analysis.candidates)
-    alive, scores = flat.split(flat.join_masks(masks)), flat.split(priority)
+    flat = analysis.flat
+    candidates = flat.split(analysis.candidates)
+    alive = flat.split(flat.join_masks(masks))
+    scores = flat.split(priority)
     leads_on = reached(analysis.net, analysis.layers, masks, analysis.batches[0])
     added = {}
     for name, layer in analysis.layers.items():
         read = layer.oriented(leads_on.get(layer.parameter, masks[layer.parameter]))
         read = read | ~layer.oriented(analysis.connected.get(layer.parameter, ~read))
-        open_to = (candidates[name] & ~alive[name] & read).flatten()
-        added[name] = largest(scores[name].flatten(), lacking[name], open_to)
+        useful = (candidates[name] & ~alive[name] & read).flatten()
+        added[name] = largest(scores[name].flatten(), lacking[name], useful)
     return flat.join(added)
 
 
 def _opening(analysis: Analysis, priority: Tensor, kept: Tensor, lacking: dict[str, int]) -> Tensor:
     """The weight through which the outputs of a layer that lacks weights are read.
 
-    Of all weights that are not kept, in the method's order, the last of the shortest beginning with
-    which they are. It may take several to complete a way.
+    Weights that are not kept are added in the method's order until an output is read; this is the
+    last of them. It may take several weights to complete a path.
     """
     added = torch.zeros_like(kept)
-    for name in (name for name, num_weights in lacking.items() if num_weights > 0):
+    for name, num_lacking in lacking.items():
+        if num_lacking <= 0:
+            continue
         opening = _first_opening(analysis, priority, kept, analysis.layers[name])
         if opening is not None:
             added[opening] = True
@@ -116,7 +120,7 @@ def _opening(analysis: Analysis, priority: Tensor, kept: Tensor, lacking: dict[s
 def _first_opening(
     analysis: Analysis, priority: Tensor, kept: Tensor, layer: PrunableLayer
 ) -> int | None:
-    """The place of that weight for one layer, found by halving; None if none opens it."""
+    """The index of that weight for one layer, found by halving; None if none opens a path."""
     flat = analysis.flat
     others = flat.join(
         {
