@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING
 # The public names. Type checkers read these lines as they are; at run time a name is imported from
 # its module when it is first used, so that `python -m experiment --help` answers without torch.
 if TYPE_CHECKING:
-    from experiment.certification.fresh_points import certify as certify
+    from experiment.certification.certify import certify as certify
     from experiment.config.loading import load_config as load_config
     from experiment.config.schedules import schedule as schedule
     from experiment.core.errors import UserError as UserError
     from experiment.nets.building import build_network as build_network
-    from experiment.pruning.pruner import prune as prune
+    from experiment.pruning.prune import prune as prune
     from experiment.reporting.tables import load_results as load_results
     from experiment.runs.tasks import tasks as tasks
     from experiment.sensitivity.empirical import sensitivities as sensitivities

@@ -12,23 +12,24 @@ from experiment.certification.fresh_points import FreshPoints
 from experiment.core.seeding import Stream
 from experiment.main import main
 from experiment.nets.layers import find_layers
-from experiment.pruning.pruner import Pruner, named_method
+from experiment.pruning.prune import named_method
+from experiment.pruning.pruner import Pruner
 
 
 def test_certificates_and_errors_by_hand():
-    """One neuron with weights 4, 2, 1, -1 on the sample (1, 1, 1, 1): sensitivities 4/7, 2/7, 1/7, and 1."""
+    """Weights 4, 2, 1, -1 on the sample (1, 1, 1, 1): sensitivities 4/7, 2/7, 1/7, 1."""
     net = nn.Linear(4, 1, bias=False)
     with torch.no_grad():
         net.weight.copy_(torch.tensor([[4.0, 2.0, 1.0, -1.0]]))
     sample, fresh = torch.ones(1, 4), torch.tensor([[1.0, 1, 1, 1], [0, 0, 8, 1], [0, 0, 0, 1]])
     row = experiment.certify(net, [sample], [fresh], method="SiPP", keep_ratio=0.75).iloc[0]
     # The weight 1 is dropped: certificate 3/7 for the positive unit, 0 for the negative one.
-    assert row.certified_max == pytest.approx(3 / 7) and row.certified_median == pytest.approx(
-        1.5 / 7
-    )
+    assert row.certified_max == pytest.approx(3 / 7)
+    assert row.certified_median == pytest.approx(1.5 / 7)
     # Errors: (1/7, 0), (1, 0), and at the third point the positive unit sees nothing.
     assert row.measured_max == 1 and row.units == 2 and row.points == 3
-    # At the second point the weight 1 makes up all of the unit, more than 3 x 1/7: beyond, and above its certificate.
+    # At the second point the weight 1 makes up all of the unit, more than 3 x 1/7: beyond the
+    # assumption, and above its certificate.
     assert (row.pairs_within_deterministic, row.pairs_within_random, row.pairs_beyond) == (4, 0, 1)
     assert (row.exceeding_within_deterministic, row.exceeding_beyond) == (0, 1)
     assert (row.contributions, row.contributions_beyond) == (3 + 3 + 1 + 1 + 1, 1)
@@ -43,10 +44,8 @@ def test_within_the_sensitivities_no_certificate_is_exceeded(small_net, method):
     )
     table = experiment.certify(small_net, [sample], [fresh], method=method, keep_ratio=0.4)
     assert table["layer"].tolist() == ["conv1", "conv2", "fc"]
-    assert (
-        table["exceeding_within_deterministic"].sum() == 0
-        and table["exceeding_within_random"].sum() == 0
-    )
+    assert table["exceeding_within_deterministic"].sum() == 0
+    assert table["exceeding_within_random"].sum() == 0
     assert table["pairs_beyond"].sum() > 0  # so that the split is seen to matter
     assert (table["measured_max"] >= table["measured_p95"]).all()
     if method == "SiPPRand":
@@ -56,37 +55,13 @@ def test_within_the_sensitivities_no_certificate_is_exceeded(small_net, method):
 def test_the_command_writes_table_and_plot_and_takes_the_trained_net(
     small_config, tmp_path, capsys
 ):
-    assert (
-        launch(
-            small_config,
-            tmp_path / "r",
-            "--set",
-            "pruning.schedule=oneshot",
-            "--set",
-            "pruning.retrain_count=0",
-            "--set",
-            "pruning.methods=[SiPP, SiPPRand]",
-        )
-        == 0
-    )
-    arguments = [
-        str(small_config),
-        "--results",
-        str(tmp_path / "r"),
-        "--device",
-        "cpu",
-        "--fresh",
-        "20",
-        "--set",
-        "pruning.schedule=oneshot",
-        "--set",
-        "pruning.retrain_count=0",
+    settings = "--set pruning.schedule=oneshot --set pruning.retrain_count=0".split() + [
         "--set",
         "pruning.methods=[SiPP, SiPPRand]",
-        "--sample-sizes",
-        "4",
-        "40",
     ]
+    assert launch(small_config, tmp_path / "r", *settings) == 0
+    arguments = [str(small_config), "--results", str(tmp_path / "r"), "--device", "cpu", *settings]
+    arguments += "--fresh 20 --sample-sizes 4 40".split()
     before = (only_run(tmp_path / "r") / "training.csv").read_bytes()
     assert main(arguments, "guarantee") == 0
     directory = only_run(tmp_path / "r")
@@ -103,7 +78,7 @@ def test_the_command_writes_table_and_plot_and_takes_the_trained_net(
 
 
 def test_pairs_belong_to_their_certificates(small_net, images):
-    """The split of the pairs is that of the certificates in hand, not of some that were looked at before."""
+    """The pairs are split by the certificates at hand, not by those of an earlier call."""
     streams, fresh = Stream(0), torch.randn(30, 3, 8, 8, generator=torch.Generator().manual_seed(9))
     layers = find_layers(small_net, [images]).prunable
     points = FreshPoints(small_net, [fresh], layers, 4, streams)
@@ -111,7 +86,7 @@ def test_pairs_belong_to_their_certificates(small_net, images):
     for count in (1, 6, 1):
         pruner = Pruner(small_net, [images[:count]])
         table = points.compare(
-            Certificates(pruner.statistics), pruner.prune(named_method("SiPP"), 0.5, streams)
+            Certificates(pruner.analysis), pruner.prune(named_method("SiPP"), 0.5, streams)
         )
         seen.append(table["contributions_beyond"].sum())
     assert seen[0] == seen[2] > seen[1]

@@ -59,9 +59,9 @@ def test_prune_warns_of_a_dead_net():
 class ByIndex(METHODS.get("WT")):
     """Keep the last weights."""
 
-    def scores(self, statistics, stream):
-        number = sum(weight.numel() for weight in statistics.weights.values())
-        return statistics.flat.split(torch.arange(number).float())
+    def scores(self, analysis, stream):
+        number = sum(weight.numel() for weight in analysis.weights.values())
+        return analysis.flat.split(torch.arange(number).float())
 
 
 def test_a_healthy_net_has_no_note():

@@ -1,4 +1,4 @@
-"""Whole filters: which channels belong together, which go first, and that nothing of them is left."""
+"""Whole filters: which channels belong together, which are removed first."""
 
 import warnings
 
@@ -9,19 +9,21 @@ from torch import nn
 from torch.nn import functional
 
 import experiment
-from experiment.allocation.units import Layer, Units
+from experiment.allocation.draws_for_error import draws_for_error, error_for_draws
+from experiment.allocation.units import channel_groups
 from experiment.channels.channels import Channels
 from experiment.channels.graph import find_channels
 from experiment.core.registry import METHODS
 from experiment.core.seeding import Stream
 from experiment.methods.filter_norms import FT, SoftNet
-from experiment.methods.pfp import PFP, PFPTop, channel_units, critical_error, draws
+from experiment.methods.pfp import PFP, PFPTop
 from experiment.nets.layers import find_layers
-from experiment.pruning.analysis import Statistics
+from experiment.pruning.analysis import Analysis
+from experiment.pruning.channel_units import channel_units
 from experiment.sensitivity.channels import channel_sensitivities
 from experiment.sensitivity.reconstruction import gram_matrices, greedy_removal
 
-FILTER_METHODS = [name for name in METHODS.names() if METHODS.get(name).structure == "filters"]
+FILTER_METHODS = [name for name in METHODS.names() if METHODS.get(name).granularity == "filters"]
 
 
 class Net(nn.Module):
@@ -229,46 +231,39 @@ def test_a_channels_sensitivity_is_the_largest_of_the_weights_that_read_it():
 
 def test_draws_for_a_relative_error():
     """3 (6 + 2) 2 / 1 = 48 and 3 (6 + 1) 2 / 0.25 = 168."""
-    assert draws(numpy.array([1.0, 0.5]), numpy.array([2.0, 2.0])).tolist() == [48, 168]
-    assert critical_error(
+    assert draws_for_error(numpy.array([1.0, 0.5]), numpy.array([2.0, 2.0])).tolist() == [48, 168]
+    assert error_for_draws(
         numpy.array([48, 168, 0, numpy.inf]), numpy.full(4, 2.0)
     ).tolist() == pytest.approx([1, 0.5, numpy.inf, 0])
 
 
 def test_channels_expected_and_certain():
     """p = 0.5, 0.3, 0.2: one draw finds 1, two 1.62, three 2.02; certain from 2, 4 and 5 draws."""
-    units = Units(
-        numpy.array([0.0, 1.0, 0.6, 0.4]), numpy.zeros(4, dtype=bool), [Layer(1, 4, 1, 1)], 0.1
-    )
+    units = channel_groups(numpy.array([0.0, 1.0, 0.6, 0.4]), [4], [1], [1], delta=0.1)
     assert PFP().critical_draws(units, Stream(0)).tolist() == [numpy.inf, 1, 2, 3]
-    certain = PFPTop().certain
-    assert [certain(units, numpy.full(4, n)).tolist() for n in (2, 4, 5)] == [
-        [False, True, False, False],
-        [False, True, True, False],
-        [False, True, True, True],
-    ]
+    assert PFPTop().certain_draws(units).tolist() == [numpy.inf, 2, 4, 5]
 
 
 @pytest.mark.parametrize("method", ["PFPRand", "PFPTop"])
 def test_counts_of_a_group_add_up(method):
-    """The sum of factor x p over the channels is 1, for those that are reweighted: counts add up to N."""
+    """The sum of factor x p over the reweighted channels is 1: counts add up to N."""
     net = nn.Sequential(nn.Linear(6, 40), nn.ReLU(), nn.Linear(40, 30), nn.ReLU(), nn.Linear(30, 3))
-    statistics = Statistics(net, [torch.rand(8, 6)])
+    analysis = Analysis(net, [torch.rand(8, 6)])
     alive = numpy.ones(70, dtype=bool)
-    ranking = METHODS.build(method, {}).rank(statistics, alive, Stream(0))
+    ranking = METHODS.build(method, {}).rank(analysis, alive, Stream(0))
     kept = ranking.priority > numpy.median(ranking.priority)
-    units, factors = channel_units(statistics, alive), ranking.factors(kept)
+    units, factors = channel_units(analysis, alive), ranking.factors(kept)
     assert not (factors[kept] == 0).any()
     if method == "PFPRand":
         assert numpy.bincount(
-            units.unit[kept] // 2, (factors * units.probability)[kept]
+            units.unit[kept], (factors * units.probability)[kept]
         ) == pytest.approx([1, 1])
     else:
         assert (factors[kept] == 1).any() and (factors[kept] != 1).any()
 
 
 def test_thinet_is_greedy():
-    """Against the error of every candidate computed from the contributions themselves, in every step."""
+    """Each step agrees with the errors of all candidates, computed from the contributions."""
     net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 5))
     x = torch.rand(20, 4)
     contributions = (
@@ -329,7 +324,7 @@ def test_channels_through_a_shuffle():
 
 
 def test_channels_through_writing_in_place():
-    """Row 2 of `a` meets row 0 of `b`; row 3 and row 1 met too, but then were overwritten by a constant."""
+    """Row 2 of `a` meets row 0 of `b`; rows 3 and 1 met too, but were overwritten by a constant."""
     net = Net(written_in_place, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(2, 2, 1), fc=nn.Linear(4, 3))
     channels = channels_of(net)
     assert by_hand(channels.rows, a=[0, 1, 2, 3], b=[2, 3]) and by_hand(

@@ -16,7 +16,7 @@ from experiment.core.registry import METHODS
 from experiment.nets.layers import find_layers, watch
 from experiment.sensitivity.reference import reference_sensitivities
 
-WEIGHT_METHODS = [name for name in METHODS.names() if METHODS.get(name).structure == "weights"]
+WEIGHT_METHODS = [name for name in METHODS.names() if METHODS.get(name).granularity == "weights"]
 
 
 class Net(nn.Module):

@@ -1,6 +1,9 @@
-"""The contract of every registered method, on nets of several kinds, and the methods as published."""
+"""The contract of every registered method, on several kinds of nets, and methods as published."""
 
 import copy
+import functools
+import math
+import pickle
 from collections import OrderedDict
 from dataclasses import dataclass, fields
 
@@ -11,8 +14,13 @@ import torch.nn.utils.prune
 from torch import nn
 
 import experiment
+from experiment.allocation.layers import layer_budgets
+from experiment.allocation.rows import row_budgets
 from experiment.core.registry import METHODS
+from experiment.core.seeding import Stream
 from experiment.nets.masks import enforcer
+from experiment.pruning.analysis import Analysis
+from experiment.pruning.unit_sampling import UnitSampling
 
 
 class GroupedNet(nn.Module):
@@ -49,74 +57,147 @@ NETS = {
         (3, 8, 8),
     ),
 }
-CASES = [(method, name) for method in METHODS.names() for name in NETS]
+CASES = [(method, net) for method in METHODS.names() for net in NETS]
+SEED = 7
 
 
-@pytest.mark.filterwarnings("ignore:the pruned net is degenerate")
-@pytest.mark.parametrize(("method", "name"), CASES, ids=lambda value: value)
-def test_every_method_keeps_the_contract(method, name):
-    """Budget met, no NaN, same seed same masks, nested in a cascade, masks kept by training steps, net untouched."""
-    torch.manual_seed(0)
-    build, shape = NETS[name]
-    net, generator = build(), torch.Generator().manual_seed(1)
-    batch = torch.rand(12, *shape, generator=generator), torch.arange(12) % 4
-    before = {key: value.clone() for key, value in net.state_dict().items()}
+@dataclass(frozen=True)
+class Case:
+    """A method, a net and a batch; `before` is the net's state before the method saw it."""
 
-    def prune(of, keep_ratio, **options):
+    method: str
+    network: str
+    net: nn.Module
+    batch: tuple[torch.Tensor, torch.Tensor]
+    before: dict[str, torch.Tensor]
+
+    def prune(self, net, keep_ratio, **options):
         return experiment.prune(
-            of,
-            [batch],
-            method=method,
+            net,
+            [self.batch],
+            method=self.method,
             keep_ratio=keep_ratio,
             loss=nn.functional.cross_entropy,
-            seed=7,
+            seed=SEED,
             **options,
         )
 
-    first, again = prune(net, 0.7), prune(net, 0.7)
-    assert all(torch.equal(mask, again.masks[key]) for key, mask in first.masks.items())
-    assert all(
-        torch.equal(one, other)
-        for one, other in zip(first.net.parameters(), again.net.parameters())
-    )
-    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
-    second = prune(first.net, 0.5, masks=first.masks)
-    assert all(not (second.masks[key] & ~mask).any() for key, mask in first.masks.items())
-    for pruned, asked in ((first, 0.7), (second, 0.5)):
-        assert pruned.keep_ratio == pytest.approx(asked, rel=0.005) or "parameters" in pruned.note
-        assert (
-            pruned.keep_ratio == pytest.approx(asked, rel=0.25) or name == "vit"
-        )  # of which filters are a part
-        assert all(parameter.isfinite().all() for parameter in pruned.net.parameters())
-        assert pruned.net.eval()(batch[0]).isfinite().all()
-    keep_masks = enforcer(second.net.train(), second.masks)
-    optimizer = torch.optim.SGD(second.net.parameters(), lr=0.05, momentum=0.9, weight_decay=0.01)
-    for _ in range(2):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(second.net(batch[0]), batch[1]).backward()
-        optimizer.step()
-        keep_masks()
-    for key, parameter in second.net.named_parameters():
-        assert (parameter[~second.masks[key]] == 0).all()
+    @functools.cached_property
+    def first(self):
+        return self.prune(self.net, 0.7)
+
+    @functools.cached_property
+    def second(self):
+        """What the method makes of its own result."""
+        return self.prune(self.first.net, 0.5, masks=self.first.masks)
 
 
-def statistics_of(net, batch, loss=nn.functional.cross_entropy):
-    from experiment.pruning.analysis import Statistics
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
+def case(request):
+    """Tests that share a case run one after the other, so that each prunes once for all of them."""
+    method, network = request.param
+    torch.manual_seed(0)
+    build, shape = NETS[network]
+    net = build()
+    batch = torch.rand(12, *shape, generator=torch.Generator().manual_seed(1)), torch.arange(12) % 4
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    return Case(method, network, net, batch, before)
 
-    return Statistics(net, [batch], loss=loss)
+
+@pytest.mark.filterwarnings("ignore:the pruned net is degenerate")
+class TestContract:
+    """What every registered method promises, one property a test."""
+
+    def test_does_not_change_the_net(self, case):
+        assert case.first.net is not case.net
+        for key, value in case.net.state_dict().items():
+            assert torch.equal(value, case.before[key])
+
+    def test_reaches_the_size_or_says_why_not(self, case):
+        for pruned, asked in ((case.first, 0.7), (case.second, 0.5)):
+            assert (
+                pruned.keep_ratio == pytest.approx(asked, rel=0.005) or "parameters" in pruned.note
+            )
+            # of the transformer filters are a small part
+            assert pruned.keep_ratio == pytest.approx(asked, rel=0.25) or case.network == "vit"
+
+    def test_decides_the_same_for_the_same_stream(self, case):
+        again = case.prune(case.net, 0.7)
+        for key, mask in case.first.masks.items():
+            assert torch.equal(mask, again.masks[key])
+        for one, other in zip(case.first.net.parameters(), again.net.parameters()):
+            assert torch.equal(one, other)
+
+    def test_answers_the_same_whatever_it_was_asked_before(self, case):
+        prepared = prepare(case.method, analysis_of(case.net, case.batch))
+        first = prepared.choose(1000)
+        for budget in (0, 700, 10**9):
+            prepared.choose(budget)
+        again = prepared.choose(1000)
+        assert torch.equal(first.kept, again.kept)
+        one, other = prepared.decide(first), prepared.decide(again)
+        assert (one.factors is None) == (other.factors is None)
+        assert one.factors is None or torch.equal(one.factors, other.factors)
+
+    def test_keeps_all_that_it_is_allowed_to(self, case):
+        analysis = analysis_of(case.net, case.batch)
+        prepared = prepare(case.method, analysis)
+        decision = prepared.decide(prepared.choose(len(analysis.candidates)))
+        assert decision.kept.all()
+        assert decision.factors is None or (decision.factors == 1).all()
+
+    def test_keeps_no_more_than_the_budget(self, case):
+        """Drawn weights meet the budget in expectation; one filter of each layer always stays."""
+        analysis = analysis_of(case.net, case.batch)
+        prepared = prepare(case.method, analysis)
+        least = int(prepared.choose(0).kept.sum())
+        assert least == 0 or METHODS.get(case.method).granularity == "filters"
+        for share in (0.3, 0.6):
+            budget = round(share * len(analysis.candidates))
+            by_chance = isinstance(prepared, UnitSampling)
+            allowed = budget + 5 * math.sqrt(budget) if by_chance else max(budget, least)
+            assert prepared.choose(budget).kept.sum() <= allowed
+
+    def test_decision_is_plain_data(self, case):
+        decision = case.first.decision
+        copied = pickle.loads(pickle.dumps(decision))
+        assert torch.equal(copied.kept, decision.kept)
+        for value in [*vars(decision).values(), *decision.vectors.values()]:
+            assert isinstance(value, torch.Tensor | numpy.ndarray | dict | None)
+
+    def test_leaves_removed_parameters_removed(self, case):
+        for key, mask in case.first.masks.items():
+            assert not (case.second.masks[key] & ~mask).any()
+
+    def test_gives_numbers(self, case):
+        for pruned in (case.first, case.second):
+            assert all(parameter.isfinite().all() for parameter in pruned.net.parameters())
+            assert pruned.net.eval()(case.batch[0]).isfinite().all()
+
+    def test_masks_hold_while_training(self, case):
+        net, (inputs, targets) = copy.deepcopy(case.second.net).train(), case.batch
+        keep_masks = enforcer(net, case.second.masks)
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=0.01)
+        for _ in range(2):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(inputs), targets).backward()
+            optimizer.step()
+            keep_masks()
+        for key, parameter in net.named_parameters():
+            assert (parameter[~case.second.masks[key]] == 0).all()
+
+
+def analysis_of(net, batch, loss=nn.functional.cross_entropy, masks=None):
+    return Analysis(net, [batch], loss=loss, masks=masks)
 
 
 def scores_of(method, net, batch, loss=nn.functional.cross_entropy, **options):
-    from experiment.core.seeding import Stream
-
-    return METHODS.build(method, options).scores(statistics_of(net, batch, loss), Stream(0))
+    return METHODS.build(method, options).scores(analysis_of(net, batch, loss), Stream(0))
 
 
-def prepared(method, statistics, **options):
-    """The method's function from a budget of weights to a selection."""
-    from experiment.core.seeding import Stream
-
-    return METHODS.build(method, options).prepare(statistics, Stream(0))
+def prepare(method, analysis, **options):
+    """The method, ready to be asked about budgets."""
+    return METHODS.build(method, options).prepare(analysis, Stream(0))
 
 
 @pytest.fixture
@@ -163,19 +244,17 @@ def test_snip_is_gradient_times_weight(linear):
 
 
 def test_grasp_by_hand():
-    """Loss (w x)^2 / 2 with w = (2, 1), x = (1, 3): g = (w x) x = 5 x, H = x x', H g = 50 x, w H g = (100, 150)."""
+    """Loss (w x)^2 / 2 with w = (2, 1) and x = (1, 3).
+
+    g = (w x) x = 5 x, H = x x', H g = 50 x, and w times H g is (100, 150).
+    """
     net = nn.Linear(2, 1, bias=False)
     with torch.no_grad():
         net.weight.copy_(torch.tensor([[2.0, 1.0]]))
-    from experiment.core.seeding import Stream
-    from experiment.pruning.analysis import Statistics
-
-    statistics = Statistics(
-        net,
-        [(torch.tensor([[1.0, 3.0]]), torch.zeros(1))],
-        loss=lambda outputs, targets: (outputs**2).sum() / 2,
+    batch = torch.tensor([[1.0, 3.0]]), torch.zeros(1)
+    scores = scores_of(
+        "GraSP", net, batch, lambda outputs, targets: (outputs**2).sum() / 2, temperature=1.0
     )
-    scores = METHODS.build("GraSP", {"temperature": 1.0}).scores(statistics, Stream(0))
     assert scores[""].flatten().tolist() == pytest.approx([100, 150])
 
 
@@ -211,17 +290,15 @@ def test_wanda_as_published(share):
     net, inputs = nn.Sequential(nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 8)), torch.randn(20, 16)
     with torch.no_grad():
         hidden = net[:2](inputs)
-    statistics = statistics_of(net, (inputs, torch.zeros(20)))
-    kept = prepared("Wanda", statistics)(round((1 - share) * (16 * 12 + 12 * 8))).kept
-    masks = statistics.flat.split(kept)
+    analysis = analysis_of(net, (inputs, torch.zeros(20)))
+    kept = prepare("Wanda", analysis).choose(round((1 - share) * (16 * 12 + 12 * 8))).kept
+    masks = analysis.flat.split(kept)
     assert torch.equal(masks["0"], published_wanda(net[0].weight.detach(), inputs, share))
     assert torch.equal(masks["2"], published_wanda(net[2].weight.detach(), hidden, share))
 
 
 def test_rows_share_a_budget_exactly():
-    """Each row next to its share, each layer too, the rest at even distances; less where less is left."""
-    from experiment.allocation.rows import row_budgets
-
+    """Each row and each layer gets its share, but for rounding; a row that has less keeps all."""
     lengths = numpy.array([9] * 1000 + [27] * 1000)
     for budget in (0, 1, 180, 5_000, 18_001, 35_999, 36_000, 99_999):
         counts = row_budgets(lengths, lengths, budget)
@@ -239,15 +316,13 @@ def test_scores_are_compared_within_rows_for_every_method_that_scores(linear):
     net, batch = linear
     masks = torch.ones(32, dtype=torch.bool)
     masks[:4] = False  # of the first row one is left
-    statistics = statistics_of(net, batch)
-    statistics.masks = {"0.weight": masks[:20].reshape(4, 5), "2.weight": masks[20:].reshape(3, 4)}
-    kept = statistics.flat.split(prepared("WT", statistics, allocation="row")(15).kept)
-    assert (
-        kept["0"].sum(1).tolist()[0] == 1 and not (kept["0"] & ~statistics.masks["0.weight"]).any()
-    )
+    masks = {"0.weight": masks[:20].reshape(4, 5), "2.weight": masks[20:].reshape(3, 4)}
+    analysis = analysis_of(net, batch, masks=masks)
+    kept = analysis.flat.split(prepare("WT", analysis, allocation="row").choose(15).kept)
+    assert kept["0"].sum(1).tolist()[0] == 1 and not (kept["0"] & ~analysis.masks["0.weight"]).any()
     assert sum(int(mask.sum()) for mask in kept.values()) == 15
     for name in ("0", "2"):
-        for row, mask in zip(statistics.weights[name][1:], kept[name][1:]):
+        for row, mask in zip(analysis.weights[name][1:], kept[name][1:]):
             assert 2 <= mask.sum() <= 3 and row[mask].abs().min() > row[~mask].abs().max()
 
 
@@ -271,7 +346,7 @@ class Residual(nn.Module):
 
 
 def published_synflow(net, density, rounds=100):
-    """Tanaka et al. 2020, Algorithm 1, on the net of absolute values; of the weights of 0 mean and shift."""
+    """Tanaka et al. 2020, Algorithm 1, on the net of absolute values."""
     net = copy.deepcopy(net).double().eval()
     for value in net.state_dict().values():
         value.abs_()
@@ -299,23 +374,12 @@ def test_synflow_as_published(normalised, density):
     for norm in net.norms if normalised else ():
         nn.init.uniform_(norm.weight, -1, 1)
         nn.init.uniform_(norm.running_var, 0.5, 2)
-    statistics = statistics_of(net, (torch.randn(2, 3, 8, 8), torch.zeros(2)))
-    budget = round(density * len(statistics.candidates))
-    kept = prepared("SynFlow", statistics)(budget).kept
+    analysis = analysis_of(net, (torch.randn(2, 3, 8, 8), torch.zeros(2)))
+    budget = round(density * len(analysis.candidates))
+    kept = prepare("SynFlow", analysis).choose(budget).kept
     published = published_synflow(net, budget / len(kept))
     assert kept.sum() == published.sum() == budget
     assert (kept & published).sum() >= 0.999 * budget
-
-
-def test_synflow_answers_the_same_whatever_it_was_asked_before():
-    torch.manual_seed(0)
-    select = prepared(
-        "SynFlow", statistics_of(Residual(True), (torch.randn(2, 3, 8, 8), torch.zeros(2)))
-    )
-    first = select(100).kept
-    for budget in (300, 99, 0, 832):
-        assert select(budget).kept.sum() == budget
-    assert torch.equal(select(100).kept, first)
 
 
 def test_synflow_of_a_net_whose_flow_is_beyond_double_precision():
@@ -328,7 +392,8 @@ def test_synflow_of_a_net_whose_flow_is_beyond_double_precision():
             weight.mul_(16)
     batch = torch.rand(2, 4), torch.zeros(2)
     masks = [
-        prepared("SynFlow", statistics_of(of, batch), rounds=3)(3000).kept for of in (net, large)
+        prepare("SynFlow", analysis_of(of, batch), rounds=3).choose(3000).kept
+        for of in (net, large)
     ]
     assert torch.equal(*masks) and masks[0].sum() == 3000
 
@@ -357,7 +422,10 @@ class WithOutput(nn.Module):
 
 @pytest.mark.parametrize("method", ["SNIP", "GraSP"])
 def test_gradients_through_outputs_that_are_dataclasses(linear, method):
-    """The user's loss sees what the net returns; GraSP's temperature divides the floats in it; unread is 0."""
+    """The user's loss sees what the net returns, with GraSP's temperature applied to its floats.
+
+    Weights that the loss does not depend on have the score 0.
+    """
     net, batch = linear
 
     def loss(outputs, targets):
@@ -398,7 +466,7 @@ def test_grasp_through_functions_that_torch_cannot_derive_twice():
 
 
 def test_synflow_keeps_a_bottleneck_open():
-    """A layer of two weights among hundreds: by magnitude it would be cut, by flow it is the last to go."""
+    """Two weights among hundreds: magnitude would cut them, flow keeps them to the last."""
     torch.manual_seed(0)
     net = nn.Sequential(
         nn.Linear(50, 2, bias=False), nn.Linear(2, 1, bias=False), nn.Linear(1, 50, bias=False)
@@ -410,9 +478,7 @@ def test_synflow_keeps_a_bottleneck_open():
 
 
 def test_erk_densities_by_hand():
-    """Sums of dimensions 4 + 6 = 10 and 6 + 30 = 36: 46 weights are split 10 to 36; 150 fill the first."""
-    from experiment.allocation.layers import layer_budgets
-
+    """Sums of dimensions 4 + 6 and 6 + 30 split 46 weights 10 to 36; 150 fill the first layer."""
     shapes = [torch.Size([4, 6]), torch.Size([6, 30])]
     assert layer_budgets("erk", shapes, [24, 180], 46) == [10, 36]
     assert layer_budgets("erk", shapes, [24, 180], 150) == [24, 126]

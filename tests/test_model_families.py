@@ -181,8 +181,8 @@ def assert_dead_have_no_influence(pruned, inputs):
     inputs = inputs.double() if isinstance(inputs, torch.Tensor) else inputs
     expected = [one for one in tensors(call(net, inputs)) if one.is_floating_point()]
     chosen = {}
-    if pruned.selection.vectors == {}:  # of removed filters the entries alone are looked at
-        pieces = pruned.selection.kept.split(
+    if pruned.decision.vectors == {}:  # of removed filters the entries alone are looked at
+        pieces = pruned.decision.kept.split(
             [layer.shape.numel() for layer in pruned.found.prunable.values()]
         )
         for layer, piece in zip(pruned.found.prunable.values(), pieces):

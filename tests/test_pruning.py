@@ -13,7 +13,8 @@ from experiment.nets.layers import find_layers
 from experiment.nets.masks import keep_all, largest, size
 from experiment.nets.reachability import reached, remove_dead
 from experiment.pruning.calibration import MAX_EVALUATIONS, calibrate
-from experiment.pruning.method import Method, Selection
+from experiment.pruning.decision import Choice, Prepared
+from experiment.pruning.method import Method
 
 
 def test_largest_is_exact_and_breaks_ties_by_index():
@@ -40,7 +41,7 @@ def test_the_size_is_what_was_asked_for(method, images):
         )
         kept = sum(int(mask.sum()) for mask in pruned.masks.values())
         assert pruned.keep_ratio == kept / total
-        if METHODS.get(method).structure == "filters":  # as close as whole filters permit
+        if METHODS.get(method).granularity == "filters":  # as close as whole filters permit
             assert pruned.keep_ratio == pytest.approx(keep_ratio, rel=0.02)
             assert (
                 abs(pruned.keep_ratio / keep_ratio - 1) <= 0.005 or "whole filters" in pruned.note
@@ -50,7 +51,7 @@ def test_the_size_is_what_was_asked_for(method, images):
 
 
 def test_the_budget_of_weights_is_exact(small_net, images):
-    """Half of the parameters, less those that are not prunable: two BatchNorms of 16, biases of 8 and 4."""
+    """Half of the parameters less those not prunable: two BatchNorms of 16, biases of 8 and 4."""
     parameters = sum(parameter.numel() for parameter in small_net.parameters())
     fixed = 16 + 16 + 8 + 4
     pruned = experiment.prune(small_net, [images], method="WT", keep_ratio=0.5)
@@ -131,7 +132,7 @@ class Tied(nn.Module):
 def test_shared_weights_are_pruned_once(method):
     torch.manual_seed(0)
     if (
-        METHODS.get(method).structure == "filters"
+        METHODS.get(method).granularity == "filters"
     ):  # which leave shared weights whole, all that this net has
         with pytest.raises(experiment.UserError, match="no filter that could be removed"):
             experiment.prune(Tied(), [torch.arange(9).reshape(3, 3)], method=method, keep_ratio=0.7)
@@ -170,9 +171,16 @@ def test_masks_are_checked(small_net, images):
 
 
 def test_a_method_cannot_bring_pruned_weights_back(small_net, images):
+    class KeepAll(Prepared):
+        def __init__(self, analysis):
+            self.kept = torch.ones_like(analysis.candidates)
+
+        def choose(self, budget):
+            return Choice(kept=self.kept)
+
     class Everything(Method):
-        def prepare(self, statistics, stream):
-            return lambda budget: Selection(torch.ones_like(statistics.candidates))
+        def prepare(self, analysis, stream):
+            return KeepAll(analysis)
 
     masks = experiment.prune(small_net, [images], method="WT", keep_ratio=0.5).masks
     again = experiment.prune(small_net, [images], method=Everything(), keep_ratio=0.9, masks=masks)
@@ -249,7 +257,7 @@ def test_death_goes_back_through_several_layers_and_never_depends_on_data():
 
 
 def test_few_samples_do_not_kill_units():
-    """LeNet-300-100 asked to keep 99.9% with 8 samples must keep it, however many units are silent on them."""
+    """However many units are silent on 8 samples, LeNet-300-100 can keep 99.9%."""
     torch.manual_seed(0)
     net = experiment.build_network("lenet300_100", input_shape=(1, 28, 28), num_classes=10)
     pruned = experiment.prune(net, [torch.rand(8, 1, 28, 28)], method="SiPP", keep_ratio=0.999)

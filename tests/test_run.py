@@ -169,7 +169,7 @@ def test_a_failing_method_does_not_take_the_others_with_it(
 ):
     from experiment.methods.sipp import SiPP
 
-    def scores(self, statistics, stream):
+    def scores(self, analysis, stream):
         raise ValueError("no such luck")
 
     monkeypatch.setattr(SiPP, "scores", scores)

@@ -9,30 +9,37 @@ import torch
 from torch import nn
 
 import experiment
+from experiment.allocation.bernstein import bernstein_error
 from experiment.allocation.optimal import allocate, relative_error
-from experiment.allocation.sampling import counts, draws_needed, first_appearances
-from experiment.allocation.units import Layer, Units, certified_random
+from experiment.allocation.sampling import draw_counts, draws_needed, first_appearances
+from experiment.allocation.units import channel_groups, signed_weights
 from experiment.core.registry import METHODS
 from experiment.core.seeding import Stream
-from experiment.methods.sipp_rand import Sampler, sensitivity_units
-from experiment.pruning.analysis import Statistics
-from experiment.pruning.pruner import Pruner, named_method
+from experiment.nets.layers import PrunableLayer
+from experiment.pruning.analysis import Analysis
+from experiment.pruning.prune import named_method
+from experiment.pruning.pruner import Pruner
+from experiment.pruning.unit_sampling import Sampler
+from experiment.pruning.weight_units import sensitivity_units
 
 
-def units_of(importance, negative=None, filters=1, **layer):
+def units_of(importance, negative=None, filters=1, patches=1, kernel_size=1):
+    """The units of the weights of one layer."""
     importance = numpy.asarray(importance, dtype=float).reshape(-1)
-    negative = (
-        numpy.zeros(len(importance), dtype=bool)
-        if negative is None
-        else numpy.asarray(negative).reshape(-1)
+    if negative is None:
+        negative = numpy.zeros(len(importance), dtype=bool)
+    inputs = len(importance) // filters // kernel_size
+    layer = PrunableLayer(
+        name="layer",
+        parameter="layer.weight",
+        kind="Conv1d",
+        shape=torch.Size([filters, inputs, kernel_size]),
+        transposed=False,
+        patches=patches,
+        num_outputs=1,
+        flops=1,
     )
-    defaults = {
-        "filters": filters,
-        "weights": len(importance) // filters,
-        "patches": 1,
-        "kernel_size": 1,
-    }
-    return Units(importance, negative, [Layer(**(defaults | layer))], delta=1e-16)
+    return signed_weights(importance, numpy.asarray(negative).reshape(-1), [layer], delta=1e-16)
 
 
 def random_instance(seed, size):
@@ -75,7 +82,8 @@ def test_allocation_agrees_with_a_generic_convex_solver(seed, share):
     )
     assert float(ours.sum()) == pytest.approx(budget, rel=1e-9)
     assert (ours <= capacity + 1e-9).all() and (ours > 0).all()
-    # The solver may stop early or leave its constraints by a rounding: ours must be no worse, and no different.
+    # The solver may stop early, or violate its constraints by a rounding error: ours must be no
+    # worse, and no different.
     assert objective(ours.numpy()) <= solved.fun * (1 + 1e-6)
     assert objective(ours.numpy()) == pytest.approx(solved.fun, rel=1e-6)
 
@@ -106,21 +114,48 @@ def test_allocation_at_the_edges():
 
 
 def test_scale_and_certificate_by_hand():
-    units = units_of([[0.5, 0.25, 0.25], [0.1, 0.2, 0.0]], filters=2, patches=15, kernel_size=9)
-    assert units.total.tolist() == pytest.approx([1.0, 0, 0.3, 0]) and units.capacity.tolist() == [
-        3,
-        0,
-        2,
-        0,
-    ]
-    # alpha / 3 = 2 * 3 * T * ln(8 * 16 * 9 / 1e-16) / 3
-    assert units.allocation_scale[0] == pytest.approx(2 * math.log(8 * 16 * 9 / 1e-16))
-    assert units.weight_of_error.tolist() == [0.5] * 4
+    units = units_of([[0.5, 0.25, 0.25], [0.1, 0.2, 0.0]], filters=2, patches=15, kernel_size=3)
+    assert units.total.tolist() == pytest.approx([1.0, 0, 0.3, 0])
+    assert units.capacity.tolist() == [3, 0, 2, 0]
+    # alpha / 3 = 2 * 3 * T * ln(8 * 16 * 3 / 1e-16) / 3
+    assert units.allocation_scale[0] == pytest.approx(2 * math.log(8 * 16 * 3 / 1e-16))
+    assert units.error_weight.tolist() == [0.5] * 4
     # b = 3 * 1 * ln(2 / (2 / e)) / 3 = 1; e(4) = 6 / (sqrt(25) - 1)
-    assert certified_random(numpy.array([1.0]), numpy.array([4.0]), 2 / math.e)[0] == pytest.approx(
-        1.5
-    )
-    assert certified_random(numpy.array([1.0]), numpy.array([0.0]), 0.1)[0] == math.inf
+    total = numpy.array([1.0])
+    assert bernstein_error(total, numpy.array([4.0]), 2 / math.e)[0] == pytest.approx(1.5)
+    assert bernstein_error(total, numpy.array([0.0]), 0.1)[0] == math.inf
+
+
+def test_units_of_channels_by_hand():
+    """Two groups of 3 and 2 channels: one unit each, with the mathematics of weights."""
+    units = channel_groups(numpy.array([3.0, 1, 0, 1, 3]), [3, 2], [15, 1], [9, 1], delta=1e-16)
+    assert units.num_units == 2 and units.unit.tolist() == [0, 0, 0, 1, 1]
+    assert units.total.tolist() == [4, 4] and units.capacity.tolist() == [2, 2]
+    assert units.probability.tolist() == [0.75, 0.25, 0, 0.25, 0.75]
+    assert units.rank.tolist() == [0, 1, 2, 1, 0]
+    alpha = [24 * math.log(8 * 16 * 9 / 1e-16), 24 * math.log(8 * 2 / 1e-16)]
+    assert units.alpha.tolist() == pytest.approx(alpha)
+
+
+def test_draws_of_units_follow_each_other():
+    """Each layer and each group has its own items, rows and draws, in the order of the units."""
+    units = channel_groups(numpy.array([1.0, 1, 0, 2, 0]), [3, 2], [1, 1], [1, 1], delta=0.1)
+    first = first_appearances(units, numpy.random.default_rng(0))
+    assert min(first[:2]) == 1 and first[2] == math.inf and first[3:].tolist() == [1, math.inf]
+    counts = draw_counts(units, first, numpy.array([7.0, 5.0]), numpy.random.default_rng(1))
+    assert counts[:2].sum() == 7 and counts[2:].tolist() == [0, 5, 0]
+
+
+def test_unused_rows_of_random_numbers_only_move_the_stream():
+    units = channel_groups(numpy.array([1.0, 2, 3]), [3], [1], [1], delta=0.1)
+    one_row, two_rows = numpy.random.default_rng(0), numpy.random.default_rng(0)
+    exponential, uniform = two_rows.exponential(size=(2, 3))[:1], 1 - two_rows.random((2, 3))[:1]
+    race = numpy.argsort(exponential / units.probability)[0]
+    found = first_appearances(units, numpy.random.default_rng(0), unused_rows=1)
+    assert numpy.argsort(found).tolist() == race.tolist() and found[race[0]] == 1
+    unseen = 1 - units.probability[race[0]]
+    assert found[race[1]] == 2 + numpy.floor(numpy.log(uniform[0, 1]) / numpy.log(1 - unseen))
+    assert not numpy.array_equal(found, first_appearances(units, one_row))
 
 
 def test_ranks_break_ties_by_index():
@@ -171,7 +206,7 @@ def simulate(units, draws, runs, seed=0):
     rows = []
     for _ in range(runs):
         first = first_appearances(units, random)
-        rows.append(counts(units, first, draws, random))
+        rows.append(draw_counts(units, first, draws, random))
         assert ((rows[-1] > 0) == (first <= draws[units.unit])).all()
     return numpy.array(rows)
 
@@ -199,7 +234,7 @@ def test_more_draws_never_lose_a_weight():
 
 
 def test_the_bernstein_certificate_holds_in_simulation():
-    """With failure probability 0.1 at most a tenth of the samples may err by e(N) or more, with C = 1 or less."""
+    """With failure probability 0.1, at most a tenth of the samples may err by e(N) or more."""
     random = numpy.random.default_rng(3)
     weights, point = random.exponential(size=30), random.exponential(size=30)
     contributions = weights * point / (weights @ point)
@@ -208,7 +243,7 @@ def test_the_bernstein_certificate_holds_in_simulation():
     for number in (20, 200):
         drawn = simulate(units, numpy.array([number, 0.0]), 1500, seed=number)
         estimates = (drawn / (number * units.probability) * contributions).sum(1)
-        bound = certified_random(units.total, numpy.array([number, 0.0]), 0.1)[0]
+        bound = bernstein_error(units.total, numpy.array([number, 0.0]), 0.1)[0]
         assert (numpy.abs(estimates - 1) >= bound).mean() <= 0.1
         assert estimates.mean() == pytest.approx(1, abs=5 * estimates.std() / math.sqrt(1500))
 
@@ -223,17 +258,20 @@ def wide():
 @pytest.mark.parametrize("method", ["SiPPRand", "SiPPHybrid"])
 def test_sampled_weights_average_to_the_originals(wide, method):
     net, inputs = wide
-    statistics, runs = Statistics(net, [inputs], delta=0.1), 1200  # so that the hybrid samples, too
-    original, units = statistics.flat.weights(net).double(), sensitivity_units(statistics)
+    analysis, runs = Analysis(net, [inputs], delta=0.1), 1200  # so that the hybrid samples, too
+    original, units = analysis.flat.weights(net).double(), sensitivity_units(analysis)
     ratios = []
     for run in range(runs):
-        selection = METHODS.build(method, {}).prepare(statistics, Stream(run))(1500)
-        ratios.append(torch.where(selection.kept, selection.factors().double(), 0))
-    sampled = torch.from_numpy(numpy.isfinite(selection.draws)[units.unit] & (units.importance > 0))
+        prepared = METHODS.build(method, {}).prepare(analysis, Stream(run))
+        decision = prepared.decide(prepared.choose(1500))
+        ratios.append(torch.where(decision.kept, decision.factors.double(), 0))
+    sampled = numpy.isfinite(decision.draws)[units.unit] & (units.importance > 0)
+    sampled = torch.from_numpy(sampled)
     assert sampled.sum() > 1000 and (original[sampled] != 0).all()
     ratios = torch.stack(ratios)[:, sampled]  # of the new to the original weight
-    # The estimate of each weight has variance (1 / p - 1) / N: compare means in these units, all weights at once.
-    draws, probability = selection.draws[units.unit][sampled], units.probability[sampled]
+    # The estimate of each weight has variance (1 / p - 1) / N: compare means in terms of it.
+    draws = decision.draws[units.unit][sampled]
+    probability = units.probability[sampled]
     error = (ratios.mean(0).numpy() - 1) / numpy.sqrt((1 / probability - 1) / draws / runs)
     assert abs(error.mean()) < 0.15 and 0.9 < error.std() < 1.1 and abs(error).max() < 6
 

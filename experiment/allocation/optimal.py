@@ -1,9 +1,10 @@
-"""The optimal distribution of a budget of weights over units: an exact convex solution without a solver.
+"""The optimal distribution of a budget of weights over units: exact, and without a convex solver.
 
-Minimise sum_i l_i e_i(m_i) subject to sum_i m_i <= B and 0 <= m_i <= n_i, with the relative error
-e(m) = 3 / (s - 1), s = sqrt(1 + 6 m / a), a unit suffers when m of its weights are kept (SiPP, arXiv:1910.05422,
-Section 5; a = alpha / 3). Each e_i falls and is convex, so at the optimum -l_i e_i'(m_i) equals one number lambda
-wherever m_i < n_i. With d = s - 1 that reads (1 + d) d^2 = q, q = 9 l / (a lambda): a cubic with one positive root.
+Minimise sum_i l_i e_i(m_i) subject to sum_i m_i <= B and 0 <= m_i <= n_i. A unit that keeps m of
+its weights has the relative error e(m) = 3 / (s - 1) with s = sqrt(1 + 6 m / a) (SiPP,
+arXiv:1910.05422, Section 5; a = alpha / 3). Each e_i falls and is convex, so at the optimum
+-l_i e_i'(m_i) equals one number lambda wherever m_i < n_i. With d = s - 1 that reads
+(1 + d) d^2 = q with q = 9 l / (a lambda): a cubic with one positive root.
 """
 
 import math
@@ -20,49 +21,53 @@ def relative_error(kept: Tensor, scale: Tensor) -> Tensor:
     return 3 / _excess(kept, scale)
 
 
-def allocate(scale: Tensor, importance: Tensor, capacity: Tensor, budget: float) -> Tensor:
-    """The optimal m [units], float64, for scales a > 0, importances l > 0 and capacities n >= 0, each [units].
+def allocate(scale: Tensor, error_weight: Tensor, capacity: Tensor, budget: float) -> Tensor:
+    """The optimal m [units], float64.
 
-    The sum is the budget, or that of the capacities if the budget is larger. Units of scale 0 get nothing.
+    Its sum is the budget, or that of the capacities if the budget is larger.
+
+    Args:
+        scale: a [units], not negative; units of scale 0 get nothing.
+        error_weight: l [units], positive.
+        capacity: n [units], not negative.
+        budget: B.
     """
-    scale, importance, capacity = scale.double(), importance.double(), capacity.double()
-    capacity = torch.where(scale > 0, capacity, 0)
+    scale = scale.double()
+    error_weight = error_weight.double()
+    capacity = torch.where(scale > 0, capacity.double(), 0)
     if float(capacity.sum()) <= budget:
         return capacity
     used = (capacity > 0).nonzero().flatten()
     result = torch.zeros_like(capacity)
     if budget > 0:
-        result[used] = _solve(scale[used], importance[used], capacity[used], float(budget))
+        result[used] = _solve(scale[used], error_weight[used], capacity[used], float(budget))
     return result
 
 
-def _solve(scale: Tensor, importance: Tensor, capacity: Tensor, budget: float) -> Tensor:
-    """Newton's method for log(sum m) = log B as a function of log lambda, kept between bounds by bisection."""
-    ratio = 9 * importance / scale
-    # At `low` every unit would keep its capacity, at `high` no unit more than its share of the budget.
+def _solve(scale: Tensor, error_weight: Tensor, capacity: Tensor, budget: float) -> Tensor:
+    """Newton's method for log(sum m) = log B over log lambda, kept between bounds by bisection."""
+    ratio = 9 * error_weight / scale
+    # At `low` every unit keeps its capacity, at `high` none more than its share of the budget.
     low = _log_lambda(ratio, capacity, scale).min().item()
     high = _log_lambda(ratio, capacity * (budget / float(capacity.sum())), scale).max().item()
-    # Where m is far below a, m = sqrt(a l / lambda), which tells lambda at once: a good place to start.
-    at = min(max(2 * math.log(float(torch.sqrt(scale * importance).sum()) / budget), low), high)
+    # Where m is far below a, m = sqrt(a l / lambda), which gives lambda at once: a good start.
+    start = 2 * math.log(float(torch.sqrt(scale * error_weight).sum()) / budget)
+    log_lambda = min(max(start, low), high)
     for _ in range(MAX_ITERATIONS):
-        d = _root(ratio * math.exp(-at))
+        d = _root(ratio * math.exp(-log_lambda))
         free = scale * d * (2 + d) / 6
         kept = torch.minimum(capacity, free)
         total = float(kept.sum())
         excess = math.log(total / budget)
-        low, high = (at, high) if excess > 0 else (low, at)
+        low, high = (log_lambda, high) if excess > 0 else (low, log_lambda)
         if abs(excess) < PRECISION or high - low < PRECISION * max(1.0, abs(low)):
             break
         # dm / d(log lambda) = -a (1 + d)^2 d / (3 (2 + 3 d)) for units below their capacity
-        slope = (
-            float(
-                torch.where(free < capacity, scale * (1 + d) ** 2 * d / (3 * (2 + 3 * d)), 0).sum()
-            )
-            / total
-        )
-        at = at + excess / slope if slope > 0 else low
-        if not low < at < high:
-            at = (low + high) / 2
+        change = scale * (1 + d) ** 2 * d / (3 * (2 + 3 * d))
+        slope = float(torch.where(free < capacity, change, 0).sum()) / total
+        log_lambda = log_lambda + excess / slope if slope > 0 else low
+        if not low < log_lambda < high:
+            log_lambda = (low + high) / 2
     return kept
 
 
@@ -82,7 +87,7 @@ def _cubic(d: Tensor) -> Tensor:
 
 
 def _root(q: Tensor) -> Tensor:
-    """The positive root d of (1 + d) d^2 = q, in closed form and, for full relative precision, a Newton step."""
+    """The positive root d of (1 + d) d^2 = q: in closed form, then a Newton step for precision."""
     c = 13.5 * q - 1
     trigonometric = torch.cos(torch.arccos(c.clamp(-1, 1)) / 3)
     hyperbolic = torch.cosh(torch.arccosh(c.clamp(min=1)) / 3)

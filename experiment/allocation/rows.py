@@ -17,7 +17,7 @@ def row_budgets(lengths: numpy.ndarray, available: numpy.ndarray, budget: int) -
 
     Every row keeps the same share of its length; where that is more than a row has, it keeps all,
     and the others share the rest. What rounding down leaves is handed out at even distances along
-    the rows, so that each layer too keeps its share: the largest remainders might all be in one.
+    the rows, so that each layer keeps its share too: the largest remainders might all be in one.
     """
     budget = int(min(budget, available.sum()))
     shares = filled(lengths.astype(float), available.astype(float), budget)
@@ -31,25 +31,22 @@ def row_budgets(lengths: numpy.ndarray, available: numpy.ndarray, budget: int) -
 
 @dataclass(frozen=True)
 class RankedRows:
-    """The weights of each row of each layer by falling score; what is no candidate comes last."""
+    """The weights of each row of each layer, ranked by score; those that may not stay come last."""
 
-    ranks: list[
-        Tensor
-    ]  # of each layer [rows, *]: the place of each weight in its row; ties by index
-    lengths: numpy.ndarray  # [rows] of all layers
-    available: numpy.ndarray  # [rows]: candidates
+    ranks: list[Tensor]  # of each layer [rows, *]: each weight's rank in its row; ties by index
+    lengths: numpy.ndarray  # [rows of all layers]: how many weights each has
+    available: numpy.ndarray  # [rows of all layers]: how many of them are candidates
 
     @classmethod
     def of(cls, scores: list[Tensor], candidates: list[Tensor]) -> "RankedRows":
         """From the scores and candidates [rows, *] of each layer."""
-        return cls(
-            [
-                _ranks(score.flatten(1), mask.flatten(1)).reshape(mask.shape)
-                for score, mask in zip(scores, candidates)
-            ],
-            numpy.concatenate([numpy.full(len(mask), mask[0].numel()) for mask in candidates]),
-            numpy.concatenate([mask.flatten(1).sum(1).cpu().numpy() for mask in candidates]),
-        )
+        ranks = [
+            _ranks(score.flatten(1), mask.flatten(1)).reshape(mask.shape)
+            for score, mask in zip(scores, candidates)
+        ]
+        lengths = [numpy.full(len(mask), mask[0].numel()) for mask in candidates]
+        available = [mask.flatten(1).sum(1).cpu().numpy() for mask in candidates]
+        return cls(ranks, numpy.concatenate(lengths), numpy.concatenate(available))
 
     def largest(self, budget: int) -> list[Tensor]:
         """Masks of the candidates with the largest scores of each row, the same share of each."""
@@ -62,10 +59,10 @@ class RankedRows:
 
 
 def _ranks(scores: Tensor, candidates: Tensor) -> Tensor:
-    """The place of each weight in its row [rows, weights], candidates by falling score first."""
+    """The rank of each weight in its row [rows, weights]: candidates first, by falling score."""
     order = scores.argsort(dim=1, descending=True, stable=True)
     if not candidates.all():
         others = (~candidates).gather(1, order).byte()
         order = order.gather(1, others.argsort(dim=1, stable=True))
-    places = torch.arange(scores.shape[1], device=order.device).expand(order.shape)
-    return torch.empty_like(order).scatter_(1, order, places)
+    ranks = torch.arange(scores.shape[1], device=order.device).expand(order.shape)
+    return torch.empty_like(order).scatter_(1, order, ranks)

@@ -1,62 +1,58 @@
-"""Units: the positive and the negative weights of each neuron or filter, over all layers of a net.
+"""Units: the sets of weights, or of channels, that are sampled each on its own.
 
-A unit (output i, sign s) is numbered 2 i + (s is negative), the outputs counted through all layers. All arrays over
-weights are in the order of the flat vector of weights.
+Two kinds of units have the same mathematics: the positive and the negative weights of each neuron
+or filter (SiPP), and the channels of each group (PFP). The items of all units, weights or channels,
+are numbered through; all arrays over items follow that order.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy
 
-from experiment.sensitivity.sample_size import C
+from experiment.nets.layers import PrunableLayer
+from experiment.sensitivity.constants import C
 
 
 @dataclass(frozen=True)
-class Layer:
-    """What of a layer enters the budgets of its units."""
+class Block:
+    """Units that are alike: those of one layer, or the one of a group of channels.
 
-    filters: int
-    weights: int  # of each filter
+    A block is computed with as a table of one row per unit. An item has a column there; the entries
+    that belong to no item are empty.
+    """
+
+    num_units: int
+    num_columns: int
+    num_items: int  # items of a block follow each other
     patches: int  # P, output positions of a sample; 1 for a linear layer
-    kernel_size: int  # spatial; 1 for a linear layer
+    kernel_size: int  # kappa, spatial; 1 for a linear layer
+    error_weight: float = 1.0  # l, the weight of each unit's error in the allocation of a budget
 
 
 @dataclass(frozen=True)
 class Units:
-    """Importances of weights, grouped by unit."""
+    """Importances of items, grouped by unit."""
 
-    importance: (
-        numpy.ndarray
-    )  # [weights] float64 >= 0: sensitivities, or what a method uses in their place
-    negative: numpy.ndarray  # [weights] bool: the weight's sign
-    layers: list[Layer]
-    delta: float
+    importance: numpy.ndarray  # [items] float64 >= 0: sensitivities, or what takes their place
+    unit: numpy.ndarray  # [items]: the unit of each
+    column: numpy.ndarray  # [items]: the column of each in the table of its block
+    blocks: list[Block]
+    delta: float  # failure probability of the certificates
 
     def with_importance(self, importance: numpy.ndarray) -> "Units":
-        """The same units with another importance of their weights."""
+        """The same units with another importance of their items."""
         return replace(self, importance=importance)
 
     @cached_property
-    def row(self) -> numpy.ndarray:
-        """Output of each weight."""
-        rows = [numpy.repeat(numpy.arange(layer.filters), layer.weights) for layer in self.layers]
-        starts = numpy.cumsum([0] + [layer.filters for layer in self.layers[:-1]])
-        return numpy.concatenate([row + start for row, start in zip(rows, starts)])
-
-    @cached_property
-    def unit(self) -> numpy.ndarray:
-        """Unit of each weight."""
-        return 2 * self.row + self.negative
-
-    @cached_property
-    def number(self) -> int:
-        return 2 * sum(layer.filters for layer in self.layers)
+    def num_units(self) -> int:
+        return sum(block.num_units for block in self.blocks)
 
     def sum(self, values: numpy.ndarray) -> numpy.ndarray:
-        """Sum of a value over the weights of each unit."""
-        return numpy.bincount(self.unit, values, self.number)
+        """Sum of a value over the items of each unit."""
+        return numpy.bincount(self.unit, values, self.num_units)
 
     @cached_property
     def total(self) -> numpy.ndarray:
@@ -65,7 +61,7 @@ class Units:
 
     @cached_property
     def capacity(self) -> numpy.ndarray:
-        """n, the number of weights of positive importance."""
+        """n, the number of items of positive importance."""
         return self.sum(self.importance > 0)
 
     @cached_property
@@ -75,49 +71,99 @@ class Units:
         return numpy.divide(self.importance, total, out=numpy.zeros_like(total), where=total > 0)
 
     @cached_property
-    def weight_of_error(self) -> numpy.ndarray:
-        """l of each unit: one over the number of filters of its layer."""
-        return self._by_layer([1 / layer.filters for layer in self.layers])
+    def error_weight(self) -> numpy.ndarray:
+        """l of each unit."""
+        return self._by_block([block.error_weight for block in self.blocks])
+
+    @cached_property
+    def alpha(self) -> numpy.ndarray:
+        """alpha = 2 C T ln(8 (P + 1) kappa / delta) of each unit, after the paper's code."""
+        return 3 * self.allocation_scale
 
     @cached_property
     def allocation_scale(self) -> numpy.ndarray:
-        """alpha / 3 with alpha = 2 C T ln(8 (P + 1) kappa / delta), after the paper's code.
+        """alpha / 3 of each unit.
 
-        The logarithm is at least 0.01: with a delta so large that nothing is claimed there are budgets all the same.
+        Its logarithm is at least 0.01: a delta so large that nothing is claimed has budgets too.
         """
         logarithms = [
-            max(0.01, math.log(8 * (layer.patches + 1) * layer.kernel_size) - math.log(self.delta))
-            for layer in self.layers
+            max(0.01, math.log(8 * (block.patches + 1) * block.kernel_size) - math.log(self.delta))
+            for block in self.blocks
         ]
-        return 2 * C * self.total * self._by_layer(logarithms) / 3
+        return 2 * C * self.total * self._by_block(logarithms) / 3
 
     @cached_property
     def rank(self) -> numpy.ndarray:
-        """Place of each weight in its unit by falling importance, from 0; ties go by index."""
+        """Rank of each item in its unit by falling importance, from 0; ties go by index."""
         order = numpy.lexsort((-self.importance, self.unit))  # lexsort is stable
-        return self._places(order)
+        sizes = numpy.bincount(self.unit, minlength=self.num_units)
+        first = numpy.cumsum(sizes) - sizes  # position in the order of each unit's first item
+        rank = numpy.empty(len(order), dtype=numpy.int64)
+        rank[order] = numpy.arange(len(order)) - first[self.unit[order]]
+        return rank
 
-    def _places(self, order: numpy.ndarray) -> numpy.ndarray:
-        """Position of each weight within its unit, when weights are ordered by unit first."""
-        sizes = numpy.bincount(self.unit, minlength=self.number)
-        starts = numpy.cumsum(sizes) - sizes
-        places = numpy.empty(len(order), dtype=numpy.int64)
-        places[order] = numpy.arange(len(order)) - starts[self.unit[order]]
-        return places
-
-    def _by_layer(self, values: list[float]) -> numpy.ndarray:
-        return numpy.repeat(values, [2 * layer.filters for layer in self.layers])
+    def _by_block(self, values: list[float]) -> numpy.ndarray:
+        return numpy.repeat(values, [block.num_units for block in self.blocks])
 
 
-def certified_random(total: numpy.ndarray, draws: numpy.ndarray, failure: float) -> numpy.ndarray:
-    """e(N): the relative error of a unit's sum that N draws exceed with at most that probability (Bernstein).
+def signed_weights(
+    importance: numpy.ndarray,
+    negative: numpy.ndarray,
+    layers: Iterable[PrunableLayer],
+    delta: float,
+) -> Units:
+    """The positive and the negative weights of each output (neuron or filter) of some layers.
 
-    Holds for a point whose contributions are at most C times the sensitivities: e = 6 / (sqrt(1 + 6 N / b) - 1)
-    with b = C T ln(2 / failure) / 3. Infinite without draws, and where a failure of 2 or more claims nothing.
+    The units of output i, the outputs counted through all layers, are 2 i (positive weights) and
+    2 i + 1 (negative). A row of a layer's table has a column for each weight of an output, and is
+    empty where the weight has the other sign.
+
+    Args:
+        importance: of each weight [weights], layer after layer, in the order of `nets.flat`.
+        negative: whether each weight is [weights].
+        layers: what the weights belong to.
+        delta: failure probability of the certificates.
     """
-    if failure >= 2:
-        return numpy.full(numpy.shape(total), numpy.inf)
-    b = C * total * math.log(2 / failure) / 3
-    x = numpy.divide(6 * draws, b, out=numpy.full(numpy.shape(b), numpy.inf), where=b > 0)
-    with numpy.errstate(divide="ignore"):
-        return numpy.where(draws > 0, 6 / (numpy.sqrt(1 + x) - 1), numpy.inf)
+    blocks, outputs, columns = [], [], []
+    num_outputs = 0
+    for layer in layers:
+        filters, weights = layer.shape[0], layer.shape[1:].numel()
+        blocks.append(
+            Block(
+                num_units=2 * filters,
+                num_columns=weights,
+                num_items=filters * weights,
+                patches=layer.patches,
+                kernel_size=layer.shape[2:].numel(),
+                error_weight=1 / filters,
+            )
+        )
+        outputs.append(numpy.repeat(numpy.arange(filters) + num_outputs, weights))
+        columns.append(numpy.tile(numpy.arange(weights), filters))
+        num_outputs += filters
+    unit = 2 * numpy.concatenate(outputs) + negative
+    return Units(importance, unit, numpy.concatenate(columns), blocks, delta)
+
+
+def channel_groups(
+    importance: numpy.ndarray,
+    sizes: Iterable[int],
+    patches: Iterable[int],
+    kernel_sizes: Iterable[int],
+    delta: float,
+) -> Units:
+    """The channels of each group.
+
+    Args:
+        importance: of each channel [channels], group after group.
+        sizes: how many channels each group has.
+        patches, kernel_sizes: P and kappa of each group, which enter its alpha.
+        delta: failure probability of the certificates.
+    """
+    blocks = [
+        Block(1, int(size), int(size), int(patches_of_group), int(kernel_size))
+        for size, patches_of_group, kernel_size in zip(sizes, patches, kernel_sizes)
+    ]
+    columns = [numpy.arange(block.num_columns) for block in blocks]
+    group = numpy.repeat(numpy.arange(len(blocks)), [block.num_items for block in blocks])
+    return Units(importance, group, numpy.concatenate(columns), blocks, delta)

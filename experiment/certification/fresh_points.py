@@ -1,6 +1,6 @@
 """Certificates compared with what happens on fresh data."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,76 +12,32 @@ from torch import Tensor, nn
 from experiment.certification.certificates import Certificates
 from experiment.core.errors import UserError
 from experiment.core.seeding import Stream
-from experiment.nets.batches import as_batches
-from experiment.nets.checks import whole_number
 from experiment.nets.layers import PrunableLayer, watch
 from experiment.nets.products import Product
-from experiment.pruning.method import Method
-from experiment.pruning.pruner import Pruned, Pruner, named_method
+from experiment.pruning.pruned import Pruned
+from experiment.sensitivity.constants import C
 from experiment.sensitivity.empirical import EPSILON
 from experiment.sensitivity.points import nonnegative_parts, some_points
-from experiment.sensitivity.sample_size import C
 
 SLACK = 1 + 1e-9  # for rounding in double precision
 TILE_FLOATS = 2**24  # of contributions computed at a time
 
 
-@torch.inference_mode(False)
-def certify(
-    net: nn.Module,
-    batches: Iterable[Any],
-    fresh: Iterable[Any],
-    *,
-    method: str | dict | Method = "SiPP",
-    keep_ratio: float,
-    loss: Callable | None = None,
-    seed: int = 0,
-    delta: float = 1e-16,
-    points_per_sample: int = 8,
-) -> pandas.DataFrame:
-    """Prune a copy of a net and compare what is certified with what happens on fresh data.
-
-    Args:
-        net, batches, method, keep_ratio, loss, seed, delta: as for `experiment.prune`.
-        fresh: batches that are not in S, in the same form.
-        points_per_sample: how many points of each fresh sample and layer are looked at, drawn by `seed`.
-
-    Returns:
-        One row a layer, with the columns that `FreshPoints.compare` describes.
-
-    Raises:
-        UserError: for whatever cannot be used, in one sentence that says what would be right.
-
-    Example:
-        >>> table = experiment.certify(net, loader, test_loader, keep_ratio=0.5)
-        >>> table[["layer", "certified_median", "measured_median"]]
-    """
-    points_per_sample = whole_number("points_per_sample", points_per_sample, least=1)
-    seeds = Stream(whole_number("seed", seed))
-    pruner = Pruner(net, batches, loss=loss, delta=delta)
-    fresh = as_batches(net, fresh, "fresh")
-    pruned = pruner.prune(named_method(method), keep_ratio, seeds.child("prune"))
-    points = FreshPoints(
-        net, fresh, pruner.statistics.layers, points_per_sample, seeds.child("fresh points")
-    )
-    return points.compare(Certificates(pruner.statistics), pruned)
-
-
 @dataclass(frozen=True)
 class Pairs:
-    """(point, unit) pairs of a layer in which the unit sees something, tensors [2, filters, points]."""
+    """The pairs of a unit and a point of one layer: which count, and which meet the assumption."""
 
-    sees: Tensor
-    within: Tensor  # no contribution is larger than C times its sensitivity
-    contributions: int  # of single weights of the units that see something
-    beyond: int  # of these, larger than C times the sensitivity
+    sees: Tensor  # [2, filters, points]: the unit's sum is not 0
+    within: Tensor  # [2, filters, points]: no contribution is larger than C times its sensitivity
+    contributions: int  # number of those of single weights, where the unit's sum is not 0
+    beyond: int  # how many of them are larger than C times the sensitivity
 
 
 class FreshPoints:
     """A seeded choice of points that the layers of the unpruned net see on fresh data.
 
-    Layers that do not run on it, or that use their weight in blocks only, as attention to something
-    else does, have no points.
+    Layers have no points if they do not run on the data, or if they only use blocks of their
+    weight, as cross-attention does.
     """
 
     def __init__(
@@ -98,9 +54,9 @@ class FreshPoints:
         def keep_some(name: str, product: Product, num_samples: int) -> None:
             shape = layers[name].shape
             if (product.rows, product.columns) != (slice(0, shape[0]), slice(0, shape[1:].numel())):
-                return  # its units see these points in a part of the weight only
-            for part in nonnegative_parts(product.inputs.float()):
-                points = some_points(product, part, num_samples, per_sample, generators[name])
+                return  # only a block of the weight is multiplied with these points
+            for inputs in nonnegative_parts(product.inputs.float()):
+                points = some_points(product, inputs, num_samples, per_sample, generators[name])
                 chosen[name].append(points.cpu())
 
         watch(net, layers, fresh, keep_some)
@@ -111,61 +67,41 @@ class FreshPoints:
         self.points = {
             name: torch.cat(pieces, dim=2).double() for name, pieces in chosen.items()
         }  # groups, K, points
-        self._pairs: dict[str, tuple[Certificates, Pairs]] = {}  # the last ones of each layer
+        self._pairs: dict[str, tuple[Certificates, Pairs]] = {}  # the last ones, by layer
 
     @torch.no_grad()
     def compare(self, certificates: Certificates, pruned: Pruned) -> pandas.DataFrame:
-        """One row a layer.
+        """One row per layer, with these columns.
 
-        Columns: `layer`, `units`, `points`; `certified_*` over units and `measured_*` over pairs: median, 95th
-        percentile and maximum of the relative error; pairs (`pairs_*`) and those with an error above the certificate
-        (`exceeding_*`): `within_deterministic` and `within_random`, where every contribution is within C times its
-        sensitivity, by how the unit was pruned, and `beyond`, the others; `contributions` of single weights and how
-        many of these are `contributions_beyond` C times the sensitivity.
+        - `layer`, `units`, `points`.
+        - `certified_*` over units and `measured_*` over pairs of a unit and a point: median, 95th
+          percentile and maximum of the relative error.
+        - `pairs_*`, the number of pairs, and `exceeding_*`, of those with an error above the
+          certificate. `within_deterministic` and `within_random`: every contribution is within C
+          times its sensitivity, and the unit's weights keep their values or were sampled;
+          `beyond`: all other pairs.
+        - `contributions`, the number of those of single weights, and `contributions_beyond`, of
+          those that are more than C times the sensitivity.
         """
         certified, sampled = certificates.of(pruned)
         rows = []
         for name in self.points:
+            weight = certificates.weight(name)
+            errors = self._errors(weight, self.layers[name].weight(pruned.net), name)
             pairs = self._pairs_of(certificates, name)
-            errors = self._errors(
-                certificates.weight(name), self.layers[name].weight(pruned.net), name
-            )
-            bound = certified[name].t()[:, :, None]  # 2, filters, 1
-            exceeding = (errors > bound * SLACK) & pairs.sees
-            by_chance = sampled[name].t()[:, :, None] & pairs.sees
-            kinds = {
-                "within_deterministic": pairs.sees & pairs.within & ~by_chance,
-                "within_random": pairs.within & by_chance,
-                "beyond": pairs.sees & ~pairs.within,
-            }
-            rows.append(
-                {
-                    "layer": name,
-                    "units": bound.numel(),
-                    "points": errors.shape[2],
-                    **_quantiles("certified", certified[name].flatten()),
-                    **_quantiles("measured", errors[pairs.sees]),
-                    **{f"pairs_{kind}": int(where.sum()) for kind, where in kinds.items()},
-                    **{
-                        f"exceeding_{kind}": int((exceeding & where).sum())
-                        for kind, where in kinds.items()
-                    },
-                    "contributions": pairs.contributions,
-                    "contributions_beyond": pairs.beyond,
-                }
-            )
+            rows.append({"layer": name, **_row(pairs, errors, certified[name], sampled[name])})
         return pandas.DataFrame(rows)
 
     def _errors(self, weight: Tensor, pruned: Tensor, name: str) -> Tensor:
-        """|z_hat / z - 1| of every unit and point, [2, filters, points]; 0 where nothing of the unit changed."""
-        weight, difference = weight.cpu().double(), (weight - pruned).cpu().double()
+        """|z_hat / z - 1| of every unit and point [2, filters, points]; 0 where the sum z is 0."""
+        difference = (weight - pruned).cpu().double()
+        weight = weight.cpu().double()
+        signed_difference = difference.abs() * torch.sign(difference * weight)
         result = []
         for sign in (1, -1):
             own = (sign * weight) > 0
             z = self._product(name, torch.where(own, weight.abs(), 0))
-            change = self._product(
-                name, torch.where(own, difference.abs() * torch.sign(difference * weight), 0)
-            )
+            change = self._product(name, torch.where(own, signed_difference, 0))
             result.append(torch.where(z > EPSILON, change.abs() / z, 0))
         return torch.stack(result)
 
@@ -181,32 +117,77 @@ class FreshPoints:
         return self._pairs[name][1]
 
     def _split(self, weight: Tensor, sensitivity: Tensor, name: str) -> Pairs:
-        """Which pairs keep to the sensitivities, and how many contributions do not."""
-        weight, points = weight.cpu().double(), self.points[name]
+        """Which pairs respect the sensitivities, and how many contributions do not."""
+        weight = weight.cpu().double()
         limit = (C * SLACK * sensitivity.cpu().double()).flatten(1)
-        sees, within, contributions, beyond = [], [], 0, 0
-        per_group = len(weight) // len(points)
-        step = max(1, TILE_FLOATS // (limit.shape[1] * points.shape[2]))
+        sees, within = [], []
+        contributions = beyond = 0
         for sign in (1, -1):
-            part = (sign * weight).clamp(min=0)
-            z = self._product(name, part)
-            sees.append(z > EPSILON)
-            over = []
-            for group, matrix in enumerate(points):
-                for start in range(group * per_group, (group + 1) * per_group, step):
-                    cut = slice(start, min(start + step, (group + 1) * per_group))
-                    products = part.flatten(1)[cut, :, None] * matrix  # filters, K, points
-                    larger = products > limit[cut, :, None] * z[cut, None]
-                    over.append((larger & sees[-1][cut, None]).sum(1))
-            over = torch.cat(over)
-            within.append(over == 0)
-            beyond += int(over.sum())
-            contributions += int((sees[-1].sum(1) * (part.flatten(1) > 0).sum(1)).sum())
+            own = (sign * weight).clamp(min=0)
+            z = self._product(name, own)
+            seen = z > EPSILON
+            num_beyond = _num_beyond(own.flatten(1), limit, z, seen, self.points[name])
+            sees.append(seen)
+            within.append(num_beyond == 0)
+            beyond += int(num_beyond.sum())
+            contributions += int((seen.sum(1) * (own.flatten(1) > 0).sum(1)).sum())
         return Pairs(torch.stack(sees), torch.stack(within), contributions, beyond)
 
 
+def _num_beyond(weight: Tensor, limit: Tensor, z: Tensor, seen: Tensor, points: Tensor) -> Tensor:
+    """How many contributions of each unit and point are above their limits [filters, points].
+
+    Args:
+        weight: of one sign, not negative [filters, K].
+        limit: of each weight's relative contributions [filters, K].
+        z: the sums of the contributions [filters, points].
+        seen: which sums are not 0 [filters, points].
+        points: [groups, K, points].
+    """
+    per_group = len(weight) // len(points)
+    step = max(1, TILE_FLOATS // (limit.shape[1] * points.shape[2]))
+    result = []
+    for group, matrix in enumerate(points):
+        end = (group + 1) * per_group
+        for start in range(group * per_group, end, step):
+            rows = slice(start, min(start + step, end))
+            products = weight[rows, :, None] * matrix  # filters, K, points
+            larger = products > limit[rows, :, None] * z[rows, None]
+            result.append((larger & seen[rows, None]).sum(1))
+    return torch.cat(result)
+
+
+def _row(pairs: Pairs, errors: Tensor, certified: Tensor, sampled: Tensor) -> dict[str, float]:
+    """The numbers of one layer.
+
+    Args:
+        pairs: of its units and points.
+        errors: measured [2, filters, points].
+        certified: errors [filters, 2].
+        sampled: which of them hold because the unit was sampled [filters, 2].
+    """
+    bound = certified.t()[:, :, None]  # 2, filters, 1
+    exceeding = (errors > bound * SLACK) & pairs.sees
+    by_chance = sampled.t()[:, :, None] & pairs.sees
+    kinds = {
+        "within_deterministic": pairs.sees & pairs.within & ~by_chance,
+        "within_random": pairs.within & by_chance,
+        "beyond": pairs.sees & ~pairs.within,
+    }
+    return {
+        "units": bound.numel(),
+        "points": errors.shape[2],
+        **_quantiles("certified", certified.flatten()),
+        **_quantiles("measured", errors[pairs.sees]),
+        **{f"pairs_{kind}": int(chosen.sum()) for kind, chosen in kinds.items()},
+        **{f"exceeding_{kind}": int((exceeding & chosen).sum()) for kind, chosen in kinds.items()},
+        "contributions": pairs.contributions,
+        "contributions_beyond": pairs.beyond,
+    }
+
+
 def _quantiles(name: str, values: Tensor) -> dict[str, float]:
-    """Median, 95th percentile and maximum; not a number where there is nothing."""
+    """Median, 95th percentile and maximum; NaN without values."""
     if not len(values):
         return {f"{name}_{key}": float("nan") for key in ("median", "p95", "max")}
     median, p95 = numpy.quantile(values.numpy(), [0.5, 0.95])

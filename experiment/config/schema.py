@@ -9,6 +9,7 @@ import pydantic
 from pydantic import Field
 
 from experiment.core.registry import DATASETS
+from experiment.sensitivity.constants import DEFAULT_DELTA
 
 KeepRatio = Annotated[float, Field(gt=0, le=1)]
 
@@ -135,7 +136,7 @@ class Pruning(Section):
         [Spaced(spacing="geometric", first=0.8, last=0.1, count=5)], min_length=1
     )
     retrain_count: int | None = Field(None, ge=0)
-    delta: float = Field(1e-16, gt=0)
+    delta: float = Field(DEFAULT_DELTA, gt=0)
     sample_size: int | None = Field(None, ge=1)
     min_kept_per_layer: int = Field(0, ge=0)
     commensurate_margin: float = Field(0.005, ge=0, lt=1)

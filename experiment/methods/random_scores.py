@@ -5,7 +5,7 @@ from torch import Tensor
 
 from experiment.core.registry import METHODS
 from experiment.core.seeding import Stream
-from experiment.pruning.analysis import Statistics
+from experiment.pruning.analysis import Analysis
 from experiment.pruning.method import ScoreMethod
 
 
@@ -16,9 +16,9 @@ class Random(ScoreMethod):
     No paper's method: every weight is equally likely to stay, whatever its layer.
     """
 
-    def scores(self, statistics: Statistics, stream: Stream) -> dict[str, Tensor]:
-        generator, device = stream.generator(), statistics.candidates.device
+    def scores(self, analysis: Analysis, stream: Stream) -> dict[str, Tensor]:
+        generator, device = stream.generator(), analysis.candidates.device
         return {
             name: torch.rand(shape, generator=generator).to(device)
-            for name, shape in statistics.flat.shapes.items()
+            for name, shape in analysis.flat.shapes.items()
         }

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from experiment.core.registry import METHODS
 from experiment.core.seeding import Stream
-from experiment.pruning.analysis import Statistics
+from experiment.pruning.analysis import Analysis
 from experiment.pruning.method import ScoreMethod
 
 
@@ -14,10 +14,10 @@ class SiPP(ScoreMethod):
 
     They are not reweighted.
 
-    Departures: the shares of a weight are averaged over the positions of an image before the
-    largest over S is taken, so that the paper's bound speaks of layers without positions; biases
-    have no part in the sums.
+    Departures: the relative contributions of a weight are averaged over the positions of an image
+    before the maximum over S is taken, so the paper's bound only covers layers without positions;
+    biases are left out of the sums.
     """
 
-    def scores(self, statistics: Statistics, stream: Stream) -> dict[str, Tensor]:
-        return statistics.sensitivities("mean")
+    def scores(self, analysis: Analysis, stream: Stream) -> dict[str, Tensor]:
+        return analysis.sensitivities("mean")

@@ -18,13 +18,14 @@ from experiment.nets.normalisations import normalisation
 from experiment.nets.reachability import ones_like
 from experiment.nets.running import copy_of, divided, first_sample, tensors
 from experiment.nets.surrogates import InDouble, run_in_double
-from experiment.pruning.analysis import Statistics
-from experiment.pruning.method import Method, Selection
+from experiment.pruning.analysis import Analysis
+from experiment.pruning.decision import Choice, Prepared
+from experiment.pruning.method import Method
 
 SATURATING = {"relu6", "hardtanh", "clamp", "clip", "clamp_max"}
 BIASES = "bias", "in_proj_bias", "bias_k", "bias_v"
 SCALES = 1.0, 2.0**-830, 2.0**830
-"""What is fed in place of ones where the flow of ones is more, or less, than float64 can hold."""
+"""What the net is fed with: not ones, where their flow overflows or underflows float64."""
 
 
 @METHODS.register
@@ -48,25 +49,35 @@ class SynFlow(Method):
             raise UserError(f"SynFlow: rounds must be at least 1, not {rounds}")
         self.rounds = rounds
 
-    def prepare(self, statistics: Statistics, stream: Stream) -> Callable[[int], Selection]:
-        flat, candidates = statistics.flat, statistics.candidates.cpu()
-        net = PositiveNet(
-            positive_copy(statistics.net),
-            statistics.layers,
-            ones_like(first_sample(statistics.batches[0])),
+    def prepare(self, analysis: Analysis, stream: Stream) -> "PruningInRounds":
+        return PruningInRounds(analysis, self.rounds)
+
+
+class PruningInRounds(Prepared):
+    """Keeps the largest scores in rounds, each with the scores of what the one before has left."""
+
+    def __init__(self, analysis: Analysis, rounds: int):
+        self.rounds = rounds
+        self.flat = analysis.flat
+        self.device = analysis.candidates.device
+        self.candidates = analysis.candidates.cpu()
+        self.net = PositiveNet(
+            positive_copy(analysis.net),
+            analysis.layers,
+            ones_like(first_sample(analysis.batches[0])),
         )
-        number = int(candidates.sum())
 
-        def select(budget: int) -> Selection:
-            kept, left = candidates, number
-            for k in range(1, self.rounds + 1):
-                count = round(number * (budget / max(number, 1)) ** (k / self.rounds))
-                if count < left:
-                    scores = flat.join(net.scores(flat.split(kept)))
-                    kept, left = largest(scores, count, kept), count
-            return Selection(kept.to(statistics.candidates.device))
-
-        return select
+    def choose(self, budget: int) -> Choice:
+        kept = self.candidates
+        num_weights = num_left = int(kept.sum())
+        share = budget / max(num_weights, 1)
+        for k in range(1, self.rounds + 1):
+            num_kept = round(num_weights * share ** (k / self.rounds))
+            if num_kept < num_left:
+                scores = self.flat.join(self.net.scores(self.flat.split(kept)))
+                kept = largest(scores, num_kept, kept)
+                num_left = num_kept
+        return Choice(kept=kept.to(self.device))
 
 
 @dataclass(frozen=True)
@@ -86,9 +97,9 @@ class PositiveNet:
         return [parameter.detach().clone() for parameter in self.parameters]
 
     def scores(self, masks: dict[str, Tensor]) -> dict[str, Tensor]:
-        """w dR/dw, float64, of each weight if only those of the masks (by layer) are kept, oriented.
+        """w dR/dw of each weight, float64, oriented, if only the masks (by layer) are kept.
 
-        As for `gradients`, all are divided by one number.
+        All are divided by one number, as `gradients` are.
         """
         layers = self.layers.values()
         for layer, parameter, whole in zip(layers, self.parameters, self.unpruned):
@@ -127,8 +138,7 @@ class PositiveNet:
 
 
 def positive_copy(net: nn.Module) -> nn.Module:
-    """A copy in double precision, on the CPU, with absolute parameters, without biases and
-    shifts."""
+    """A copy on the CPU, in double precision, of absolute parameters, without biases and shifts."""
     positive = copy_of(net).cpu().double()
     for parameter in positive.parameters():
         parameter.data.abs_()
@@ -140,9 +150,11 @@ def positive_copy(net: nn.Module) -> nn.Module:
 
 
 class _Scales(InDouble):
-    """Within the block normalisations are the scales |weight| / deviation that BatchNorm has stored;
-    others, which have stored none, are the scales |weight|. Functions with an upper bound are the
-    identity."""
+    """Within the block normalisations are positive scales and bounded functions are the identity.
+
+    The scales are |weight| / deviation with BatchNorm's running deviation, and |weight| for other
+    normalisations, which store no deviation.
+    """
 
     def replaced(self, name: str, function: Callable, args: tuple, kwargs: dict) -> Any:
         first = args[0] if args else kwargs.get("input")

@@ -1,21 +1,22 @@
-"""ThiNet: channels go whose removal changes the next layer's outputs least."""
+"""ThiNet: remove the channels that the next layer's outputs need least."""
 
 import numpy
 
 from experiment.core.errors import UserError
 from experiment.core.registry import METHODS
 from experiment.core.seeding import Stream
-from experiment.pruning.analysis import Statistics
+from experiment.pruning.analysis import Analysis
 from experiment.pruning.filter_method import FilterMethod, Ranking, uniform_priority
 from experiment.sensitivity.reconstruction import gram_matrices, greedy_removal
 
 
 @METHODS.register
 class ThiNet(FilterMethod):
-    """Keep, in every layer the same ratio, channels chosen greedily for a small reconstruction error on S.
+    """Keep channels chosen greedily for a small reconstruction error on S.
 
-    Luo et al. 2017, arXiv:1707.06342, Section 3.2. `points_per_sample`: how many positions of each
-    sample are looked at in a layer, with all of their filters.
+    The ratio is the same in every layer. Luo et al. 2017, arXiv:1707.06342, Section 3.2.
+    `points_per_sample`: how many positions of each sample are looked at in a layer, with all of
+    their filters.
 
     Departures: kept channels are not rescaled by least squares; all layers are pruned at once, from
     the activations of the unpruned net, while the paper fine-tunes after each; the error is that of
@@ -31,19 +32,18 @@ class ThiNet(FilterMethod):
             )
         self.points_per_sample = points_per_sample
 
-    def rank(self, statistics: Statistics, alive: numpy.ndarray, stream: Stream) -> Ranking:
-        channels = statistics.channels
+    def rank(self, analysis: Analysis, alive: numpy.ndarray, stream: Stream) -> Ranking:
+        channels = analysis.channels
         scores = numpy.empty(channels.number)
         grams = gram_matrices(
-            statistics.net,
-            statistics.layers,
-            statistics.batches,
+            analysis.net,
+            analysis.layers,
+            analysis.batches,
             channels,
             self.points_per_sample,
             stream.child("points"),
         )
-        for part, gram in zip(channels.groups, grams):
-            scores[part.start + greedy_removal(gram)] = numpy.arange(
-                len(gram)
-            )  # removed late: important
+        for group, gram in zip(channels.groups, grams):
+            order = group.start + greedy_removal(gram)
+            scores[order] = numpy.arange(len(gram))  # what is removed late is important
         return Ranking(uniform_priority(channels, scores, alive))

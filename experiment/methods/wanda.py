@@ -1,4 +1,4 @@
-"""Wanda: weights by magnitude times the norm of what they read."""
+"""Wanda: score weights by magnitude times the norm of their inputs."""
 
 import torch
 from torch import Tensor
@@ -8,40 +8,41 @@ from experiment.core.registry import METHODS
 from experiment.core.seeding import Stream
 from experiment.nets.layers import watch
 from experiment.nets.products import Product
-from experiment.pruning.analysis import Statistics
+from experiment.pruning.analysis import Analysis
 from experiment.pruning.method import ScoreMethod
 from experiment.sensitivity.points import tiles
 
 
 @METHODS.register
 class Wanda(ScoreMethod):
-    """Keep the weights with the largest |w[i,j]| x ||a[j]||, the l2 norm over all points of S (Sun
-    et al. 2024, arXiv:2306.11695, equation 1), as there the same share of each row (output) of each
-    layer.
+    """Keep the weights with the largest |w[i,j]| x ||a[j]||, the l2 norm over all points of S.
+
+    Sun et al. 2024, arXiv:2306.11695, equation 1. As there, the same share of each row (output) of
+    each layer is kept.
 
     Departures: all norms are those of the unpruned net, while the paper prunes layer after layer
-    and feeds each with what the pruned ones before it put out; convolutions are pruned too, a[j]
+    and feeds each with the outputs of the pruned ones before it; convolutions are pruned too, a[j]
     being what a weight of the kernel reads at all positions, padding included; so are the first and
     the last layer, which the paper leaves whole; rows differ by one weight where the share of a row
-    is no whole number.
+    is not a whole number.
     """
 
     def __init__(self, *, allocation: Allocation = "row"):
         super().__init__(allocation=allocation)
 
-    def scores(self, statistics: Statistics, stream: Stream) -> dict[str, Tensor]:
-        squares = statistics.once("squared input norms", lambda: squared_input_norms(statistics))
+    def scores(self, analysis: Analysis, stream: Stream) -> dict[str, Tensor]:
+        squares = analysis.once("squared input norms", lambda: squared_input_norms(analysis))
         return {
             name: weight.float().abs() * squares[name].sqrt()
-            for name, weight in statistics.weights.items()
+            for name, weight in analysis.weights.items()
         }
 
 
-def squared_input_norms(statistics: Statistics) -> dict[str, Tensor]:
-    """Sum over all points of the square of what each weight of a layer reads, in the shape of the weight."""
+def squared_input_norms(analysis: Analysis) -> dict[str, Tensor]:
+    """The sum over all points of the square of what each weight reads, in the weight's shape."""
     result = {
         name: torch.zeros(weight.shape, device=weight.device)
-        for name, weight in statistics.weights.items()
+        for name, weight in analysis.weights.items()
     }
 
     def add(name: str, product: Product, num_samples: int) -> None:
@@ -51,5 +52,5 @@ def squared_input_norms(statistics: Statistics) -> dict[str, Tensor]:
                 squares = points.square().sum((0, 3))  # groups, K
                 block += squares.repeat_interleave(len(block) // len(squares), 0)
 
-    watch(statistics.net, statistics.layers, statistics.batches, add)
+    watch(analysis.net, analysis.layers, analysis.batches, add)
     return result

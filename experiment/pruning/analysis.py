@@ -1,4 +1,4 @@
-"""What a method may ask about a net and its sample S; each answer is computed once for all methods."""
+"""What a method may ask about a net and its sample S, each answer computed once for all methods."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -20,15 +20,15 @@ from experiment.nets.layers import Layers, PrunableLayer, find_layers, require_l
 from experiment.nets.masks import Masks, keep_all
 from experiment.nets.reachability import reached
 from experiment.nets.running import device_of, wait_for
+from experiment.sensitivity.constants import DEFAULT_DELTA
 from experiment.sensitivity.empirical import Reduction, measure
 
 
-class Statistics:
-    """A net, the masks it was pruned with so far, the batches of S, and what has been computed from them.
+class Analysis:
+    """A net, the masks it was pruned with so far, the batches of S, and what follows from them.
 
-    `delta` is the failure probability of the certificates; `loss(outputs, targets)` is only needed by methods that
-    use gradients. `seconds` says how long each statistic took and `accessed` which were asked for, so that a method's
-    time can include what it shares with others.
+    `delta` is the failure probability of the certificates; `loss(outputs, targets)` is only needed
+    by methods that use gradients.
     """
 
     def __init__(
@@ -38,16 +38,16 @@ class Statistics:
         *,
         masks: Masks | None = None,
         loss: Callable | None = None,
-        delta: float = 1e-16,
+        delta: float = DEFAULT_DELTA,
     ):
         self.net = usable_net(net)
         self.batches = list(as_batches(net, batches))
         self.masks = _complete(mask_tensors(masks), net)
         self.loss = loss_function(loss)
         self.delta = positive("delta", delta)
-        self.seconds: dict[str, float] = {}
-        self.accessed: set[str] = set()
         self._computed: dict[str, Any] = {}
+        self._seconds: dict[str, float] = {}  # how long each of these took
+        self._accessed: set[str] = set()  # which of them were asked for, since the last stopwatch
 
     @cached_property
     def found(self) -> Layers:
@@ -85,7 +85,10 @@ class Statistics:
 
     @property
     def channels(self) -> Channels:
-        """The channels that can be removed as a whole. Raises UserError where the net cannot be traced."""
+        """The channels that can be removed as a whole.
+
+        Raises UserError where the net cannot be traced.
+        """
         return self.once("channels", lambda: find_channels(self.net, self.batches[0], self.layers))
 
     def sensitivities(self, reduction: Reduction) -> dict[str, Tensor]:
@@ -97,17 +100,38 @@ class Statistics:
 
     def once(self, name: str, compute: Callable[[], Any]) -> Any:
         """The value of that name, computed and timed when first asked for."""
-        self.accessed.add(name)
+        self._accessed.add(name)
         if name not in self._computed:
             start = time.perf_counter()
             self._computed[name] = compute()
             wait_for(device_of(self.net))
-            self.seconds[name] = time.perf_counter() - start
+            self._seconds[name] = time.perf_counter() - start
         return self._computed[name]
+
+    def stopwatch(self) -> "Stopwatch":
+        """A stopwatch that starts now. Only the last one counts what is computed."""
+        self._accessed = set()
+        return Stopwatch(device_of(self.net), dict(self._seconds), self._accessed)
+
+
+class Stopwatch:
+    """The time that a method takes, whether or not another one computed what they share."""
+
+    def __init__(self, device: torch.device, known: dict[str, float], accessed: set[str]):
+        self.device = device
+        self.known = known  # seconds of what was computed before the start
+        self.accessed = accessed  # what has been asked for since then
+        self.start = time.perf_counter()
+
+    def seconds(self) -> float:
+        """Seconds since the start, and those of what was used and known already."""
+        wait_for(self.device)
+        shared = sum(seconds for name, seconds in self.known.items() if name in self.accessed)
+        return time.perf_counter() - self.start + shared
 
 
 def _complete(masks: Masks, net: nn.Module) -> Masks:
-    """The masks, on the net's devices, and whole ones for the parameters they do not name.
+    """The masks on the net's devices; parameters that they do not name are kept whole.
 
     Raises UserError for masks that do not fit the net.
     """

@@ -1,7 +1,6 @@
-"""What methods that remove whole filters share: an order of all channels, of which a budget keeps the first."""
+"""What the methods that remove whole filters share: an order of all channels, kept from the top."""
 
 import abc
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy
@@ -9,8 +8,9 @@ import torch
 
 from experiment.channels.channels import Channels, WeightCount, spread
 from experiment.core.seeding import Stream
-from experiment.pruning.analysis import Statistics
-from experiment.pruning.method import Method, Selection
+from experiment.pruning.analysis import Analysis
+from experiment.pruning.decision import Choice, Decision, Prepared
+from experiment.pruning.method import Method
 
 
 @dataclass(frozen=True)
@@ -18,109 +18,127 @@ class Ranking:
     """Which channels are kept first, over the whole net."""
 
     priority: numpy.ndarray  # [channels]; larger is kept longer
-    factors: Callable[[numpy.ndarray], numpy.ndarray] | None = None
-    """From which channels are kept [channels] to what the weights that read each are multiplied with."""
+
+    def factors(self, kept: numpy.ndarray) -> numpy.ndarray | None:
+        """What the weights that read each channel are multiplied with [channels], if anything.
+
+        `kept` [channels] says which channels stay.
+        """
+        return None
 
 
 class FilterMethod(Method):
-    """A method that removes whole channels, with the filters that produce them and the weights that read them.
+    """A method that removes channels, with the filters that make and the weights that read them.
 
-    One number, a ratio or a relative error, decides about the whole net; as it moves, channels go one after the other.
-    That order is fixed before any budget is known: a budget of weights keeps the longest beginning of the order
-    that has no more weights. The best channel of each group is never removed.
+    One number for the whole net, a ratio or a relative error, says what is kept; as it moves,
+    channels go one after the other. That order is fixed before any budget is known: a budget of
+    weights keeps as many channels from the top of the order as fit. The best channel of each group
+    is never removed.
     """
 
-    structure = "filters"
+    granularity = "filters"
 
     @abc.abstractmethod
-    def rank(self, statistics: Statistics, alive: numpy.ndarray, stream: Stream) -> Ranking:
-        """The ranking of `statistics.channels`, of which only those `alive` [channels] count."""
+    def rank(self, analysis: Analysis, alive: numpy.ndarray, stream: Stream) -> Ranking:
+        """The ranking of `analysis.channels`, of which only those `alive` [channels] count."""
 
-    def prepare(self, statistics: Statistics, stream: Stream) -> Callable[[int], Selection]:
-        channels = statistics.channels
-        alive = channels.alive(
-            {
-                name: layer.oriented(statistics.masks[layer.parameter])
-                for name, layer in statistics.layers.items()
-            }
+    def prepare(self, analysis: Analysis, stream: Stream) -> Prepared:
+        alive = analysis.channels.alive(analysis.flat.split(analysis.candidates))
+        return RankedChannels(analysis, self.rank(analysis, alive, stream), alive)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelChoice(Choice):
+    """What stays, and the channels [channels] that this is."""
+
+    channels: numpy.ndarray
+
+
+class RankedChannels(Prepared):
+    """Keeps as many channels from the top of a ranking as a budget of weights permits."""
+
+    def __init__(self, analysis: Analysis, ranking: Ranking, alive: numpy.ndarray):
+        channels = analysis.channels
+        self.analysis = analysis
+        self.ranking = ranking
+        self.order = keeping_order(channels, ranking.priority, alive)
+        self.fewest = len(numpy.unique(channels.group[alive]))  # the best one of each group
+        self.count = WeightCount(channels, analysis.flat.split(analysis.candidates))
+
+    def choose(self, budget: int) -> ChannelChoice:
+        analysis = self.analysis
+        kept = self._top(self._length(budget))
+        weights = analysis.channels.weight_masks(analysis.weights, kept)
+        return ChannelChoice(
+            kept=analysis.flat.join(weights) & analysis.candidates,
+            vectors=analysis.channels.vector_masks(analysis.masks, kept),
+            channels=kept,
         )
-        ranking = self.rank(statistics, alive, stream)
-        order = keeping_order(channels, ranking.priority, alive)
-        fewest = len(numpy.unique(channels.group[alive]))
-        count = WeightCount(channels, statistics.flat.split(statistics.candidates))
 
-        def select(budget: int) -> Selection:
-            kept = longest_beginning(order, fewest, channels.number, count, budget)
-            weights = channels.weight_masks(statistics.weights, kept)
-            factors = (
-                None
-                if ranking.factors is None
-                else lambda: column_factors(statistics, ranking.factors(kept))
-            )
-            return Selection(
-                statistics.flat.join(weights) & statistics.candidates,
-                factors,
-                vectors=channels.vector_masks(statistics.masks, kept),
-            )
+    def decide(self, choice: ChannelChoice) -> Decision:
+        factors = self.ranking.factors(choice.channels)
+        return Decision(
+            kept=choice.kept,
+            vectors=choice.vectors,
+            factors=None if factors is None else column_factors(self.analysis, factors),
+        )
 
-        return select
+    def _length(self, budget: int) -> int:
+        """How many channels leave at most `budget` weights; never fewer than the fewest."""
+        low = self.fewest  # fits, or is the least there is
+        high = len(self.order)
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self.count(self._top(middle)) <= budget:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def _top(self, length: int) -> numpy.ndarray:
+        """The first channels of the order, as a mask [channels]."""
+        kept = numpy.zeros(len(self.ranking.priority), dtype=bool)
+        kept[self.order[:length]] = True
+        return kept
 
 
 def keeping_order(
     channels: Channels, priority: numpy.ndarray, alive: numpy.ndarray
 ) -> numpy.ndarray:
-    """The channels alive by falling priority, the best of each group before all others; ties go by number."""
-    best = numpy.zeros(channels.number, dtype=bool)
+    """The channels alive by falling priority, the best of each group before all others.
+
+    Ties go by number.
+    """
     masked = numpy.where(alive, priority, -numpy.inf)
-    for part in channels.groups:
-        best[part.start + numpy.argmax(masked[part])] = True
+    best = numpy.zeros(len(priority), dtype=bool)
+    for group in channels.groups:
+        best[group.start + numpy.argmax(masked[group])] = True
     order = numpy.lexsort((-masked, ~best))  # stable
     return order[alive[order]]
 
 
-def longest_beginning(
-    order: numpy.ndarray, fewest: int, number: int, count: WeightCount, budget: int
-) -> numpy.ndarray:
-    """Which channels are kept [number]: as many of the order as leave at most `budget` weights, at least `fewest`."""
-
-    def beginning(length: int) -> numpy.ndarray:
-        kept = numpy.zeros(number, dtype=bool)
-        kept[order[:length]] = True
-        return kept
-
-    low, high = fewest, len(order)  # low fits, or is the least there is
-    while low < high:
-        middle = (low + high + 1) // 2
-        if count(beginning(middle)) <= budget:
-            low = middle
-        else:
-            high = middle - 1
-    return beginning(low)
-
-
-def column_factors(statistics: Statistics, factors: numpy.ndarray) -> torch.Tensor:
-    """The factor of each weight of the flat vector from those of the channels [channels] that it reads."""
+def column_factors(analysis: Analysis, factors: numpy.ndarray) -> torch.Tensor:
+    """The factor of each weight of the flat vector, from those of the channels that they read."""
     by_layer = {}
-    for name, shape in statistics.flat.shapes.items():
-        columns = torch.from_numpy(
-            spread(factors, statistics.channels.columns.get(name), shape[1], 1.0)
-        ).float()
+    for name, shape in analysis.flat.shapes.items():
+        channel = analysis.channels.columns.get(name)
+        columns = torch.from_numpy(spread(factors, channel, shape[1], 1.0)).float()
         by_layer[name] = columns.reshape(1, -1, *[1] * (len(shape) - 2)).expand(shape)
-    return statistics.flat.join(by_layer).to(statistics.candidates.device)
+    return analysis.flat.join(by_layer).to(analysis.candidates.device)
 
 
 def uniform_priority(
     channels: Channels, scores: numpy.ndarray, alive: numpy.ndarray
 ) -> numpy.ndarray:
-    """The priorities with which one ratio of the channels of every group is kept, those with the largest scores.
+    """The priorities with which all groups keep the same ratio: their channels of largest score.
 
-    With the ratio k of a group's n original channels the first k n are kept: the one with r before it goes when the
-    ratio falls to r / n.
+    With the ratio k, a group of n original channels keeps the first k n: the channel with r before
+    it goes when the ratio falls to r / n.
     """
-    priority = numpy.empty(channels.number)
-    for part, size in zip(channels.groups, channels.sizes):
-        order = numpy.lexsort((-scores[part], ~alive[part]))  # stable: ties go by number
+    priority = numpy.empty(len(scores))
+    for group, size in zip(channels.groups, channels.sizes):
+        order = numpy.lexsort((-scores[group], ~alive[group]))  # stable: ties go by number
         rank = numpy.empty(size)
         rank[order] = numpy.arange(size)
-        priority[part] = -rank / size
+        priority[group] = -rank / size
     return priority

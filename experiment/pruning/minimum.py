@@ -1,6 +1,7 @@
-"""A minimum of weights in every layer, for those who want no layer to die."""
+"""A minimum of weights in every layer, so that no layer dies."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -8,45 +9,50 @@ from torch import Tensor
 from experiment.nets.layers import PrunableLayer
 from experiment.nets.masks import Masks, largest
 from experiment.nets.reachability import reached
-from experiment.pruning.analysis import Statistics
-from experiment.pruning.method import Selection
+from experiment.pruning.analysis import Analysis
+from experiment.pruning.decision import Decision
 
 ROUNDS = 3  # of adding weights, for each layer
 
 
 def with_minimum(
-    statistics: Statistics,
-    selection: Selection,
-    masks: Masks,
+    analysis: Analysis,
     minimum: int,
+    kept: Tensor,
+    masks: Masks,
+    *,
+    priority: Callable[[], Tensor | None],
     living: Callable[[Tensor], Masks],
 ) -> tuple[Tensor, Masks]:
-    """The weights of a selection and, where a layer would keep fewer than `minimum`, more of its own.
+    """The kept weights and, where a layer would keep fewer than `minimum`, more of its own.
 
     A weight counts if it leads to the output, so layers are filled from the output backwards: each
-    with its best weights, by the method's own order where it has one and else by magnitude, among
-    those whose outputs are read. Where no output of a layer is read, because its readers have enough
-    from elsewhere, they get the best weight that opens a way to it. `masks` are those of the
-    selection without what is dead, and `living` gives them for other weights.
+    with its best weights among those whose outputs are read. Where no output of a layer is read,
+    because its readers have enough weights elsewhere, they get the best one that opens a path.
+
+    Args:
+        analysis: of the net.
+        minimum: number of weights for each layer.
+        kept: the method's choice over the flat vector.
+        masks: those of `kept`, without what is dead.
+        priority: gives the method's own order of all weights; where it has none, magnitude counts.
+        living: gives the masks of other kept weights, without what is dead.
 
     Returns:
         The kept weights over the flat vector, and their living masks.
     """
-    kept, flat = selection.kept, statistics.flat
-    priority = None
-    for _ in range(ROUNDS * len(statistics.layers)):
-        lacking = _lacking(statistics, masks, minimum)
+    order = None
+    for _ in range(ROUNDS * len(analysis.layers)):
+        lacking = _lacking(analysis, masks, minimum)
         if max(lacking.values()) <= 0:
             break
-        if priority is None:
-            priority = (
-                flat.weights(statistics.net).abs()
-                if selection.priority is None
-                else selection.priority()
-            )
-        added = _missing(statistics, priority, masks, lacking)
+        if order is None:
+            order = priority()
+        if order is None:
+            order = analysis.flat.weights(analysis.net).abs()
+        added = _missing(analysis, order, masks, lacking)
         if not added.any():
-            added = _opening(statistics, priority, kept, lacking)
+            added = _opening(analysis, order, kept, lacking)
         if not added.any():
             break
         kept = kept | added
@@ -54,43 +60,57 @@ def with_minimum(
     return kept, masks
 
 
-def _lacking(statistics: Statistics, masks: Masks, minimum: int) -> dict[str, int]:
+def with_added(decision: Decision, kept: Tensor) -> Decision:
+    """The decision with all of the weights `kept`: those that are added keep their values.
+
+    Draws say nothing of weights that were added, so nothing is certified any more.
+    """
+    added = kept & ~decision.kept
+    if not added.any():
+        return decision
+    factors = decision.factors
+    if factors is not None:
+        factors = torch.where(added, 1, factors)
+    return replace(decision, kept=kept, factors=factors, draws=None)
+
+
+def _lacking(analysis: Analysis, masks: Masks, minimum: int) -> dict[str, int]:
     """By layer, how many living weights are missing of the minimum, or of all that there are."""
-    flat = statistics.flat
-    candidates, alive = flat.split(statistics.candidates), flat.split(flat.join_masks(masks))
+    flat = analysis.flat
+    candidates, alive = flat.split(analysis.candidates), flat.split(flat.join_masks(masks))
     return {
         name: min(minimum, int(candidates[name].sum())) - int(mask.sum())
         for name, mask in alive.items()
     }
 
 
-def _missing(
-    statistics: Statistics, priority: Tensor, masks: Masks, lacking: dict[str, int]
-) -> Tensor:
+def _missing(analysis: Analysis, priority: Tensor, masks: Masks, lacking: dict[str, int]) -> Tensor:
     """The weights to add to layers that have too few alive and whose outputs are read already."""
-    flat, candidates = statistics.flat, statistics.flat.split(statistics.candidates)
-    alive, scores = flat.split(flat.join_masks(masks)), flat.split(priority)
-    leads_on = reached(statistics.net, statistics.layers, masks, statistics.batches[0])
+    flat = analysis.flat
+    candidates = flat.split(analysis.candidates)
+    alive = flat.split(flat.join_masks(masks))
+    scores = flat.split(priority)
+    leads_on = reached(analysis.net, analysis.layers, masks, analysis.batches[0])
     added = {}
-    for name, layer in statistics.layers.items():
+    for name, layer in analysis.layers.items():
         read = layer.oriented(leads_on.get(layer.parameter, masks[layer.parameter]))
-        read = read | ~layer.oriented(statistics.connected.get(layer.parameter, ~read))
-        open_to = (candidates[name] & ~alive[name] & read).flatten()
-        added[name] = largest(scores[name].flatten(), lacking[name], open_to)
+        read = read | ~layer.oriented(analysis.connected.get(layer.parameter, ~read))
+        useful = (candidates[name] & ~alive[name] & read).flatten()
+        added[name] = largest(scores[name].flatten(), lacking[name], useful)
     return flat.join(added)
 
 
-def _opening(
-    statistics: Statistics, priority: Tensor, kept: Tensor, lacking: dict[str, int]
-) -> Tensor:
+def _opening(analysis: Analysis, priority: Tensor, kept: Tensor, lacking: dict[str, int]) -> Tensor:
     """The weight through which the outputs of a layer that lacks weights are read.
 
-    Of all weights that are not kept, in the method's order, the last of the shortest beginning with
-    which they are. It may take several to complete a way.
+    Weights that are not kept are added in the method's order until an output is read; this is the
+    last of them. It may take several weights to complete a path.
     """
     added = torch.zeros_like(kept)
-    for name in (name for name, number in lacking.items() if number > 0):
-        opening = _first_opening(statistics, priority, kept, statistics.layers[name])
+    for name, num_lacking in lacking.items():
+        if num_lacking <= 0:
+            continue
+        opening = _first_opening(analysis, priority, kept, analysis.layers[name])
         if opening is not None:
             added[opening] = True
             break
@@ -98,24 +118,24 @@ def _opening(
 
 
 def _first_opening(
-    statistics: Statistics, priority: Tensor, kept: Tensor, layer: PrunableLayer
+    analysis: Analysis, priority: Tensor, kept: Tensor, layer: PrunableLayer
 ) -> int | None:
-    """The place of that weight for one layer, found by halving; None if none opens it."""
-    flat = statistics.flat
+    """The index of that weight for one layer, found by halving; None if none opens a path."""
+    flat = analysis.flat
     others = flat.join(
         {
             name: torch.full(shape, name != layer.name, device=kept.device)
             for name, shape in flat.shapes.items()
         }
     )
-    closed = (statistics.candidates & ~kept & others).nonzero().flatten()
+    closed = (analysis.candidates & ~kept & others).nonzero().flatten()
     closed = closed[priority[closed].argsort(descending=True, stable=True)]
 
     def opens(count: int) -> bool:
         trial = kept.clone()
         trial[closed[:count]] = True
-        masks = statistics.masks | flat.split_masks(trial)
-        found = reached(statistics.net, statistics.layers, masks, statistics.batches[0])
+        masks = analysis.masks | flat.split_masks(trial)
+        found = reached(analysis.net, analysis.layers, masks, analysis.batches[0])
         return bool(found[layer.parameter].any())
 
     low, high = 0, len(closed)

@@ -1,4 +1,4 @@
-"""Second derivatives where torch has only the first."""
+"""Second derivatives of functions for which torch has only the first."""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ MISSING = "derivative for", "differentiate twice", "double backward"  # what tor
 
 
 def hardsigmoid(inputs: Tensor, inplace: bool = False) -> Tensor:
-    """The function of that name, of operations that can be differentiated twice."""
+    """torch's function of that name, in operations that can be differentiated twice."""
     return functional.relu6(inputs + 3) / 6
 
 
@@ -21,7 +21,7 @@ TWICE_DIFFERENTIABLE = {functional.hardsigmoid: hardsigmoid}
 
 
 class _TwiceDifferentiable(TorchFunctionMode):
-    """Within the block functions without a second derivative are computed in another way."""
+    """Within the block, functions without a second derivative are computed in another way."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         return TWICE_DIFFERENTIABLE.get(function, function)(*args, **(kwargs or {}))
@@ -29,7 +29,10 @@ class _TwiceDifferentiable(TorchFunctionMode):
 
 @contextlib.contextmanager
 def second_derivatives(method: str) -> Iterator[None]:
-    """Within the block nets can be differentiated twice; UserError, for the method, where not."""
+    """Within the block nets can be differentiated twice.
+
+    Raises UserError, in the name of the method, where torch has no second derivative.
+    """
     try:
         with _TwiceDifferentiable():
             yield

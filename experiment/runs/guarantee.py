@@ -124,7 +124,7 @@ def measure_net(
     found = []
     for size in sample_sizes(prunings[0], workplace, measurement):
         pruner = workplace.pruner(replace(prunings[0], sample_size=size), trained)
-        certificates = Certificates(pruner.statistics)
+        certificates = Certificates(pruner.analysis)
         for task in prunings:
             method = METHODS.build(task.method.name, task.method.options)
             pruned = pruner.prune(method, task.keep_ratio, stream.child("prune", task.place.step))

@@ -8,11 +8,10 @@ from torch import nn
 from experiment.nets.batches import as_batch
 from experiment.nets.checks import positive, usable_net
 from experiment.nets.layers import find_layers, require_layers
+from experiment.sensitivity.constants import DEFAULT_DELTA, C
 
-C = 3  # the constant of SiPP's assumption on the distribution of relative contributions
 
-
-def sample_size(net: nn.Module, batch: Any, delta: float = 1e-16) -> int:
+def sample_size(net: nn.Module, batch: Any, delta: float = DEFAULT_DELTA) -> int:
     """The number of samples |S| = ceil(C ln(8 eta eta_star / delta)).
 
     This is arXiv:1910.05422, Section 4, with C = 3. eta is the sum and eta_star the maximum over

@@ -1,0 +1,52 @@
+"""What a method decides: plain data, and the object that decides for one budget after the other."""
+
+import abc
+from dataclasses import dataclass, field
+
+import numpy
+from torch import Tensor
+
+from experiment.nets.masks import Masks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What stays with one budget. Methods add what they need to finish the chosen one."""
+
+    kept: Tensor  # bool, over the flat vector of weights (`analysis.flat`)
+    vectors: Masks = field(default_factory=dict)
+    """The masks of biases and normalisations that go with removed filters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision(Choice):
+    """A finished choice: all that is done to the net, and what is certified about it."""
+
+    factors: Tensor | None = None
+    """What each weight of the flat vector is multiplied with; None if weights keep their values."""
+
+    draws: numpy.ndarray | None = None
+    """By how many draws each unit [units] of sensitivities was sampled; infinite where its weights
+    keep their values. None with `factors`: nothing is certified about the reweighted weights."""
+
+
+class Prepared(abc.ABC):
+    """A method that knows its net and sample, and is asked about budgets.
+
+    All answers must be the same whenever the same is asked.
+    """
+
+    @abc.abstractmethod
+    def choose(self, budget: int) -> Choice:
+        """What stays with a budget of weights. Called for every budget that is tried."""
+
+    def decide(self, choice: Choice) -> Decision:
+        """Finish one of the choices: the only one that is used. Called once."""
+        return Decision(kept=choice.kept, vectors=choice.vectors)
+
+    def priority(self) -> Tensor | None:
+        """The order in which the method keeps weights, if it has one: larger is kept longer.
+
+        Over the flat vector. Only called where a layer has fewer weights than it must keep.
+        """
+        return None

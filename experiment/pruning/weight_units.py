@@ -1,0 +1,22 @@
+"""The units of a net's weights: the positive and the negative ones of each neuron or filter."""
+
+import torch
+from torch import Tensor
+
+from experiment.allocation.units import Units, signed_weights
+from experiment.pruning.analysis import Analysis
+
+
+def sensitivity_units(analysis: Analysis) -> Units:
+    """The units of a net with the max-reduced sensitivities of its weights."""
+    return weight_units(analysis, analysis.flat.join(analysis.sensitivities("max")))
+
+
+def weight_units(analysis: Analysis, importance: Tensor) -> Units:
+    """The units of a net with an importance of each weight of the flat vector.
+
+    Weights that were pruned earlier have none.
+    """
+    importance = torch.where(analysis.candidates, importance, 0).cpu().double().numpy()
+    negative = (analysis.flat.weights(analysis.net) < 0).cpu().numpy()
+    return signed_weights(importance, negative, analysis.layers.values(), analysis.delta)
