@@ -12,7 +12,8 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
 
 import experiment
-from experiment.nets.running import call, tensors
+from experiment.nets.running import call
+from experiment.nets.tensors import tensors
 
 
 def by_name(name: str, size: int = 32, **options):

@@ -384,7 +384,7 @@ WRONG_ARGUMENTS = [
     ({"loss": "cross_entropy"}, "loss must be a function of outputs and targets, such as torch"),
     (
         {"loss": nn.CrossEntropyLoss},
-        "loss is the class CrossEntropyLoss: give an instance, CrossEntropyLoss(...)",
+        "loss is the class CrossEntropyLoss: pass an instance, CrossEntropyLoss(...)",
     ),
     (
         {"masks": [torch.ones(3)]},
@@ -504,7 +504,7 @@ class Returning(Dense):
 
 WRONG_NETS = {
     "a function": (lambda: torch.relu, "net must be a torch.nn.Module, not"),
-    "a class": (lambda: Dense, "net is the class Dense: give an instance, Dense(...)"),
+    "a class": (lambda: Dense, "net is the class Dense: pass an instance, Dense(...)"),
     "a state dict": (
         lambda: Dense().state_dict(),
         "net must be a torch.nn.Module, not a value of type OrderedDict",
@@ -526,7 +526,7 @@ WRONG_NETS = {
         "'first.weight' of the net holds int8 [8, 5], not floating-point numbers",
     ),
     "without parameters": (nn.ReLU, "the net has no parameters"),
-    "scripted": (scripted, "compiled by torch.jit: give the module that it was made from"),
+    "scripted": (scripted, "compiled by torch.jit: pass the module that it was compiled from"),
     "with masks of torch": (
         masked,
         "layer 'first' is pruned by torch.nn.utils.prune: make that "
@@ -604,4 +604,4 @@ def test_results_are_shown_on_one_line(net):
 def test_a_net_made_in_inference_mode_is_refused():
     with torch.inference_mode():
         net = Dense()
-    assert "was made in torch.inference_mode: make the net outside" in refusal(prune, net, [X])
+    assert "was created in torch.inference_mode: create the net outside" in refusal(prune, net, [X])

@@ -245,7 +245,7 @@ def test_filters_are_the_same_in_any_order_of_memory():
     )
     plain = find_channels(net, images)
     other = find_channels(net.to(memory_format=torch.channels_last), images)
-    assert plain.number == other.number and plain.rows.keys() == other.rows.keys()
+    assert plain.num_channels == other.num_channels and plain.rows.keys() == other.rows.keys()
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ class SoftNet(FilterMethod):
 def norms(statistics: Statistics, power: int) -> numpy.ndarray:
     """The sum of |w|^power [channels] over the weights that produce each channel: ordered as their norms."""
     channels: Channels = statistics.channels
-    result = numpy.zeros(channels.number)
+    result = numpy.zeros(channels.num_channels)
     for name, channel in channels.rows.items():
         by_row = statistics.weights[name].flatten(1).cpu().double().abs().pow(power).sum(1).numpy()
         numpy.add.at(result, channel[channel >= 0], by_row[channel >= 0])

@@ -10,7 +10,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from experiment.allocation.layers import Allocation
 from experiment.core.registry import METHODS
 from experiment.core.seeding import Stream
-from experiment.nets.running import batch_length, device_of, divided, evaluating, moved, run
+from experiment.nets.running import batch_length, device_of, evaluating, run
+from experiment.nets.tensors import divided, moved
 from experiment.pruning.analysis import Statistics
 from experiment.pruning.losses import batch_loss
 from experiment.pruning.method import ScoreMethod

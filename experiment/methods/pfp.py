@@ -124,7 +124,7 @@ def channel_units(statistics: Statistics, alive: numpy.ndarray) -> Units:
     importance = channel_sensitivities(channels, statistics.sensitivities("max"))
     return Units(
         numpy.where(alive, importance, 0),
-        numpy.zeros(channels.number, dtype=bool),
+        numpy.zeros(channels.num_channels, dtype=bool),
         _groups(channels, statistics),
         statistics.delta,
     )
@@ -140,7 +140,7 @@ def _groups(channels: Channels, statistics: Statistics) -> list[Layer]:
         groups = numpy.unique(channels.group[channel[channel >= 0]])
         if name in statistics.layers:
             layer = statistics.layers[name]
-            patches[groups] = numpy.maximum(patches[groups], layer.patches)
+            patches[groups] = numpy.maximum(patches[groups], layer.num_patches)
             kernel_size[groups] = numpy.maximum(kernel_size[groups], layer.shape[2:].numel())
     return [
         Layer(1, int(size), int(p), int(k))

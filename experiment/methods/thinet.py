@@ -33,7 +33,7 @@ class ThiNet(FilterMethod):
 
     def rank(self, statistics: Statistics, alive: numpy.ndarray, stream: Stream) -> Ranking:
         channels = statistics.channels
-        scores = numpy.empty(channels.number)
+        scores = numpy.empty(channels.num_channels)
         grams = gram_matrices(
             statistics.net,
             statistics.layers,

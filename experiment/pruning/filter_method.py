@@ -50,7 +50,7 @@ class FilterMethod(Method):
         count = WeightCount(channels, statistics.flat.split(statistics.candidates))
 
         def select(budget: int) -> Selection:
-            kept = longest_beginning(order, fewest, channels.number, count, budget)
+            kept = longest_beginning(order, fewest, channels.num_channels, count, budget)
             weights = channels.weight_masks(statistics.weights, kept)
             factors = (
                 None
@@ -70,7 +70,7 @@ def keeping_order(
     channels: Channels, priority: numpy.ndarray, alive: numpy.ndarray
 ) -> numpy.ndarray:
     """The channels alive by falling priority, the best of each group before all others; ties go by number."""
-    best = numpy.zeros(channels.number, dtype=bool)
+    best = numpy.zeros(channels.num_channels, dtype=bool)
     masked = numpy.where(alive, priority, -numpy.inf)
     for part in channels.groups:
         best[part.start + numpy.argmax(masked[part])] = True
@@ -117,7 +117,7 @@ def uniform_priority(
     With the ratio k of a group's n original channels the first k n are kept: the one with r before it goes when the
     ratio falls to r / n.
     """
-    priority = numpy.empty(channels.number)
+    priority = numpy.empty(channels.num_channels)
     for part, size in zip(channels.groups, channels.sizes):
         order = numpy.lexsort((-scores[part], ~alive[part]))  # stable: ties go by number
         rank = numpy.empty(size)
