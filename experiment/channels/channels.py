@@ -1,8 +1,8 @@
 """The channels of a net that can be removed, and which parameters belong to each.
 
-A channel is what one filter computes, with every filter that is added to it: it owns rows of the
-weights of its producers, their biases and normalisation entries, and the columns of the weights that
-read it. A group consists of the channels that the same layers produce.
+A channel is what one filter computes, with every filter that is added to it. It owns rows of the
+weights of its producers, their biases and normalisation entries, and the columns of the weights
+that read it. A group consists of the channels that the same layers produce.
 """
 
 from dataclasses import dataclass

@@ -41,7 +41,7 @@ class Labels:
         self.join(labels, torch.tensor(FIXED))
 
     def join(self, left: Tensor, right: Tensor) -> Tensor:
-        """Make one channel of each pair of labels, except constants; returns the labels, broadcast."""
+        """Make one channel of each pair of labels, except constants; return the labels."""
         left, right = torch.broadcast_tensors(left, right)
         small_left, small_right = _shrunk(left, right)
         differ = (small_left >= 0) & (small_right >= 0) & (small_left != small_right)

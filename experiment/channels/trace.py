@@ -145,7 +145,7 @@ class Trace:
         )
 
     def _producers(self, net: nn.Module) -> dict[int, tuple[int, ...]]:
-        """For each root that can be removed, the positions in the net of the weights that make it."""
+        """For each removable root, the positions in the net of the weights that make it."""
         position = {name: index for index, (name, _) in enumerate(net.named_parameters())}
         by_weight = {
             position[joint_name(name, "weight")]: labels for name, labels in self.rows.items()

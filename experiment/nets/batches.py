@@ -4,7 +4,7 @@ A batch is one of
 
 - `(inputs, targets)`, as DataLoaders yield it, with `None` for no targets;
 - a dict of the net's keyword arguments, whose entry `labels`, `label`, `targets` or `target` holds
-  the targets. It stays among the inputs only if the net's forward pass has a parameter of that name;
+  the targets. It stays among the inputs only if the forward pass has a parameter of that name;
 - inputs alone: one tensor.
 
 Inputs are a tensor, a dict of keyword arguments, or a tuple of positional ones. Numpy arrays become

@@ -15,7 +15,7 @@ def build_network(
     """A new network for images of `input_shape`, initialised from torch's global generator.
 
     Args:
-        name: a registered network, a classification model of torchvision, or `package.module:Class`.
+        name: a registered network, a torchvision classification model, or `package.module:Class`.
         input_shape: channels, height and width.
         options: the network's own options.
 

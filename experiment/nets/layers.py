@@ -147,7 +147,7 @@ def _num_samples(batch: Any) -> int:
 
 
 def _uses(net: nn.Module, batch: Any, ran: set[nn.Module]) -> dict[str, _Use]:
-    """What a batch does with each parameter; a weight used in both orientations counts untransposed.
+    """What a batch does with each parameter; of two orientations, the untransposed one counts.
 
     The linear and convolutional modules that run are added to `ran`.
     """

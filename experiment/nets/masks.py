@@ -51,7 +51,7 @@ def _in_ascending_order(values: Tensor, rank: int) -> Tensor:
 
 
 def enforcer(net: nn.Module, masks: Masks) -> Callable[[], None]:
-    """A function that sets the masked parameters of the net to zero, to be called after each step."""
+    """A function to call after each training step: it sets masked parameters to zero."""
     removed = [
         (parameter, ~masks[name])
         for name, parameter in net.named_parameters()

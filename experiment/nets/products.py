@@ -9,7 +9,6 @@ not a parameter itself, so its products are not observed.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn

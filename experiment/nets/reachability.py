@@ -1,8 +1,8 @@
 """Which kept parameters still matter: those from which a kept path leads to the output.
 
-This depends on the masks and the net's structure, never on data. It is read off a positive surrogate
-of the net: every kept weight is positive, every normalisation a positive scale, every activation
-function the identity, so that a gradient is zero exactly if there is no path.
+This depends on the masks and the net's structure, never on data. It is read off a positive
+surrogate of the net: every kept weight is positive, every normalisation a positive scale, every
+activation function the identity, so that a gradient is zero exactly if there is no path.
 """
 
 from typing import Any
@@ -97,7 +97,7 @@ def _weighted_sum(outputs: list[Tensor]) -> Tensor:
 
 
 def _vectors(net: nn.Module, layers: dict[str, PrunableLayer]) -> list[str]:
-    """The one-dimensional parameters of modules that own a layer's weight, and of normalisations."""
+    """The one-dimensional parameters of normalisations and of modules that own a layer's weight."""
     weights = {layer.parameter for layer in layers.values()}
     names = {id(parameter): name for name, parameter in net.named_parameters()}
     result = []
@@ -131,7 +131,7 @@ def _averaging(kept: Tensor) -> Tensor:
 
 
 def _positive(example: Any) -> Any:
-    """The example, on the CPU, with its floating-point tensors replaced by positive random numbers."""
+    """The example, on the CPU, with positive random numbers in its floating-point tensors."""
     generator = torch.Generator().manual_seed(0)
     return refilled(
         example,

@@ -15,7 +15,7 @@ PLAIN_TYPES = None | bool | int | float | str | list | tuple | dict
 
 
 def call(net: nn.Module, inputs: Any) -> Any:
-    """The net's output. A dict is passed as keyword arguments, a list or tuple as positional ones."""
+    """The net's output; a dict is passed as keyword arguments, a list as positional ones."""
     if isinstance(inputs, dict):
         return net(**inputs)
     if isinstance(inputs, list | tuple):

@@ -1,4 +1,4 @@
-"""Empirical sensitivities of weights: how much each contributes to its neuron at most, over a sample.
+"""Empirical sensitivities: how much each weight contributes to its neuron, at most over a sample.
 
 SiPP, arXiv:1910.05422, Definition 2 and Section 4. A unit is an output neuron or filter i with a
 sign s. For a point a >= 0 with z[i,s] = sum_j W^s[i,j] a[j], weight j contributes

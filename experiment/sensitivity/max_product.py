@@ -1,4 +1,4 @@
-"""The matrix product in the (max, times) semiring, with each weight's own sign: picks the kernel."""
+"""The matrix product in the (max, times) semiring, for each weight's own sign; picks the kernel."""
 
 import functools
 import importlib
@@ -14,7 +14,7 @@ COMPILED = {"cpu": "numba", "cuda": "triton"}
 
 
 def max_product_(running: Tensor, points: Tensor, reciprocals: Tensor, weight: Tensor) -> None:
-    """In place, running[g,i,j] = max(running[g,i,j], max_{n,p} points[n,g,j,p] * reciprocals[n,g,s,i,p]).
+    """Raise running[g,i,j] to max_{n,p} points[n,g,j,p] * reciprocals[n,g,s,i,p]; in place.
 
     s is 1 if weight[g,i,j] is negative, else 0; where the weight is 0, `running` may stay as it is.
 

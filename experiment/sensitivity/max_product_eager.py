@@ -9,7 +9,7 @@ MIN_POINTS = 32  # of a tile, however large the layer
 
 
 def max_product_(running: Tensor, points: Tensor, reciprocals: Tensor, weight: Tensor) -> None:
-    """See `max_product.max_product_`. Computes the products with both signs, keeps the weight's own."""
+    """See `max_product.max_product_`. Computes the products for both signs and picks one."""
     floats = TILE_FLOATS.get(running.device.type, TILE_FLOATS["cpu"])
     groups, filters, patch_size = running.shape
     width = max(MIN_POINTS, floats // (groups * patch_size))

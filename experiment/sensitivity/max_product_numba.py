@@ -84,7 +84,7 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:
 
 
 def max_product_(running: Tensor, points: Tensor, reciprocals: Tensor, weight: Tensor) -> None:
-    """See `max_product.max_product_`. As many threads as torch uses share the rows of the points."""
+    """See `max_product.max_product_`. As many threads as torch uses share the points' rows."""
     arrays = [tensor.numpy() for tensor in (running, points, reciprocals, weight)]
     rows = points.shape[1] * points.shape[2]
     threads = torch.get_num_threads()

@@ -36,7 +36,7 @@ def _max_product(running, points, reciprocals, weight, filters, patch_size, patc
 
 
 def max_product_(running: Tensor, points: Tensor, reciprocals: Tensor, weight: Tensor) -> None:
-    """See `max_product.max_product_`. Samples run in parallel; the atomic maximum ignores their order."""
+    """See `max_product.max_product_`. Samples run in parallel, joined by an atomic maximum."""
     samples, groups, patch_size, patches = points.shape
     filters = running.shape[1]
     blocks = triton.cdiv(filters, BLOCK.value) * triton.cdiv(patch_size, BLOCK.value)

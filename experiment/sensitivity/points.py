@@ -104,8 +104,8 @@ def sampled_points(
     """Random points [groups, K, points] that each layer sees, up to `per_sample` of each sample.
 
     Each layer has its own child of `stream`. `parts` makes tensors to draw points from out of the
-    inputs of a product, for example `nonnegative_parts`. Layers that do not run, or use their weight
-    only in blocks, as attention to another sequence does, are left out.
+    inputs of a product, for example `nonnegative_parts`. Layers that do not run, or use their
+    weight only in blocks, as attention to another sequence does, are left out.
     """
     chosen: dict[str, list[Tensor]] = {name: [] for name in layers}
     generators = {name: stream.child(name).generator() for name in layers}
@@ -136,7 +136,7 @@ def _some_points(
 
 
 def _points_by_sample(product: Product, inputs: Tensor, num_samples: int) -> tuple[Tensor, int]:
-    """A view [samples, *positions, groups, *K] of the points, and how many dimensions positions has.
+    """The points as a view [samples, *positions, groups, *K], and the number of `positions`.
 
     The points of a matrix are the tokens of a sample; each row is a sample of its own if the rows
     cannot be divided evenly among the samples.

@@ -1,4 +1,4 @@
-"""What removing channels does to the outputs of the layers that read them (ThiNet, arXiv:1707.06342).
+"""What removing channels does to the outputs of their readers (ThiNet, arXiv:1707.06342).
 
 At a point a, channel c contributes x[f, c] = sum_{k of c} W[f, k] a[k] to filter f. Removing the
 channels T costs the squared error sum over points and filters of (sum_{c in T} x[f, c])^2, which is
