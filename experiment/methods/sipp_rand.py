@@ -122,7 +122,9 @@ def units_of(statistics: Statistics, importance: Tensor) -> Units:
         importance,
         (flat.weights(statistics.net) < 0).cpu().numpy(),
         [
-            Layer(layer.shape[0], layer.shape[1:].numel(), layer.num_patches, layer.shape[2:].numel())
+            Layer(
+                layer.shape[0], layer.shape[1:].numel(), layer.num_patches, layer.shape[2:].numel()
+            )
             for layer in statistics.layers.values()
         ],
         statistics.delta,

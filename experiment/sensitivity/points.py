@@ -99,13 +99,13 @@ def sampled_points(
     batches: Iterable[Any],
     per_sample: int,
     stream: Stream,
-    parts: Callable[[Tensor], list[Tensor]] = lambda inputs: [inputs],
+    split: Callable[[Tensor], list[Tensor]] = lambda inputs: [inputs],
 ) -> dict[str, Tensor]:
     """Random points [groups, K, points] that each layer sees, up to `per_sample` of each sample.
 
-    Each layer has its own child of `stream`. `parts` makes tensors to draw points from out of the
-    inputs of a product, for example `nonnegative_parts`. Layers that do not run, or use their
-    weight only in blocks, as attention to another sequence does, are left out.
+    Each layer has its own child of `stream`. `split` turns the inputs of a product into the tensors
+    that points are drawn from, for example `nonnegative_parts`. Layers that do not run, or use
+    their weight only in blocks, as attention to another sequence does, are left out.
     """
     chosen: dict[str, list[Tensor]] = {name: [] for name in layers}
     generators = {name: stream.child(name).generator() for name in layers}
@@ -114,7 +114,7 @@ def sampled_points(
         shape = layers[name].shape
         if (product.num_rows, product.num_columns) != (shape[0], shape[1:].numel()):
             return
-        for part in parts(product.inputs.float()):
+        for part in split(product.inputs.float()):
             points = _some_points(product, part, num_samples, per_sample, generators[name])
             chosen[name].append(points)
 
@@ -136,7 +136,7 @@ def _some_points(
 
 
 def _points_by_sample(product: Product, inputs: Tensor, num_samples: int) -> tuple[Tensor, int]:
-    """The points as a view [samples, *positions, groups, *K], and the number of `positions`.
+    """The points as a view [samples, *positions, groups, *K], and len(positions).
 
     The points of a matrix are the tokens of a sample; each row is a sample of its own if the rows
     cannot be divided evenly among the samples.
