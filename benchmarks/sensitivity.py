@@ -1,11 +1,13 @@
 """Speed, memory and exactness of the sensitivities: `python -m benchmarks.sensitivity`.
 
-All times are given as ratios to one forward and backward pass over the same images in the same run, each the fastest of
-several interleaved rounds. The slow version is `experiment.sensitivity.reference`, the formula as it reads, one filter
-and one sample at a time. Exit code 1 if fast and slow disagree by more than 1e-5.
+All times are given as ratios to one forward and backward pass over the same images in the same
+run, each the fastest of several interleaved rounds. They are compared with the reference
+implementation, `experiment.sensitivity.reference`, which takes one filter and one sample at a time.
+The exit code is 1 if the two disagree by more than 1e-5.
 """
 
 import argparse
+import functools
 import os
 import resource
 import subprocess
@@ -27,7 +29,10 @@ from experiment.sensitivity.empirical import measure
 from experiment.sensitivity.max_product import COMPILED, kernel
 from experiment.sensitivity.reference import reference_sensitivities
 
-IMAGES, ROUNDS, AGREEMENT = 32, 5, 1e-5
+IMAGES = 32
+REFERENCE_IMAGES = 2
+ROUNDS = 5
+AGREEMENT = 1e-5
 SMALLEST = 1e-6  # sensitivities below are compared absolutely
 
 
@@ -37,13 +42,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--csv", type=Path, default=Path("results/benchmarks/sensitivity.csv"))
-    parser.add_argument(
-        "--part", choices=["first-pass", "memory"], help=argparse.SUPPRESS
-    )  # in a fresh process
+    # One measurement alone, for the fresh process that it needs.
+    parser.add_argument("--part", choices=["first-pass", "memory"], help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     device = choose_device(options.device)
     if options.part:
-        print({"first-pass": first_pass, "memory": extra_memory}[options.part](device))
+        measurement = first_pass if options.part == "first-pass" else extra_memory
+        print(measurement(device))
         return 0
     rows = [*speed(device), first_pass_row(device), memory_row(device)]
     table = pandas.DataFrame(rows)
@@ -55,68 +60,76 @@ def main(arguments: list[str] | None = None) -> int:
 
 def resnet20(device: str) -> torch.nn.Module:
     torch.manual_seed(0)
-    return (
-        experiment.build_network("resnet20", input_shape=(3, 32, 32), num_classes=10)
-        .eval()
-        .to(device)
-    )
+    net = experiment.build_network("resnet20", input_shape=(3, 32, 32), num_classes=10)
+    return net.eval().to(device)
 
 
 def speed(device: str) -> list[dict]:
-    """Each version on resnet20 and CIFAR-sized images; the slow one on fewer, scaled to the same number."""
-    net, images = (
-        resnet20(device),
-        torch.randn(IMAGES, 3, 32, 32, generator=torch.Generator().manual_seed(1)),
-    )
-    images, few = images.to(device), images[:2].to(device)
+    """Each version on resnet20 and CIFAR-sized images.
+
+    The reference implementation runs on fewer images; its time is scaled to the same number.
+    """
+    net = resnet20(device)
+    images = torch.randn(IMAGES, 3, 32, 32, generator=torch.Generator().manual_seed(1)).to(device)
     layers = find_layers(net, [images]).prunable
 
     def forward_backward() -> None:
         net.zero_grad()
         net(images).sum().backward()
 
-    compiled = f"max, {COMPILED[device]} kernel"
-    versions = {
-        "forward + backward": forward_backward,
-        "mean": lambda: measure(net, layers, [images], ("mean",)),
-        compiled: lambda: measure(net, layers, [images], ("max",)),
-        "max, eager kernel": lambda: with_eager_kernel(
-            lambda: measure(net, layers, [images], ("max",))
-        ),
+    def sensitivities(reduction: str, batch: torch.Tensor = images) -> dict:
+        return measure(net, layers, [batch], (reduction,))[reduction]
+
+    measurements = {  # what: reduction, and how the sensitivities are computed
+        "mean": ("mean", sensitivities),
+        f"max, {COMPILED[device]} kernel": ("max", sensitivities),
+        "max, eager kernel": ("max", with_eager_kernel(sensitivities)),
     }
+    versions: dict[str, Callable] = {"forward + backward": forward_backward}
+    for what, (reduction, function) in measurements.items():
+        versions[what] = functools.partial(function, reduction)
     times = fastest(versions, device)
-    rows = [
-        {
-            "what": name,
-            "seconds": seconds,
-            "to_forward_backward": seconds / times["forward + backward"],
-        }
-        for name, seconds in times.items()
-    ]
-    for row, reduction in zip(rows[1:], ("mean", "max", "max")):
-        slow, seconds = timed(
-            lambda reduction=reduction: reference_sensitivities(net, [few], reduction), device
-        )
-        calculate = with_eager_kernel if "eager" in row["what"] else lambda function: function()
-        fast = calculate(
-            lambda reduction=reduction: measure(net, layers, [few], (reduction,))[reduction]
-        )
-        row["times_faster_than_slow"] = seconds * IMAGES / len(few) / row["seconds"]
-        row["largest_difference"] = max(
-            float(((fast[name] - slow[name]).abs() / slow[name].clamp(min=SMALLEST)).max())
-            for name in slow
-        )
+    rows = []
+    for what, seconds in times.items():
+        row = {"what": what, "seconds": seconds}
+        row["to_forward_backward"] = seconds / times["forward + backward"]
+        if what in measurements:
+            reduction, function = measurements[what]
+            few = images[:REFERENCE_IMAGES]
+            row |= compared_with_reference(net, few, reduction, function(reduction, few), seconds)
+        rows.append(row)
     return rows
 
 
-def with_eager_kernel(function: Callable):
-    """Call a function with the compiled kernels switched off."""
-    before, names = dict(COMPILED), list(COMPILED)
-    COMPILED.update(dict.fromkeys(names, "eager"))
-    try:
-        return function()
-    finally:
-        COMPILED.update(before)
+def compared_with_reference(
+    net: torch.nn.Module, few: torch.Tensor, reduction: str, found: dict, seconds: float
+) -> dict:
+    """Speed-up and largest difference; `found` is for a few images, `seconds` for all of them."""
+    expected, slow_seconds = timed(
+        lambda: reference_sensitivities(net, [few], reduction), few.device.type
+    )
+    differences = [
+        (found[name] - expected[name]).abs() / expected[name].clamp(min=SMALLEST)
+        for name in expected
+    ]
+    return {
+        "speed_up_over_reference": slow_seconds * IMAGES / len(few) / seconds,
+        "largest_difference": max(float(difference.max()) for difference in differences),
+    }
+
+
+def with_eager_kernel(function: Callable) -> Callable:
+    """The function with the compiled kernels switched off while it runs."""
+
+    def wrapped(*arguments: object) -> object:
+        before = dict(COMPILED)
+        COMPILED.update(dict.fromkeys(before, "eager"))
+        try:
+            return function(*arguments)
+        finally:
+            COMPILED.update(before)
+
+    return wrapped
 
 
 def fastest(versions: dict[str, Callable], device: str) -> dict[str, float]:
@@ -139,7 +152,7 @@ def timed(function: Callable, device: str) -> tuple:
 
 
 def first_pass_row(device: str) -> dict:
-    """The first pass of a process over |S| = 183 images with both reductions, no compiled kernel cached."""
+    """The first passes of a process over |S| = 183 images, without a cache of compiled kernels."""
     with tempfile.TemporaryDirectory() as empty:
         caches = {"NUMBA_CACHE_DIR": empty, "TRITON_CACHE_DIR": empty}
         seconds = float(in_fresh_process("first-pass", device, caches))
@@ -154,10 +167,12 @@ def first_pass(device: str) -> float:
     size = experiment.sample_size(net, torch.zeros(1, 3, 32, 32))
     batches = torch.randn(size, 3, 32, 32).to(device).split(IMAGES)
     layers = find_layers(net, batches).prunable
-    _, seconds = timed(
-        lambda: (measure(net, layers, batches, ("mean",)), measure(net, layers, batches, ("max",))),
-        device,
-    )
+
+    def both() -> None:
+        measure(net, layers, batches, ("mean",))
+        measure(net, layers, batches, ("max",))
+
+    _, seconds = timed(both, device)
     return seconds
 
 
@@ -170,18 +185,15 @@ def memory_row(device: str) -> dict:
 
 
 def extra_memory(device: str) -> int:
-    """Bytes by which measuring both reductions raises the peak of memory, the forward passes included."""
+    """Bytes by which measuring both reductions, forward passes included, raises the peak memory."""
     net = torchvision.models.resnet18().eval().to(device)
     size = experiment.sample_size(net, torch.zeros(1, 3, 224, 224))
     batch = torch.randn(IMAGES, 3, 224, 224)
-    kernel(COMPILED[device])  # loading the compiler is not what is measured
+    kernel(COMPILED[device])  # load the compiler, which is not to be measured
     before = peak_memory(device)
-    measure(
-        net,
-        find_layers(net, [batch]).prunable,
-        (batch[: min(IMAGES, size - start)] for start in range(0, size, IMAGES)),
-        ("mean", "max"),
-    )
+    layers = find_layers(net, [batch]).prunable
+    batches = (batch[: min(IMAGES, size - start)] for start in range(0, size, IMAGES))
+    measure(net, layers, batches, ("mean", "max"))
     return peak_memory(device) - before
 
 
@@ -192,7 +204,7 @@ def peak_memory(device: str) -> int:
 
 
 def in_fresh_process(part: str, device: str, variables: dict[str, str]) -> str:
-    """What this benchmark prints when it is run anew for one part."""
+    """What this benchmark prints when it runs in a new process for one part."""
     command = [sys.executable, "-m", "benchmarks.sensitivity", "--part", part, "--device", device]
     return subprocess.run(
         command, env=os.environ | variables, capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""Nets that pruning has made useless are said to be so, and need not become so."""
+"""Nets that pruning has made useless are reported, and a minimum per layer prevents them."""
 
 import warnings
 
@@ -22,7 +22,7 @@ def seed():
 
 
 def bottleneck() -> nn.Module:
-    """Small outer weights, so that magnitude takes all of them before any in the middle."""
+    """Small outer weights, so that magnitude pruning removes them before any in the middle."""
     net = nn.Sequential(
         nn.Linear(10, 20, bias=False),
         nn.ReLU(),
@@ -70,7 +70,7 @@ def test_a_healthy_net_has_no_note():
     assert pruned.note is None and pruned.empty_layers == [] and not pruned.constant_output
 
 
-def test_a_net_that_was_constant_before_is_no_surprise():
+def test_a_net_that_was_constant_before_pruning_is_noted_as_such():
     net = nn.Sequential(nn.Linear(9, 9), nn.ReLU(), nn.Linear(9, 9))
     nn.init.zeros_(net[2].weight)
     pruned = experiment.prune(net, [torch.randn(5, 9)], method="WTLayer", keep_ratio=0.9)
@@ -116,7 +116,7 @@ def test_no_layer_dies_where_a_minimum_is_asked_for(method, keep_ratio):
         min_kept_per_layer=3,
     )
     assert pruned.layers["kept_weights"].min() >= 3 and not pruned.empty_layers
-    assert not pruned.constant_output or method != "WT"  # the others may meet silent neurons
+    assert not pruned.constant_output or method != "WT"  # with other methods, neurons may be silent
     assert pruned.keep_ratio == pytest.approx(keep_ratio, rel=0.05)
     kept = {name: parameter != 0 for name, parameter in pruned.net.named_parameters()}
     assert all((kept[name] == mask).all() for name, mask in pruned.masks.items())
@@ -151,7 +151,7 @@ class Recurrent(nn.Module):
 
 
 @pytest.mark.parametrize("method", ["SiPP", "FT"])
-def test_that_most_of_a_net_is_not_prunable_is_said(method):
+def test_a_note_says_that_most_of_a_net_is_not_prunable(method):
     if method == "FT":
         with pytest.raises(
             experiment.UserError, match="no filter that could be removed as a whole"
@@ -219,12 +219,13 @@ def test_a_summary_counts_nets_that_no_longer_work():
     )
     summary = summarise(rows, 0.005)
     assert fault_lines(summary) == [
-        "WT: pruned nets with an output that is the same for all samples: 1, the first at prune ratio 99%",
+        "WT: pruned nets with an output that is the same for all samples: 1, "
+        "the first at prune ratio 99%",
         "WT: pruned nets with layers that have no weight left: 2, the first at prune ratio 97%",
     ]
 
 
-def test_a_run_says_where_its_nets_die(small_config, tmp_path, capsys):
+def test_a_run_reports_where_its_nets_die(small_config, tmp_path, capsys):
     arguments = [
         str(small_config),
         "--results",

@@ -1,5 +1,4 @@
-"""Which weights of a net are prunable: those whose products with inputs are observed, whatever
-computes them."""
+"""Which weights of a net are prunable: those whose products with inputs are observed."""
 
 import copy
 import warnings
@@ -20,7 +19,7 @@ WEIGHT_METHODS = [name for name in METHODS.names() if METHODS.get(name).granular
 
 
 class Net(nn.Module):
-    """Parameters and modules by name and what they compute."""
+    """A net of the given parameters and modules; `compute(net, x)` is its forward pass."""
 
     def __init__(self, compute, **parts):
         super().__init__()
@@ -50,7 +49,7 @@ def same_sensitivities(one, other):
 
 LINEAR = nn.Linear(6, 4)
 X = torch.randn(5, 3, 6, generator=torch.Generator().manual_seed(1))
-WAYS = {  # of the same product
+SPELLINGS = {  # of the same product
     "functional": lambda net, x: functional.linear(x, net.weight, net.bias),
     "matmul": lambda net, x: x @ net.weight.T + net.bias,
     "einsum": lambda net, x: torch.einsum("nti,oi->nto", x, net.weight) + net.bias,
@@ -63,10 +62,10 @@ WAYS = {  # of the same product
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_product_is_a_linear_layer_however_it_is_written(way):
-    x = X[:, :1] if way == "one sample at a time" else X
-    net = Net(WAYS[way], weight=LINEAR.weight.detach(), bias=LINEAR.bias.detach())
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_product_is_a_linear_layer_however_it_is_written(spelling):
+    x = X[:, :1] if spelling == "one sample at a time" else X
+    net = Net(SPELLINGS[spelling], weight=LINEAR.weight.detach(), bias=LINEAR.bias.detach())
     plain = experiment.sensitivities(LINEAR, [x])
     found = experiment.sensitivities(net, [x])
     assert list(found) == [""]
@@ -76,7 +75,7 @@ def test_a_product_is_a_linear_layer_however_it_is_written(way):
 
 
 class Conv1D(nn.Module):
-    """A linear layer whose weight is [inputs, outputs], as GPT-2's."""
+    """A linear layer whose weight is [inputs, outputs], as in GPT-2."""
 
     def __init__(self, linear):
         super().__init__()
@@ -162,7 +161,7 @@ def test_attention_is_pruned_as_its_plain_projections_would_be():
         assert torch.equal(mine.masks["attention.in_proj_weight"], rows)
 
 
-def test_attention_to_something_else_reads_both():
+def test_attention_to_another_sequence_reads_both():
     module = nn.MultiheadAttention(8, 2, batch_first=True, kdim=6, vdim=4)
     net = Net(lambda net, x: net.attention(x, x[:, :, :6], x[:, :, :4])[0], attention=module)
     names = {f"attention.{name}_proj_weight" for name in "qkv"} | {"attention.out_proj"}
@@ -214,8 +213,8 @@ LEFT_OUT = {
 
 
 @pytest.mark.parametrize("name", LEFT_OUT)
-def test_what_stays_out_is_listed_with_its_reason_the_same_for_every_method(name):
-    module, parameter, why = LEFT_OUT[name]
+def test_every_method_notes_the_same_layers_as_left_out(name):
+    module, parameter, note = LEFT_OUT[name]
 
     def compute(net, x):
         found = net.left(x[:, 0] if isinstance(module, nn.GRUCell) else x)
@@ -230,11 +229,11 @@ def test_what_stays_out_is_listed_with_its_reason_the_same_for_every_method(name
             keep_ratio=0.9,
             loss=lambda outputs, targets: outputs.square().mean(),
         )
-        assert why in pruned.left_out[f"left.{parameter}"]
+        assert note in pruned.left_out[f"left.{parameter}"]
         assert pruned.layers["layer"].tolist() == ["fc"]
 
 
-def test_surprises_among_what_stays_out_are_warned_of():
+def test_unexpectedly_left_out_layers_give_a_warning():
     net = Net(lambda net, x: net.fc(x), fc=nn.Linear(6, 4), idle=nn.Linear(6, 4))
     for method in ("WT", "SiPP"):
         with pytest.warns(
@@ -255,7 +254,7 @@ def test_layers_that_run_only_on_some_batches_are_found():
     )
 
 
-def test_a_net_without_products_says_what_it_has_instead():
+def test_a_net_without_prunable_layers_is_refused_with_notes():
     with pytest.raises(experiment.UserError, match=r"nothing to prune \(weight_ih_l0: recurrent"):
         prune(Net(lambda net, x: net.lstm(x)[0], lstm=nn.LSTM(6, 4)).lstm, [X])
 
@@ -274,7 +273,7 @@ def test_flops_are_those_of_torchs_counter(name):
     }
 
 
-def test_weights_in_other_memory_orders_and_precisions_are_found():
+def test_weights_in_other_memory_formats_and_precisions_are_found():
     net, images = SmallNet(), torch.randn(6, 3, 8, 8)
     expected = experiment.sensitivities(net, [images])
     same_sensitivities(

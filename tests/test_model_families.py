@@ -1,4 +1,4 @@
-"""The contract of pruning on nets that nobody here wrote: torchvision's, timm's and transformers'."""
+"""The contract of pruning, for nets of other libraries: torchvision, timm and transformers."""
 
 import warnings
 
@@ -12,7 +12,8 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
 
 import experiment
-from experiment.nets.running import call, tensors
+from experiment.nets.running import call
+from experiment.nets.tensors import tensors
 
 
 def by_name(name: str, size: int = 32, **options):
@@ -20,7 +21,7 @@ def by_name(name: str, size: int = 32, **options):
 
 
 def with_small_head(name: str, width: int, size: int):
-    """Of nets whose three fully connected layers are most of their 60 to 130 million parameters."""
+    """A net with one linear layer in place of three with most of 60 to 130 million parameters."""
 
     def build():
         with torch.device("meta"):
@@ -48,7 +49,7 @@ def small_swin(**options):
 
 def small_vit():
     net = vision_transformer.VisionTransformer(32, 8, 2, 4, 32, 64, num_classes=10)
-    nn.init.normal_(net.heads.head.weight, std=0.05)  # it begins as zero
+    nn.init.normal_(net.heads.head.weight, std=0.05)  # it starts at zero
     return net
 
 
@@ -130,7 +131,7 @@ LANGUAGE_NETS = {
 }
 METHODS = ("SiPP", "SNIP", "FT")
 NO_FILTERS = {"gpt2"}
-KEEP_RATIOS = {"inception": 0.97}  # and 0.9 for the others: where much dies, sizes are many to try
+KEEP_RATIOS = {"inception": 0.97}  # 0.9 for the others; the search is long if much dies
 
 
 def images_loss(outputs, targets):
@@ -153,7 +154,7 @@ def family(request):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_families(family, method):
-    """The size is true, masked parameters are zero, and what is called dead has no influence."""
+    """The size is right, masked parameters are zero, and dead ones have no influence."""
     name, net, batch, loss = family
     before = {key: value.clone() for key, value in net.state_dict().items()}
     if method == "FT" and name in NO_FILTERS:
@@ -176,7 +177,7 @@ def test_families(family, method):
 
 @torch.no_grad()
 def assert_dead_have_no_influence(pruned, inputs):
-    """Any values of the parameters that were dropped as dead give the same output."""
+    """Whatever values the dead parameters take, the output stays the same."""
     net = pruned.net.double()
     inputs = inputs.double() if isinstance(inputs, torch.Tensor) else inputs
     expected = [one for one in tensors(call(net, inputs)) if one.is_floating_point()]

@@ -1,4 +1,4 @@
-"""The public functions with what people give them: batches, nets and arguments, right and wrong."""
+"""The public functions with batches, nets and arguments of all kinds, right and wrong."""
 
 import ast
 import configparser
@@ -37,7 +37,7 @@ class Dense(nn.Module):
 
 
 class WithLabels(Dense):
-    """Computes its own loss from labels, as the models of transformers do."""
+    """Computes its own loss from labels, as models of the transformers library do."""
 
     def forward(self, x, labels=None):
         logits = super().forward(x)
@@ -64,7 +64,7 @@ def prune(net, batches, **arguments):
 
 
 def refusal(function, *arguments, **options) -> str:
-    """The sentence with which a call is refused: a single one, on one line."""
+    """The message with which a call is refused: one sentence, on one line."""
     with pytest.raises(experiment.UserError) as caught:
         function(*arguments, **options)
     assert "\n" not in str(caught.value) and not str(caught.value).endswith(".")
@@ -87,7 +87,7 @@ BATCHES = {
 
 
 @pytest.mark.parametrize("form", BATCHES)
-def test_batches_as_people_have_them_mean_the_same(net, form):
+def test_all_forms_of_batches_mean_the_same(net, form):
     expected = experiment.sensitivities(net, [(X, Y)])
     given = experiment.sensitivities(net, BATCHES[form]())
     assert all(torch.equal(given[name], expected[name]) for name in expected)
@@ -99,7 +99,7 @@ def test_batches_as_people_have_them_mean_the_same(net, form):
 
 
 @pytest.mark.parametrize("key", ["labels", "label", "targets", "target"])
-def test_labels_are_targets_and_inputs_only_of_a_net_that_names_them(net, key):
+def test_labels_are_targets_and_inputs_only_if_the_net_takes_them(net, key):
     inputs, targets = as_batch(net, {"x": X, key: Y})
     assert list(inputs) == ["x"] and targets is Y
     compiled = torch.compile(WithLabels())
@@ -359,7 +359,7 @@ def test_keep_ratios_of_numpy_and_torch_are_numbers(net, keep_ratio):
     assert pruned.keep_ratio == prune(net, [X], keep_ratio=float(keep_ratio)).keep_ratio
 
 
-def test_seeds_of_numpy_and_masks_of_numpy_are_those_of_python(net):
+def test_seeds_and_masks_of_numpy_are_accepted(net):
     numbers = [prune(net, [X], method="Random", seed=seed).masks for seed in (3, numpy.int64(3))]
     assert all(torch.equal(numbers[0][name], numbers[1][name]) for name in numbers[0])
     masks = {name: mask.numpy() for name, mask in numbers[0].items()}
@@ -384,7 +384,7 @@ WRONG_ARGUMENTS = [
     ({"loss": "cross_entropy"}, "loss must be a function of outputs and targets, such as torch"),
     (
         {"loss": nn.CrossEntropyLoss},
-        "loss is the class CrossEntropyLoss: give an instance, CrossEntropyLoss(...)",
+        "loss is the class CrossEntropyLoss: pass an instance, CrossEntropyLoss(...)",
     ),
     (
         {"masks": [torch.ones(3)]},
@@ -504,7 +504,7 @@ class Returning(Dense):
 
 WRONG_NETS = {
     "a function": (lambda: torch.relu, "net must be a torch.nn.Module, not"),
-    "a class": (lambda: Dense, "net is the class Dense: give an instance, Dense(...)"),
+    "a class": (lambda: Dense, "net is the class Dense: pass an instance, Dense(...)"),
     "a state dict": (
         lambda: Dense().state_dict(),
         "net must be a torch.nn.Module, not a value of type OrderedDict",
@@ -526,7 +526,7 @@ WRONG_NETS = {
         "'first.weight' of the net holds int8 [8, 5], not floating-point numbers",
     ),
     "without parameters": (nn.ReLU, "the net has no parameters"),
-    "scripted": (scripted, "compiled by torch.jit: give the module that it was made from"),
+    "scripted": (scripted, "compiled by torch.jit: pass the module that it was compiled from"),
     "with masks of torch": (
         masked,
         "layer 'first' is pruned by torch.nn.utils.prune: make that "
@@ -555,7 +555,7 @@ def test_nets_that_cannot_be_used_are_refused_with_what_would_help(function, for
     assert expected in refusal(function, make(), [X])
 
 
-def test_what_is_advised_helps():
+def test_the_advice_of_messages_works():
     pruned, lazy = masked(), nn.Sequential(nn.LazyLinear(3))
     assert "remove(module, 'weight')" in refusal(experiment.sensitivities, pruned, [X])
     assert "run the net once on a batch" in refusal(experiment.sensitivities, lazy, [X])
@@ -595,7 +595,7 @@ def test_help_describes_every_public_function():
         assert all(f"{part}:" in text for part in ("Args", "Raises", "Example"))
 
 
-def test_results_are_shown_on_one_line(net):
+def test_results_have_a_repr_of_one_line(net):
     expected = "Pruned(WT kept 49.33% of 75 parameters (asked 50.00%), 2 layers)"
     assert repr(prune(net, [X])) == expected
     assert repr(prune(net, [X], method={"name": "SiPP"})) == expected.replace("WT", "SiPP")
@@ -604,4 +604,4 @@ def test_results_are_shown_on_one_line(net):
 def test_a_net_made_in_inference_mode_is_refused():
     with torch.inference_mode():
         net = Dense()
-    assert "was made in torch.inference_mode: make the net outside" in refusal(prune, net, [X])
+    assert "was created in torch.inference_mode: create the net outside" in refusal(prune, net, [X])

@@ -1,8 +1,8 @@
-"""Dead parameters, judged a second time: by searching a graph of units, without any gradient.
+"""Dead parameters, checked by a second method: a search in a graph of units, without gradients.
 
-A net is described as a graph of nodes. From it follow both the torch module and the units, one for
-each channel and, in images, for each place. A unit reads others through kept weights. What is found
-by going backwards from the outputs is alive; kept parameters of all other units are dead.
+A net is described as a graph of nodes. Both the torch module and the units follow from it: one unit
+for each channel and, in images, each position. A unit reads others through kept weights. Units that
+a search backwards from the outputs finds are alive; kept parameters of all others are dead.
 """
 
 import itertools
@@ -75,7 +75,7 @@ class Linear(Node):
 
 
 class Conv(Node):
-    """A filter reads, from each of its places, what it has kept weights for in its group."""
+    """A filter reads, at each of its positions, what it has kept weights for in its group."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class Conv(Node):
 
 
 class Pool(Node):
-    """Each place reads a window of its own channel."""
+    """Each position reads a window of its own channel."""
 
     def __init__(
         self, name: str, source: Node, window: tuple[int, int], kind: type[nn.Module] = nn.AvgPool2d
@@ -129,14 +129,12 @@ class Pool(Node):
     def read_by(self, alive, masks):
         read = torch.zeros(self.inputs[0].shape, dtype=torch.bool)
         windows = alive.repeat_interleave(self.window[0], 1).repeat_interleave(self.window[1], 2)
-        read[:, : windows.shape[1], : windows.shape[2]] = (
-            windows  # leaving what is over at the edges
-        )
+        read[:, : windows.shape[1], : windows.shape[2]] = windows  # dropping the rest at the edges
         return [read]
 
 
 class Flatten(Node):
-    """Channels with several places become so many channels."""
+    """Every position of a channel becomes a channel."""
 
     def __init__(self, name: str, source: Node):
         super().__init__(name, [source], (math.prod(source.shape),), nn.Flatten())
@@ -160,7 +158,7 @@ class Concat(Node):
 
 
 def ordered(output: Node) -> list[Node]:
-    """All nodes of which the output is made, inputs first."""
+    """All nodes that the output depends on, inputs first."""
     found: dict[str, Node] = {}
 
     def visit(node: Node) -> None:
@@ -195,14 +193,14 @@ def alive_units(output: Node, masks: Masks) -> dict[str, Tensor]:
     nodes = ordered(output)
     alive = {node.name: torch.zeros(node.shape, dtype=torch.bool) for node in nodes}
     alive[output.name][:] = True
-    for node in reversed(nodes):  # so that all that read a node come before it
+    for node in reversed(nodes):  # so that all readers of a node come before it
         for source, read in zip(node.inputs, node.read_by(alive[node.name], masks)):
             alive[source.name] |= read
     return alive
 
 
-def judged(output: Node, masks: Masks) -> Masks:
-    """The masks less the parameters of channels of which no unit is alive."""
+def living_masks(output: Node, masks: Masks) -> Masks:
+    """The masks without the parameters of channels that have no living unit."""
     alive = {
         name: units.flatten(1).any(1) if units.dim() > 1 else units
         for name, units in alive_units(output, masks).items()
@@ -220,7 +218,7 @@ def dead_removed(net: nn.Module, masks: Masks, shape: tuple[int, ...]) -> Masks:
 
 
 def differences(found: Masks, expected: Masks) -> dict[str, tuple[int, int]]:
-    """By parameter: how many entries wrongly count as alive, and how many as dead."""
+    """By parameter: how many entries are wrongly alive, and how many wrongly dead."""
     assert found.keys() == expected.keys()
     counts = {
         name: (int((mask & ~expected[name]).sum()), int((expected[name] & ~mask).sum()))
@@ -276,7 +274,7 @@ def image(data: st.DataObject, channels: int) -> Node:
 
 
 def classified(source: Node, classes: int = 3) -> Node:
-    """The mean over all places, then a linear layer."""
+    """The mean over all positions, then a linear layer."""
     return Linear("fc", Flatten("flat", Pool("pool", source, source.shape[1:])), classes)
 
 
@@ -340,7 +338,7 @@ def dense(data):
 
 
 def dense_layer(source: Node, prefix: str, hidden: int, growth: int) -> Node:
-    """A 1x1 and a 3x3 conv, whose channels come after those that were read."""
+    """A 1x1 and a 3x3 conv, whose channels are appended to their inputs."""
     node = Conv(f"{prefix}conv1", relu(BatchNorm(f"{prefix}bn1", source)), hidden, kernel=1)
     node = Conv(f"{prefix}conv2", relu(BatchNorm(f"{prefix}bn2", node)), growth)
     return Concat(f"{prefix}concat", [source, node])
@@ -405,7 +403,7 @@ def test_exactly_what_has_no_path_to_the_output_is_dead(family: Callable, data):
     shape = net.nodes[0].shape
     assert net(torch.zeros(2, *shape)).shape == (2, *output.shape)
     masks = draw_masks(data, net)
-    assert differences(dead_removed(net, masks, shape), judged(output, masks)) == {}
+    assert differences(dead_removed(net, masks, shape), living_masks(output, masks)) == {}
 
 
 def resnet20_graph() -> Node:
@@ -446,9 +444,9 @@ def real_net(name: str) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_the_judge_keeps_all_of_a_whole_net(name):
+def test_the_search_keeps_all_of_a_whole_net(name):
     masks = keep_all(real_net(name))
-    assert size(judged(GRAPHS[name](), masks)) == size(masks)
+    assert size(living_masks(GRAPHS[name](), masks)) == size(masks)
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -457,7 +455,9 @@ def test_the_judge_keeps_all_of_a_whole_net(name):
 def test_exactly_what_has_no_path_is_dead_in_real_nets(name, data):
     net = real_net(name)
     masks = draw_masks(data, net)
-    assert differences(dead_removed(net, masks, (3, 8, 8)), judged(GRAPHS[name](), masks)) == {}
+    assert (
+        differences(dead_removed(net, masks, (3, 8, 8)), living_masks(GRAPHS[name](), masks)) == {}
+    )
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -470,7 +470,7 @@ def test_exactly_what_has_no_path_is_dead_in_real_nets(name, data):
 def test_a_pruned_net_keeps_nothing_dead(method, keep_ratio, images):
     net = real_net("resnet20")
     pruned = experiment.prune(net, [images], method=method, keep_ratio=keep_ratio)
-    living = judged(resnet20_graph(), pruned.masks)
+    living = living_masks(resnet20_graph(), pruned.masks)
     assert differences(pruned.masks, living) == {}
     assert size(living) == round(pruned.keep_ratio * size(keep_all(net)))
 
@@ -485,11 +485,11 @@ def test_a_net_whose_first_and_last_layer_lost_everything_keeps_nothing_dead():
         net.fc0.weight.mul_(1e-3)
         net.fc2.weight.mul_(1e-3)
     pruned = experiment.prune(net, [torch.rand(4, 10)], method="WT", keep_ratio=0.3)
-    assert differences(pruned.masks, judged(output, pruned.masks)) == {}
+    assert differences(pruned.masks, living_masks(output, pruned.masks)) == {}
 
 
-def test_a_path_may_lead_through_any_place_that_max_pooling_compares():
-    """A filter reads two channels, each at another place: the larger must not hide the smaller."""
+def test_a_path_may_lead_through_any_position_that_max_pooling_compares():
+    """A filter reads two channels at different positions: the larger must not hide the smaller."""
     first = relu(Conv("first", Node("image", [], (1, 2, 2)), 2, kernel=1))
     pool = Pool("pool", relu(Conv("second", first, 1)), (2, 2), nn.MaxPool2d)
     output = Linear("fc", Flatten("flat", pool), 1)
@@ -497,8 +497,8 @@ def test_a_path_may_lead_through_any_place_that_max_pooling_compares():
     masks = keep_all(net)
     masks["second.weight"][:] = False
     masks["second.weight"][0, 0, 0, 0] = masks["second.weight"][0, 1, 2, 2] = True
-    assert judged(output, masks)["first.weight"].all()
-    assert differences(dead_removed(net, masks, (1, 2, 2)), judged(output, masks)) == {}
+    assert living_masks(output, masks)["first.weight"].all()
+    assert differences(dead_removed(net, masks, (1, 2, 2)), living_masks(output, masks)) == {}
 
 
 def test_a_thin_path_through_a_deep_net_is_found():
@@ -510,10 +510,10 @@ def test_a_thin_path_through_a_deep_net_is_found():
     masks = keep_all(net)
     for index in range(1, 200):
         masks[f"fc{index}.weight"][1:] = False
-    assert differences(dead_removed(net, masks, (40,)), judged(node, masks)) == {}
+    assert differences(dead_removed(net, masks, (40,)), living_masks(node, masks)) == {}
 
 
-def test_a_place_that_only_padding_leads_on_from_is_dead():
+def test_a_position_whose_readers_see_only_padding_is_dead():
     """Reading up and left twice leaves an image of 2 x 2, so nothing before that matters."""
     node = relu(Conv("stem", Node("image", [], (1, 2, 2)), 1))
     for name in ("first", "second"):
@@ -524,6 +524,6 @@ def test_a_place_that_only_padding_leads_on_from_is_dead():
     for name in ("first", "second"):
         masks[f"{name}.weight"][:] = False
         masks[f"{name}.weight"][0, 0, 0, 0] = True
-    living = judged(output, masks)
+    living = living_masks(output, masks)
     assert not living["stem.weight"].any() and living["first.weight"].any()
     assert differences(dead_removed(net, masks, (1, 2, 2)), living) == {}

@@ -1,4 +1,4 @@
-"""Sensitivities: by hand, their properties, every kind of layer and net, and the kernels."""
+"""Sensitivities: computed by hand, properties, every kind of layer and net, and the kernels."""
 
 import math
 import os
@@ -39,13 +39,19 @@ def random(*shape, seed=0):
 
 
 def test_linear_by_hand():
-    """Weights (2, 1, -3): at (1, 2, 1) shares 2/4, 2/4, 3/3; at (3, 2, 0) shares 6/8, 2/8 and none."""
+    """Weights (2, 1, -3).
+
+    At (1, 2, 1) the shares are 2/4, 2/4, 3/3; at (3, 2, 0) they are 6/8, 2/8 and none.
+    """
     layer = with_weight(nn.Linear(3, 1), [2.0, 1.0, -3.0])
     assert only(layer, [torch.tensor([[1.0, 2, 1], [3, 2, 0]])]).tolist() == [[0.75, 0.5, 1.0]]
 
 
 def test_signed_inputs_are_two_points():
-    """At (1, -2, -1): the positive part (1, 0, 0) gives weight 0 all, the negative part (0, 2, 1) 2/5 and 3/5."""
+    """At (1, -2, -1): all of the positive part (1, 0, 0) is due to weight 0.
+
+    Of the negative part (0, 2, 1), 2/5 and 3/5 are due to the others.
+    """
     layer = with_weight(nn.Linear(3, 1), [2.0, 1.0, 3.0])
     assert only(layer, [torch.tensor([[1.0, -2, -1]])]).flatten().tolist() == pytest.approx(
         [1, 0.4, 0.6]
@@ -70,17 +76,16 @@ def test_convolution_by_hand():
     assert only(layer, [image]).flatten().tolist() == pytest.approx([1 / 11, 10 / 11])
     assert only(layer, [image], "max").flatten().tolist() == pytest.approx([2 / 11, 1])
     # a second image raises the maximum over samples, not the mean over both
-    other = torch.tensor(
-        [[[0.0, 5, 0]]]
-    )  # patches (0, 0) and (5, 0): shares 0, 0; 1, 0; mean (1/2, 0)
+    # patches (0, 0) and (5, 0): shares 0, 0; 1, 0; mean (1/2, 0)
+    other = torch.tensor([[[0.0, 5, 0]]])
     assert only(layer, [image, other]).flatten().tolist() == pytest.approx([1 / 2, 10 / 11])
 
 
 def test_the_mean_of_a_signed_convolution_takes_the_larger_of_its_two_parts():
     """Kernel (1, 1) on (2, -1, -3): patches (2, -1) and (-1, -3).
 
-    Positive parts (2, 0), (0, 0): shares (1, 0) and none, means (1/2, 0). Negative parts (0, 1), (1, 3): shares (0, 1)
-    and (1/4, 3/4), means (1/8, 7/8).
+    Positive parts (2, 0), (0, 0): shares (1, 0) and none, means (1/2, 0).
+    Negative parts (0, 1), (1, 3): shares (0, 1) and (1/4, 3/4), means (1/8, 7/8).
     """
     layer = with_weight(nn.Conv1d(1, 1, 2, bias=False), [1.0, 1.0])
     assert only(layer, [torch.tensor([[[2.0, -1.0, -3.0]]])]).flatten().tolist() == pytest.approx(
@@ -109,12 +114,12 @@ LAYERS = [
 
 @pytest.mark.parametrize("reduction", ["mean", "max"])
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
-def test_fast_agrees_with_the_formula_as_it_reads(layer, reduction):
+def test_fast_agrees_with_the_reference_implementation(layer, reduction):
     padding = layer.padding
     if padding == "same":
         layer = nn.Conv2d(
             4, 8, 3, groups=4, padding=1
-        )  # the same for the reference, which knows numbers only
+        )  # the same for the reference, which takes numbers only
     images = random(3, 4, 9, 8)
     slow, fast = (
         reference_sensitivities(layer, [images], reduction)[""],
@@ -181,7 +186,7 @@ def test_batch_size_and_tile_size_do_not_matter(small_net, images, reduction, mo
         torch.testing.assert_close(tiled[name], whole[name], rtol=1e-5, atol=1e-7)
 
 
-def test_both_reductions_in_one_pass_are_those_of_two(small_net, images):
+def test_both_reductions_in_one_pass_equal_those_of_two(small_net, images):
     both = measure(small_net, find_layers(small_net, [images]).prunable, [images], ("mean", "max"))
     for reduction in ("mean", "max"):
         for name, alone in sensitivities(small_net, [images], reduction).items():
@@ -208,7 +213,7 @@ def test_autocast_does_not_reach_the_computation(small_net, images):
     )  # its input is not cast, and neither is what follows
 
 
-def test_the_net_is_left_as_it_was(small_net, images):
+def test_the_net_is_not_modified(small_net, images):
     small_net.train()
     small_net.bn1.eval()
     small_net.conv1.weight.requires_grad_(False)
@@ -223,7 +228,7 @@ def test_the_net_is_left_as_it_was(small_net, images):
     assert all(parameter.grad is None for parameter in small_net.parameters())
 
 
-def test_hooks_go_even_if_the_net_fails(small_net):
+def test_hooks_are_removed_even_if_the_net_fails(small_net):
     with pytest.raises(UserError, match="cannot run on the batch"):
         sensitivities(small_net, [torch.rand(2, 5, 8, 8)])
     assert all(not module._forward_hooks for module in small_net.modules()) and small_net.training
@@ -258,7 +263,7 @@ def test_tokens_are_points():
     torch.testing.assert_close(only(layer, [tokens]), only(layer, [tokens.reshape(10, 4)]))
 
 
-def test_transformer_layers_do_not_by_pass_their_linear_layers():
+def test_transformer_layers_do_not_bypass_their_linear_layers():
     net = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     names = {"linear1", "linear2", "self_attn.in_proj_weight", "self_attn.out_proj"}
     assert sensitivities(net, [random(2, 5, 8)]).keys() == names
@@ -272,7 +277,7 @@ def test_an_unbatched_image_is_one_sample():
 
 
 @pytest.mark.parametrize("groups", [1, 3])
-def test_kernels_agree_with_the_product_as_it_reads(groups):
+def test_kernels_agree_with_the_plain_product(groups):
     samples, filters, size, patches = 2, 5, 7, 1030
     generator = torch.Generator().manual_seed(0)
     matrix = torch.rand(samples, groups, size, patches, generator=generator)
@@ -295,7 +300,8 @@ from experiment.nets.layers import find_layers
 from experiment.sensitivity import max_product_eager, max_product_triton
 
 generator = torch.Generator().manual_seed(0)
-points, reciprocals = torch.rand(2, 2, 19, 33, generator=generator), torch.rand(2, 2, 2, 18, 33, generator=generator)
+points = torch.rand(2, 2, 19, 33, generator=generator)
+reciprocals = torch.rand(2, 2, 2, 18, 33, generator=generator)
 weight = torch.randn(2, 18, 19, generator=generator)
 results = [torch.full((2, 18, 19), 0.9) for _ in range(2)]
 for kernel, running in zip((max_product_eager, max_product_triton), results):
@@ -305,7 +311,7 @@ torch.testing.assert_close(*results)
 
 
 def test_the_triton_kernel_agrees_when_interpreted():
-    """What it does on a GPU, by triton's interpreter on the CPU."""
+    """Triton's interpreter runs on the CPU what the kernel does on a GPU."""
     pytest.importorskip("triton")
     subprocess.run(
         [sys.executable, "-W", "ignore", "-c", INTERPRETED],
@@ -315,7 +321,7 @@ def test_the_triton_kernel_agrees_when_interpreted():
     )
 
 
-def test_the_eager_kernel_serves_where_no_compiler_is(monkeypatch):
+def test_the_eager_kernel_is_used_without_a_compiler(monkeypatch):
     def nothing_installed(name):
         raise ImportError(name)
 

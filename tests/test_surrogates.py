@@ -1,4 +1,4 @@
-"""What is called dead in nets that choose, hide, cast and route: nothing that can matter."""
+"""Nothing that can matter is called dead in nets that choose, mask, cast and route."""
 
 import copy
 import warnings
@@ -15,7 +15,7 @@ from experiment.nets.reachability import reached, remove_dead
 
 
 class Net(nn.Module):
-    """Modules by name and what they compute."""
+    """A net of the given modules; `compute(net, x)` is its forward pass."""
 
     def __init__(self, compute, **parts):
         super().__init__()
@@ -55,7 +55,7 @@ CHOICES = {
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_whatever_may_be_chosen_lives(choice):
-    """Half of the weights of one branch are gone, so that the other always wins on the surrogate."""
+    """Half of the weights of one branch are gone: on the surrogate the other always wins."""
     width = CHOICES[choice](torch.zeros(2, 32), torch.zeros(2, 32)).shape[-1]
     net = Net(
         lambda net, x: net.out(CHOICES[choice](net.a(x), net.b(x))),
@@ -155,7 +155,7 @@ def test_a_net_that_needs_single_precision_is_refused_in_one_sentence():
         experiment.prune(net, [torch.randn(4, 6)], method="WT", keep_ratio=0.8)
 
 
-def test_wanda_reads_convolutions_in_any_order_of_memory(images):
+def test_wanda_reads_convolutions_in_any_memory_format(images):
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4))
     plain = experiment.prune(net, [images], method="Wanda", keep_ratio=0.5)
     other = copy.deepcopy(net).to(memory_format=torch.channels_last)
@@ -163,13 +163,13 @@ def test_wanda_reads_convolutions_in_any_order_of_memory(images):
     assert all(torch.equal(mask, moved.masks[name]) for name, mask in plain.masks.items())
 
 
-def test_an_attribute_of_the_first_half_of_a_name_hides_nothing():
+def test_an_attribute_named_like_the_start_of_a_parameter_hides_nothing():
     net = Net(lambda net, x: x @ net.hidden_weight, hidden=16)
     net.hidden_weight = nn.Parameter(torch.randn(6, 4))
     assert experiment.prune(net, [torch.randn(4, 6)], keep_ratio=0.5).left_out == {}
 
 
-def test_products_of_parameters_are_no_layers():
+def test_products_of_parameters_are_not_layers():
     net = Net(lambda net, x: functional.linear(net.out(x), net.a @ net.b), out=nn.Linear(6, 6))
     net.a, net.b = nn.Parameter(torch.randn(4, 2)), nn.Parameter(torch.randn(2, 6))
     pruned = experiment.prune(net, [torch.randn(5, 6)], method="WT", keep_ratio=0.8)
@@ -206,8 +206,8 @@ def test_pruning_within_inference_mode(method):
     assert all(torch.equal(mask, found.masks[name]) for name, mask in expected.masks.items())
 
 
-def test_certificates_speak_of_whole_weights_only():
-    """Of attention to something else the packed projection is used in blocks, on different points."""
+def test_certificates_cover_whole_weights_only():
+    """Attention to another sequence uses its packed projection in blocks, on different points."""
     net = Net(
         lambda net, x: net.attention(x, x[:, :3], x[:, :3])[0],
         attention=nn.MultiheadAttention(8, 2, batch_first=True),
@@ -236,7 +236,7 @@ def test_filters_are_followed_through_more_operations(compute):
     assert pruned.keep_ratio == pytest.approx(0.6, abs=0.08)
 
 
-def test_filters_are_the_same_in_any_order_of_memory():
+def test_filters_are_the_same_in_any_memory_format():
     from experiment.channels.graph import find_channels
 
     net, images = (
@@ -245,7 +245,7 @@ def test_filters_are_the_same_in_any_order_of_memory():
     )
     plain = find_channels(net, images)
     other = find_channels(net.to(memory_format=torch.channels_last), images)
-    assert plain.number == other.number and plain.rows.keys() == other.rows.keys()
+    assert plain.num_channels == other.num_channels and plain.rows.keys() == other.rows.keys()
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def signed_weights(
                 num_units=2 * filters,
                 num_columns=weights,
                 num_items=filters * weights,
-                patches=layer.patches,
+                patches=layer.num_patches,
                 kernel_size=layer.shape[2:].numel(),
                 error_weight=1 / filters,
             )

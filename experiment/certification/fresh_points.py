@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from experiment.certification.certificates import Certificates
 from experiment.core.errors import UserError
 from experiment.core.seeding import Stream
-from experiment.nets.layers import PrunableLayer, watch
-from experiment.nets.products import Product
+from experiment.nets.layers import PrunableLayer
 from experiment.pruning.pruned import Pruned
 from experiment.sensitivity.constants import C
 from experiment.sensitivity.empirical import EPSILON
-from experiment.sensitivity.points import nonnegative_parts, some_points
+from experiment.sensitivity.points import nonnegative_parts, sampled_points
 
 SLACK = 1 + 1e-9  # for rounding in double precision
 TILE_FLOATS = 2**24  # of contributions computed at a time
@@ -48,24 +47,12 @@ class FreshPoints:
         per_sample: int,
         stream: Stream,
     ):
-        chosen: dict[str, list[Tensor]] = {name: [] for name in layers}
-        generators = {name: stream.child(name).generator() for name in layers}
-
-        def keep_some(name: str, product: Product, num_samples: int) -> None:
-            shape = layers[name].shape
-            if (product.rows, product.columns) != (slice(0, shape[0]), slice(0, shape[1:].numel())):
-                return  # only a block of the weight is multiplied with these points
-            for inputs in nonnegative_parts(product.inputs.float()):
-                points = some_points(product, inputs, num_samples, per_sample, generators[name])
-                chosen[name].append(points.cpu())
-
-        watch(net, layers, fresh, keep_some)
-        chosen = {name: pieces for name, pieces in chosen.items() if pieces}
-        if not chosen:
+        sampled = sampled_points(net, layers, fresh, per_sample, stream, nonnegative_parts)
+        if not sampled:
             raise UserError("fresh is empty, or no layer runs on it with the whole of its weight")
         self.layers = layers
         self.points = {
-            name: torch.cat(pieces, dim=2).double() for name, pieces in chosen.items()
+            name: points.cpu().double() for name, points in sampled.items()
         }  # groups, K, points
         self._pairs: dict[str, tuple[Certificates, Pairs]] = {}  # the last ones, by layer
 

@@ -1,8 +1,8 @@
 """The channels of a net that can be removed, and which parameters belong to each.
 
-A channel is what one filter computes, with every filter that is added to it: it owns rows of the weights of its
-producers, their biases and normalisation entries, and the columns of the weights that read it. A group is the channels
-that the same layers produce.
+A channel is what one filter computes, with every filter that is added to it. It owns rows of the
+weights of its producers, their biases and normalisation entries, and the columns of the weights
+that read it. A group consists of the channels that the same layers produce.
 """
 
 from dataclasses import dataclass
@@ -14,27 +14,25 @@ from torch import Tensor
 
 from experiment.nets.masks import Masks
 
+NO_CHANNEL = -1
+
 
 @dataclass(frozen=True)
 class Channels:
-    """Channels are numbered group by group; -1 stands for what belongs to no removable channel."""
+    """Channels, numbered group by group; NO_CHANNEL marks what belongs to no removable one."""
 
     group: numpy.ndarray  # [channels], the group of each
     rows: dict[str, numpy.ndarray]  # by layer, the channel of each row of its weight
-    columns: dict[
-        str, numpy.ndarray
-    ]  # by layer, the channel of each column (dimension 1) of its weight
-    vectors: dict[
-        str, numpy.ndarray
-    ]  # by parameter name, the channel of each entry of a bias or normalisation
+    columns: dict[str, numpy.ndarray]  # by layer, that of each column (dimension 1) of its weight
+    vectors: dict[str, numpy.ndarray]  # by parameter, that of each entry of a bias or normalisation
 
     @cached_property
-    def number(self) -> int:
+    def num_channels(self) -> int:
         return len(self.group)
 
     @cached_property
     def sizes(self) -> numpy.ndarray:
-        """Number of channels of each group."""
+        """The number of channels in each group."""
         return numpy.bincount(self.group)
 
     @cached_property
@@ -44,32 +42,40 @@ class Channels:
         return [slice(end - size, end) for size, end in zip(self.sizes, ends)]
 
     def only(self, groups: list[int]) -> "Channels":
-        """The channels of these groups, numbered anew; the others become part of what is not removable."""
+        """The channels of these groups, renumbered; the others count as not removable."""
         stays = numpy.isin(self.group, groups)
-        number = numpy.where(stays, numpy.cumsum(stays) - 1, -1)
+        new_channel = numpy.where(stays, numpy.cumsum(stays) - 1, NO_CHANNEL)
 
         def renumbered(channels: dict[str, numpy.ndarray]) -> dict[str, numpy.ndarray]:
-            moved = {
-                name: numpy.where(channel >= 0, number[channel], -1)
-                for name, channel in channels.items()
-            }
-            return {name: channel for name, channel in moved.items() if (channel >= 0).any()}
+            return with_channels(
+                {
+                    name: spread(new_channel, channel, len(channel), NO_CHANNEL)
+                    for name, channel in channels.items()
+                }
+            )
 
-        _, group = numpy.unique(self.group[stays], return_inverse=True)
+        _, new_group = numpy.unique(self.group[stays], return_inverse=True)
         return Channels(
-            group, renumbered(self.rows), renumbered(self.columns), renumbered(self.vectors)
+            group=new_group,
+            rows=renumbered(self.rows),
+            columns=renumbered(self.columns),
+            vectors=renumbered(self.vectors),
         )
 
     def alive(self, masks: dict[str, Tensor]) -> numpy.ndarray:
-        """The channels that the masks of layers' weights have left: with a weight that makes them and, if any could,
-        one that reads them."""
-        made, read, readers = (numpy.zeros(self.number, dtype=bool) for _ in range(3))
+        """Which channels [channels] the masks of layers' weights have left.
+
+        A channel is left if a weight that makes it is, and one that reads it if any could.
+        """
+        is_made = numpy.zeros(self.num_channels, dtype=bool)
+        is_read = numpy.zeros(self.num_channels, dtype=bool)
+        has_reader = numpy.zeros(self.num_channels, dtype=bool)
         for name, channel in self.rows.items():
-            _mark(made, channel, masks[name].flatten(1).any(1))
+            _mark(is_made, channel, masks[name].flatten(1).any(1))
         for name, channel in self.columns.items():
-            _mark(read, channel, masks[name].transpose(0, 1).flatten(1).any(1))
-            _mark(readers, channel, torch.ones(len(channel), dtype=torch.bool))
-        return made & (read | ~readers)
+            _mark(is_read, channel, masks[name].transpose(0, 1).flatten(1).any(1))
+            _mark(has_reader, channel, torch.ones(len(channel), dtype=torch.bool))
+        return is_made & (is_read | ~has_reader)
 
     def weight_masks(self, weights: dict[str, Tensor], kept: numpy.ndarray) -> dict[str, Tensor]:
         """By layer, which of its weights belong to kept channels [channels] only."""
@@ -83,40 +89,44 @@ class Channels:
         return result
 
     def vector_masks(self, masks: Masks, kept: numpy.ndarray) -> Masks:
-        """The masks of biases and normalisations without the entries of channels that are not kept."""
-        return {
-            name: masks[name]
-            & torch.from_numpy(spread(kept, channel, len(channel), True)).to(masks[name].device)
-            for name, channel in self.vectors.items()
-        }
+        """The masks of biases and normalisations without the entries of channels not kept."""
+        result = {}
+        for name, channel in self.vectors.items():
+            entries = torch.from_numpy(spread(kept, channel, len(channel), True))
+            result[name] = masks[name] & entries.to(masks[name].device)
+        return result
 
 
 def spread(
-    values: numpy.ndarray, channel: numpy.ndarray | None, length: int, other: float | bool
+    values: numpy.ndarray, channel: numpy.ndarray | None, length: int, default: float | bool
 ) -> numpy.ndarray:
-    """The value of each row or column from those of the channels; `other` where it belongs to none."""
+    """The value of each row or column from those of the channels; the default without a channel."""
     if channel is None:
-        return numpy.full(length, other)
-    return numpy.where(channel >= 0, values[channel], other)
+        return numpy.full(length, default)
+    return numpy.where(channel >= 0, values[channel], default)
 
 
-def _mark(marked: numpy.ndarray, channel: numpy.ndarray, where: Tensor) -> None:
-    chosen = channel[where.cpu().numpy()]
-    marked[chosen[chosen >= 0]] = True
+def with_channels(by_name: dict[str, numpy.ndarray]) -> dict[str, numpy.ndarray]:
+    """The entries in which something belongs to a channel."""
+    return {name: channel for name, channel in by_name.items() if (channel >= 0).any()}
+
+
+def _mark(marked: numpy.ndarray, channel: numpy.ndarray, chosen: Tensor) -> None:
+    """Mark the channels of the chosen rows or columns."""
+    channels = channel[chosen.cpu().numpy()]
+    marked[channels[channels >= 0]] = True
 
 
 class WeightCount:
-    """How many weights are left when only some channels are kept, without building a mask."""
+    """How many weights are left if only some channels are kept, without building a mask."""
 
     def __init__(self, channels: Channels, candidates: dict[str, Tensor]):
         """`candidates`: by layer, which weights may be kept."""
         self.channels = channels
-        self.matrices = {
-            name: mask.flatten(2).sum(2).double().cpu().numpy()
-            if mask.dim() > 2
-            else mask.double().cpu().numpy()
-            for name, mask in candidates.items()
-        }  # [rows, columns]
+        self.matrices: dict[str, numpy.ndarray] = {}  # [rows, columns]
+        for name, mask in candidates.items():
+            counts = mask.flatten(2).sum(2) if mask.dim() > 2 else mask
+            self.matrices[name] = counts.double().cpu().numpy()
 
     def __call__(self, kept: numpy.ndarray) -> int:
         total = 0.0

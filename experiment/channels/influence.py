@@ -1,4 +1,4 @@
-"""A check of what a net's channels are: masked, they have no influence on the output."""
+"""A check of a net's channels: once masked, they have no influence on the output."""
 
 from typing import Any
 
@@ -8,14 +8,15 @@ from torch import Tensor, nn
 
 from experiment.channels.channels import Channels, spread
 from experiment.core.errors import UserError
-from experiment.nets.running import copy_of, map_tensors, tensors
+from experiment.nets.running import copy_of
 from experiment.nets.surrogates import InDouble, run_in_double
+from experiment.nets.tensors import map_tensors, tensors
 
 TOLERANCE = 1e-6  # relative, in double precision
 
 
 class Influence:
-    """A net in double precision, of which some channels are made to compute something else."""
+    """A copy of a net in double precision, in which some channels compute something else."""
 
     def __init__(self, net: nn.Module, inputs: Any):
         self.net = copy_of(net).cpu().double()
@@ -26,25 +27,27 @@ class Influence:
 
     @torch.no_grad()
     def leaking(self, channels: Channels) -> bool:
-        """Whether the output changes when channels whose readers are masked compute something else.
+        """Whether the output changes if channels whose readers are masked compute something else.
 
-        Asked for a random half of the channels, and for the other half.
+        Tested for a random half of the channels, and for the other half.
         """
-        half = numpy.random.default_rng(0).random(channels.number) < 0.5
+        half = numpy.random.default_rng(0).random(channels.num_channels) < 0.5
         return any(self._changes(channels, hidden) for hidden in (half, ~half))
 
     def _changes(self, channels: Channels, hidden: numpy.ndarray) -> bool:
-        readers, makers = _readers(self.net, channels), _makers(self.net, channels)
+        """Whether the output changes for the hidden channels [channels]."""
+        readers = _readers(self.net, channels)
+        makers = _makers(self.net, channels)
         saved = {id(tensor): (tensor, tensor.clone()) for tensor, _ in readers + makers}
         try:
             for weight, channel in readers:
-                weight.mul_(1 - _chosen(hidden, channel, weight, 1))
+                weight.mul_(1 - _is_hidden(hidden, channel, weight, 1))
             before = self._outputs()
             if not all(output.isfinite().all() for output in before):
                 raise UserError("the net's output on the sample is not finite")
-            for tensor, channel in makers:  # double what makes them, and add a little
-                chosen = _chosen(hidden, channel, tensor, 0)
-                tensor.mul_(1 + chosen).add_(0.1 * chosen)
+            for tensor, channel in makers:  # double what makes the channels, and add a little
+                is_hidden = _is_hidden(hidden, channel, tensor, 0)
+                tensor.mul_(1 + is_hidden).add_(0.1 * is_hidden)
             after = self._outputs()
         finally:
             for tensor, original in saved.values():
@@ -53,13 +56,16 @@ class Influence:
 
     def _outputs(self) -> list[Tensor]:
         output = run_in_double(self.net, self.inputs, InDouble())
-        return [one.double() for one in tensors(output)]
+        return [tensor.double() for tensor in tensors(output)]
 
 
-def _equal(one: Tensor, other: Tensor) -> bool:
-    if one.shape != other.shape or not one.numel():
-        return one.shape == other.shape
-    return torch.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE * float(one.abs().max()))
+def _equal(before: Tensor, after: Tensor) -> bool:
+    if before.shape != after.shape:
+        return False
+    if not before.numel():
+        return True
+    largest = float(before.abs().max())
+    return torch.allclose(before, after, rtol=TOLERANCE, atol=TOLERANCE * largest)
 
 
 def _readers(net: nn.Module, channels: Channels) -> list[tuple[Tensor, numpy.ndarray]]:
@@ -75,8 +81,9 @@ def _makers(net: nn.Module, channels: Channels) -> list[tuple[Tensor, numpy.ndar
     ]
 
 
-def _chosen(hidden: numpy.ndarray, channel: numpy.ndarray, tensor: Tensor, dim: int) -> Tensor:
-    """1 where a row or column, along `dim`, belongs to a hidden channel, else 0; broadcast."""
+def _is_hidden(hidden: numpy.ndarray, channel: numpy.ndarray, tensor: Tensor, dim: int) -> Tensor:
+    """1 where a row or column, along `dim`, belongs to a hidden channel, else 0; broadcasts."""
     shape = [1] * tensor.dim()
     shape[dim] = len(channel)
-    return torch.from_numpy(spread(hidden, channel, len(channel), False)).to(tensor).reshape(shape)
+    values = spread(hidden, channel, len(channel), False)
+    return torch.from_numpy(values).to(tensor).reshape(shape)

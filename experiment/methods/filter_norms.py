@@ -45,7 +45,7 @@ def norms(analysis: Analysis, power: int) -> numpy.ndarray:
     These sums have the same order as the norms.
     """
     channels = analysis.channels
-    result = numpy.zeros(channels.number)
+    result = numpy.zeros(channels.num_channels)
     for name, channel in channels.rows.items():
         by_row = analysis.weights[name].flatten(1).cpu().double().abs().pow(power).sum(1).numpy()
         numpy.add.at(result, channel[channel >= 0], by_row[channel >= 0])

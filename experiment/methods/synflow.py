@@ -15,9 +15,9 @@ from experiment.core.seeding import Stream
 from experiment.nets.layers import PrunableLayer
 from experiment.nets.masks import largest
 from experiment.nets.normalisations import normalisation
-from experiment.nets.reachability import ones_like
-from experiment.nets.running import copy_of, divided, first_sample, tensors
+from experiment.nets.running import copy_of, first_sample
 from experiment.nets.surrogates import InDouble, run_in_double
+from experiment.nets.tensors import divided, ones_like, tensors
 from experiment.pruning.analysis import Analysis
 from experiment.pruning.decision import Choice, Prepared
 from experiment.pruning.method import Method

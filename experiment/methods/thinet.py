@@ -34,7 +34,7 @@ class ThiNet(FilterMethod):
 
     def rank(self, analysis: Analysis, alive: numpy.ndarray, stream: Stream) -> Ranking:
         channels = analysis.channels
-        scores = numpy.empty(channels.number)
+        scores = numpy.empty(channels.num_channels)
         grams = gram_matrices(
             analysis.net,
             analysis.layers,

@@ -17,5 +17,5 @@ class UniformFilters(FilterMethod):
 
     def rank(self, analysis: Analysis, alive: numpy.ndarray, stream: Stream) -> Ranking:
         channels = analysis.channels
-        scores = stream.child("filters").permutation(channels.number).numpy().astype(float)
+        scores = stream.child("filters").permutation(channels.num_channels).numpy().astype(float)
         return Ranking(uniform_priority(channels, scores, alive))

@@ -1,14 +1,14 @@
-"""Batches as people have them, made into pairs `(inputs, targets)`, with None for no targets.
+"""Batches in any of the usual forms, made into pairs `(inputs, targets)`.
 
 A batch is one of
 
-- `(inputs, targets)`, as DataLoaders give it, with `None` for no targets;
-- a dict of the net's keyword arguments, whose entry `labels`, `label`, `targets` or `target` is the
-  targets. It stays among the inputs only where the net's forward pass names such a parameter;
+- `(inputs, targets)`, as DataLoaders yield it, with `None` for no targets;
+- a dict of the net's keyword arguments, whose entry `labels`, `label`, `targets` or `target` holds
+  the targets. It stays among the inputs only if the forward pass has a parameter of that name;
 - inputs alone: one tensor.
 
-Inputs are a tensor, a dict of keyword arguments, or a tuple of positional ones. Arrays of numpy
-become tensors, those of float64, its default, in the net's own precision. Tensors are never
+Inputs are a tensor, a dict of keyword arguments, or a tuple of positional ones. Numpy arrays become
+tensors; those of float64, numpy's default, take the net's own precision. Tensors are never
 converted.
 """
 
@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from experiment.core.errors import UserError
-from experiment.nets.running import described, dtype_of, map_tensors, split_batch, tensors
+from experiment.nets.running import dtype_of, split_batch
+from experiment.nets.tensors import described, map_tensors, tensors
 
 Batch = tuple[Any, Any]  # inputs, targets
 ARRAYS = Tensor | numpy.ndarray
@@ -34,9 +35,9 @@ TARGETS = ("labels", "label", "targets", "target")
 def as_batches(net: nn.Module, given: Iterable[Any], name: str = "batches") -> Iterator[Batch]:
     """The batches in order. The first is read and checked at once, the others when asked for.
 
-    `name` is what messages call them. Raises UserError for what is no iterable of batches.
+    `name` is what messages call them. Raises UserError unless `given` is an iterable of batches.
     """
-    _refuse_what_is_no_list(given, name)
+    _require_iterable(given, name)
     batches = _one_by_one(net, given, name)
     first = next(batches, None)
     if first is None:
@@ -45,14 +46,16 @@ def as_batches(net: nn.Module, given: Iterable[Any], name: str = "batches") -> I
 
 
 def as_batch(net: nn.Module, batch: Any, name: str = "batch") -> Batch:
-    """A single batch. Raises UserError for what is none."""
-    inputs, targets = (_without_numpy(net, part, name) for part in _split(net, batch, name))
+    """A single batch. Raises UserError for anything else."""
+    inputs, targets = _split(net, batch, name)
+    inputs = _without_numpy(net, inputs, name)
+    targets = _without_numpy(net, targets, name)
     _check_inputs(inputs, name)
     _check_targets(targets, name)
     return inputs, targets
 
 
-def _refuse_what_is_no_list(given: Any, name: str) -> None:
+def _require_iterable(given: Any, name: str) -> None:
     """Raise UserError for a single batch, single samples, and what cannot be iterated over."""
     if isinstance(given, ARRAYS):
         raise UserError(
@@ -79,34 +82,39 @@ def _refuse_what_is_no_list(given: Any, name: str) -> None:
 
 
 def _one_by_one(net: nn.Module, given: Iterable[Any], name: str) -> Iterator[Batch]:
-    """Each batch, while all have the form of the first: `[x, y]` is rarely meant as two batches."""
+    """Each batch, as long as all have one form: `[x, y]` is rarely meant as two batches."""
     forms = set()
-    for number, batch in enumerate(given):
+    for index, batch in enumerate(given):
         forms.add(_form(batch))
         if len(forms) > 1:
             raise UserError(
-                f"the entries of {name} are not all alike: number {number + 1} is "
+                f"the entries of {name} are not all alike: number {index + 1} is "
                 f"{described(batch)}; "
                 "write [(inputs, targets)] for a single batch with targets"
             )
-        checked = as_batch(net, batch, f"{name}[{number}]")
+        checked = as_batch(net, batch, f"{name}[{index}]")
         if any(tensor.is_meta for tensor in tensors(checked)):
-            raise UserError(f"{name}[{number}] is on the meta device and has no values")
+            raise UserError(f"{name}[{index}] is on the meta device and has no values")
         yield checked
 
 
 def _form(batch: Any) -> Any:
+    """A value that batches of the same form have in common."""
     if isinstance(batch, ARRAYS):
         return batch.ndim
     return next((form for form in (Mapping, list | tuple) if isinstance(batch, form)), type(batch))
 
 
 def _split(net: nn.Module, batch: Any, name: str) -> Batch:
-    """Inputs and targets."""
+    """Inputs and targets of a batch in any form."""
     if isinstance(batch, Mapping):
         key = next((key for key in TARGETS if key in batch), None)
-        kept = {one: value for one, value in batch.items() if one != key or _accepts(net, key)}
-        return kept, None if key is None else batch[key]
+        if key is None:
+            return dict(batch), None
+        inputs = {other: value for other, value in batch.items() if other != key}
+        if _accepts(net, key):
+            inputs = dict(batch)
+        return inputs, batch[key]
     if isinstance(batch, list | tuple) and len(batch) not in (1, 2):
         raise UserError(
             f"{name} has {len(batch)} parts: a batch is inputs alone or (inputs, "
@@ -119,12 +127,13 @@ def _split(net: nn.Module, batch: Any, name: str) -> Batch:
 
 
 def _accepts(net: nn.Module, keyword: str) -> bool:
-    """Whether the net's forward pass, also that of a compiled net, names a parameter so."""
-    return keyword in inspect.signature(getattr(net, "_orig_mod", net).forward).parameters
+    """Whether the forward pass of a net, compiled or not, has a parameter of that name."""
+    original = getattr(net, "_orig_mod", net)
+    return keyword in inspect.signature(original.forward).parameters
 
 
 def _without_numpy(net: nn.Module, value: Any, name: str) -> Any:
-    """The value with arrays of numpy, however nested, as tensors."""
+    """The value with numpy arrays, however nested, as tensors."""
 
     def converted(array: numpy.ndarray) -> Tensor:
         try:
@@ -157,7 +166,7 @@ def _check_inputs(inputs: Any, name: str) -> None:
 
 
 def _check_targets(targets: Any, name: str) -> None:
-    """Raise UserError for the target of a single sample. How many must be is for the loss to say."""
+    """Raise UserError for the target of a single sample. The loss checks how many there are."""
     if isinstance(targets, numbers.Number) or (isinstance(targets, Tensor) and not targets.dim()):
         raise UserError(
             f"{name} is a single sample with a single target: samples need a first "

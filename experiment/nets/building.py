@@ -1,4 +1,4 @@
-"""Networks by name."""
+"""Building a network by its name."""
 
 from typing import Any
 
@@ -12,11 +12,15 @@ from experiment.nets.checks import image_shape, whole_number
 def build_network(
     name: str, *, input_shape: tuple[int, int, int], num_classes: int, **options: Any
 ) -> nn.Module:
-    """A new network for images of `input_shape` (channels, height, width).
+    """A new network for images of `input_shape`, initialised from torch's global generator.
 
-    Its weights are drawn from torch's global generator. `name` is a registered one, a
-    classification model of torchvision's, or `package.module:Class`; `options` are its own. Raises
-    UserError for an unknown name or option, and where the network cannot be built.
+    Args:
+        name: a registered network, a torchvision classification model, or `package.module:Class`.
+        input_shape: channels, height and width.
+        options: the network's own options.
+
+    Raises:
+        UserError: for an unknown name or option, or if the network cannot be built.
 
     Example:
         >>> net = experiment.build_network("resnet20", input_shape=(3, 32, 32), num_classes=10)

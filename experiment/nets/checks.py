@@ -1,6 +1,6 @@
-"""Checks of what the public functions are given.
+"""Checks of the arguments of public functions.
 
-Each returns its argument as the framework uses it, or raises UserError with what would be right.
+Each returns its argument as the framework uses it, or raises UserError saying what would be right.
 """
 
 import math
@@ -16,11 +16,11 @@ from torch.nn.utils.prune import BasePruningMethod
 
 from experiment.core.errors import UserError
 from experiment.core.spelling import nearest
-from experiment.nets.running import described, storage_of
+from experiment.nets.tensors import described, storage_of
 
 
 def usable_net(net: Any, *, shapes_alone: bool = False) -> nn.Module:
-    """A module with parameters, all of them of its own, that have values.
+    """A module with at least one parameter, whose parameters have values and share no memory.
 
     With `shapes_alone` it may be on the meta device.
     """
@@ -28,7 +28,7 @@ def usable_net(net: Any, *, shapes_alone: bool = False) -> nn.Module:
     if not isinstance(net, nn.Module):
         raise UserError(f"net must be a torch.nn.Module, not {_shown(net)}")
     if isinstance(net, torch.jit.ScriptModule):
-        raise UserError("net is compiled by torch.jit: give the module that it was made from")
+        raise UserError("net is compiled by torch.jit: pass the module that it was compiled from")
     for name, module in net.named_modules():
         _check_module(f"layer '{name}'" if name else "the net", module)
     for name, tensor in [*net.named_parameters(), *net.named_buffers()]:
@@ -40,20 +40,22 @@ def usable_net(net: Any, *, shapes_alone: bool = False) -> nn.Module:
 
 
 def _refuse_shared_memory(net: nn.Module) -> None:
-    """Raise UserError for two Parameters with the same values, which a copy would part."""
-    seen: dict[tuple[int, int], str] = {}
+    """Raise UserError for two Parameters in the same memory, which a copy would separate."""
+    names: dict[tuple[int, int], str] = {}
     for name, parameter in net.named_parameters():
-        if parameter.numel():
-            place = storage_of(parameter), parameter.storage_offset()
-            if place in seen:
-                raise UserError(
-                    f"'{name}' of the net shares its memory with '{seen[place]}': tie "
-                    "them as one Parameter, module.weight = other.weight"
-                )
-            seen[place] = name
+        if not parameter.numel():
+            continue
+        address = storage_of(parameter), parameter.storage_offset()
+        if address in names:
+            raise UserError(
+                f"'{name}' of the net shares its memory with '{names[address]}': tie "
+                "them as one Parameter, module.weight = other.weight"
+            )
+        names[address] = name
 
 
 def _check_module(name: str, module: nn.Module) -> None:
+    """Raise UserError for a quantised module, or one that torch.nn.utils.prune has pruned."""
     if "quantized" in type(module).__module__:
         raise UserError(
             f"{name} is quantised ({type(module).__name__}): prune the net before quantising it"
@@ -68,11 +70,12 @@ def _check_module(name: str, module: nn.Module) -> None:
 
 
 def _check_values(name: str, tensor: Tensor, shapes_alone: bool) -> None:
+    """Raise UserError for a parameter or buffer without values, or a weight of integers."""
     if is_lazy(tensor):
         raise UserError(f"'{name}' of the net has no shape yet: run the net once on a batch first")
     if tensor.is_inference():
         raise UserError(
-            f"'{name}' of the net was made in torch.inference_mode: make the net outside"
+            f"'{name}' of the net was created in torch.inference_mode: create the net outside of it"
         )
     if tensor.is_meta and not shapes_alone:
         raise UserError(
@@ -87,7 +90,7 @@ def _check_values(name: str, tensor: Tensor, shapes_alone: bool) -> None:
 
 
 def valid_keep_ratio(value: Any) -> float:
-    """A share in (0, 1]."""
+    """A number in (0, 1]."""
     if not (_is_real(value) and 0 < value <= 1):
         raise UserError(f"keep_ratio must be a number above 0 and at most 1, not {_shown(value)}")
     return float(value)
@@ -101,16 +104,16 @@ def positive(name: str, value: Any) -> float:
 
 
 def whole_number(name: str, value: Any, least: int | None = None) -> int:
-    """An integer, not below `least`."""
+    """An integer of at least `least`."""
     bound = "" if least is None else f" of at least {least}"
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not whole or (least is not None and value < least):
+    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_whole or (least is not None and value < least):
         raise UserError(f"{name} must be a whole number{bound}, not {_shown(value)}")
     return int(value)
 
 
 def loss_function(loss: Any) -> Callable | None:
-    """A function, or None for none."""
+    """A function, or None."""
     _refuse_class("loss", loss)
     if loss is not None and not callable(loss):
         raise UserError(
@@ -121,7 +124,7 @@ def loss_function(loss: Any) -> Callable | None:
 
 
 def one_of(name: str, value: Any, names: tuple[str, ...]) -> Any:
-    """One of several names."""
+    """One of the given names."""
     if not (isinstance(value, str) and value in names):
         hint = nearest(value, names) if isinstance(value, str) else ""
         choices = " or ".join(f"'{choice}'" for choice in names)
@@ -130,7 +133,7 @@ def one_of(name: str, value: Any, names: tuple[str, ...]) -> Any:
 
 
 def mask_tensors(masks: Any) -> dict[str, Tensor]:
-    """Masks by parameter name, arrays of numpy as tensors; none for None."""
+    """Masks by parameter name, numpy arrays as tensors; an empty dict for None."""
     if masks is None:
         return {}
     if not isinstance(masks, Mapping):
@@ -147,8 +150,8 @@ def mask_tensors(masks: Any) -> dict[str, Tensor]:
 def image_shape(value: Any) -> tuple[int, int, int]:
     """Channels, height and width."""
     sizes = tuple(value) if isinstance(value, list | tuple) else ()
-    whole = all(isinstance(size, numbers.Integral) and size > 0 for size in sizes)
-    if len(sizes) != 3 or not whole:
+    are_whole = all(isinstance(size, numbers.Integral) and size > 0 for size in sizes)
+    if len(sizes) != 3 or not are_whole:
         raise UserError(
             f"input_shape must be (channels, height, width), such as (3, 32, 32), not "
             f"{_shown(value)}"
@@ -157,23 +160,24 @@ def image_shape(value: Any) -> tuple[int, int, int]:
 
 
 def _is_real(value: Any) -> bool:
-    """Whether a value is one number, perhaps in a tensor without dimensions, and no bool."""
+    """Whether a value is a number, or a tensor without dimensions, but not a bool."""
     if isinstance(value, Tensor | numpy.ndarray) and value.ndim == 0:
         value = value.item()
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _refuse_class(name: str, value: Any) -> None:
+    """Raise UserError for a class in place of an instance."""
     if isinstance(value, type):
         raise UserError(
-            f"{name} is the class {value.__name__}: give an instance, {value.__name__}(...)"
+            f"{name} is the class {value.__name__}: pass an instance, {value.__name__}(...)"
         )
 
 
 def _shown(value: Any) -> str:
-    """A value in a message: as it is written if that is short, or else its type."""
+    """A value in a message: its repr if that is short, otherwise its type."""
     if isinstance(value, Tensor | numpy.ndarray) and value.ndim:
         return described(value)
     text = repr(value)
-    short = len(text) <= 60 and "\n" not in text
-    return text if short else f"a value of type {type(value).__name__}"
+    is_short = len(text) <= 60 and "\n" not in text
+    return text if is_short else f"a value of type {type(value).__name__}"

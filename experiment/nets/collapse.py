@@ -8,17 +8,11 @@ from torch import Tensor, nn
 
 from experiment.nets.layers import PrunableLayer
 from experiment.nets.masks import Masks
-from experiment.nets.running import (
-    batch_length,
-    evaluating,
-    map_tensors,
-    run,
-    split_batch,
-    tensors,
-)
+from experiment.nets.running import batch_length, run_in_eval_mode, split_batch
+from experiment.nets.tensors import map_tensors, tensors
 
-NAMED = 3  # of several layers, how many a note names
-TOLERANCE = 1e-6  # of the largest output: what rounding does to equal numbers
+MAX_NAMED = 3  # so many layers a note names
+TOLERANCE = 1e-6  # rounding error of equal outputs, relative to the largest
 
 
 def empty_layers(layers: dict[str, PrunableLayer], masks: Masks) -> list[str]:
@@ -27,58 +21,57 @@ def empty_layers(layers: dict[str, PrunableLayer], masks: Masks) -> list[str]:
 
 
 def collapse_notes(empty: list[str], constant: bool, constant_before: bool) -> list[str]:
-    """What of a pruned net no longer works, in words."""
+    """What no longer works in a pruned net, in words."""
     notes = []
     if empty:
-        more = f" and {len(empty) - NAMED} more layers" if len(empty) > NAMED else ""
-        notes.append(f"no weights are left in {', '.join(empty[:NAMED])}{more}")
+        num_more = len(empty) - MAX_NAMED
+        more = f" and {num_more} more layers" if num_more > 0 else ""
+        notes.append(f"no weights are left in {', '.join(empty[:MAX_NAMED])}{more}")
     if constant:
         before = ", as it was before pruning" if constant_before else ""
         notes.append(f"the output is the same for all samples{before}")
     return notes
 
 
-@torch.no_grad()
 def has_constant_output(net: nn.Module, batches: Iterable[Any]) -> bool:
-    """Whether a net in eval mode gives the same output for all samples of some batches.
+    """Whether a net in eval mode gives the same output for all samples of the batches.
 
-    It stops at the first difference. A single sample is compared with a changed copy of itself.
+    Stops at the first difference. A single sample is compared with a changed copy of itself.
     """
     first: list[Tensor] | None = None
-    with evaluating(net):
-        for inputs in _several(batches):
-            outputs = [
-                output
-                for output in tensors(run(net, (inputs, None)))
-                if output.is_floating_point() and output.dim()
-            ]
-            first = first or [output[:1] for output in outputs]
-            if not all(map(_equal, outputs, first)):
-                return False
+    for inputs in _several_samples(batches):
+        outputs = [
+            output
+            for output in tensors(run_in_eval_mode(net, (inputs, None)))
+            if output.is_floating_point() and output.dim()
+        ]
+        first = first or [output[:1] for output in outputs]
+        if not all(map(_is_constant, outputs, first)):
+            return False
     return bool(first)
 
 
-def _several(batches: Iterable[Any]) -> Iterator[Any]:
-    """The inputs of the batches; if they are a single sample, then a changed one too."""
-    number, inputs = 0, None
+def _several_samples(batches: Iterable[Any]) -> Iterator[Any]:
+    """The inputs of the batches; after a single sample, a changed one too."""
+    num_samples = 0
     for batch in batches:
-        inputs = split_batch(batch)[0]
-        number += batch_length(inputs)
+        inputs, _ = split_batch(batch)
+        num_samples += batch_length(inputs)
         yield inputs
-    if number == 1:
+    if num_samples == 1:
         yield map_tensors(_changed, inputs)
 
 
 def _changed(tensor: Tensor) -> Tensor:
-    """Other numbers of the same size; tokens and other integers in reversed order."""
+    """Other numbers of the same shape; tokens and other integers in reversed order."""
     if not tensor.is_floating_point():
         return tensor.flip(-1)
     generator = torch.Generator().manual_seed(0)
     return tensor + torch.randn(tensor.shape, generator=generator).to(tensor)
 
 
-def _equal(outputs: Tensor, first: Tensor) -> bool:
-    """Whether all rows are equal to the given one; outputs that are not numbers differ."""
+def _is_constant(outputs: Tensor, first: Tensor) -> bool:
+    """Whether all rows are equal to the first one; NaN is equal to nothing."""
     if outputs.shape[1:] != first.shape[1:]:
         return False
     scale = float(first.nan_to_num(0, 0, 0).abs().max()) if first.numel() else 0.0

@@ -11,7 +11,7 @@ from experiment.nets.masks import Masks
 
 @dataclass(frozen=True)
 class FlatWeights:
-    """Where the oriented weight of each layer lies in the vector."""
+    """The vector and its pieces: the oriented weight of one layer after the other."""
 
     layers: dict[str, PrunableLayer]
 
@@ -21,12 +21,13 @@ class FlatWeights:
         return {name: layer.shape for name, layer in self.layers.items()}
 
     def join(self, by_layer: dict[str, Tensor]) -> Tensor:
-        """One vector from one oriented tensor for each layer."""
+        """One vector from one oriented tensor per layer."""
         return torch.cat([by_layer[name].flatten() for name in self.layers])
 
     def split(self, vector: Tensor) -> dict[str, Tensor]:
-        """The oriented tensors of the layers from the vector."""
-        pieces = vector.split([layer.shape.numel() for layer in self.layers.values()])
+        """The oriented tensors of the layers in the vector."""
+        lengths = [layer.shape.numel() for layer in self.layers.values()]
+        pieces = vector.split(lengths)
         return {
             name: piece.reshape(layer.shape)
             for (name, layer), piece in zip(self.layers.items(), pieces)

@@ -1,4 +1,4 @@
-"""Refuse images that a network's poolings would shrink to nothing."""
+"""Refuse images that a network's pooling layers would shrink to nothing."""
 
 from experiment.core.errors import UserError
 

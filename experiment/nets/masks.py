@@ -1,4 +1,4 @@
-"""Masks of a net: which parameters are kept. True means kept."""
+"""Masks of a net: which parameters are kept."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,8 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-Masks = dict[str, Tensor]  # parameter name -> bool tensor of the parameter's shape
+# Parameter name -> bool tensor of the parameter's shape; True means kept.
+Masks = dict[str, Tensor]
 
 
 def keep_all(net: nn.Module) -> Masks:
@@ -23,27 +24,34 @@ def size(masks: Masks) -> int:
 
 
 def largest(scores: Tensor, count: int, candidates: Tensor) -> Tensor:
-    """A mask of exactly `count` of the candidates (all, if fewer) with the largest scores; ties go by index."""
+    """A mask of exactly `count` of the candidates (all, if fewer) with the largest scores.
+
+    Among equal scores those with the lowest index are kept.
+    """
     values = scores[candidates]
-    if count <= 0 or count >= len(values):
-        return candidates.clone() if count > 0 else torch.zeros_like(candidates)
-    threshold = _ascending(values, len(values) - count)
+    if count <= 0:
+        return torch.zeros_like(candidates)
+    if count >= len(values):
+        return candidates.clone()
+    threshold = _in_ascending_order(values, len(values) - count)
     kept = values > threshold
     ties = (values == threshold).nonzero().flatten()
     kept[ties[: count - int(kept.sum())]] = True
     return torch.zeros_like(candidates).masked_scatter_(candidates, kept)
 
 
-def _ascending(values: Tensor, place: int) -> Tensor:
-    """The value at that place, from 0, in ascending order."""
+def _in_ascending_order(values: Tensor, rank: int) -> Tensor:
+    """The value that has this rank, from 0, in ascending order."""
     if values.is_cuda:
-        return values.kthvalue(place + 1).values
-    values = values.float() if values.dtype.itemsize < 4 else values  # numpy knows no bfloat16
-    return torch.from_numpy(numpy.partition(values.cpu().numpy(), place))[place].to(values.device)
+        return values.kthvalue(rank + 1).values
+    if values.dtype.itemsize < 4:  # numpy does not know bfloat16
+        values = values.float()
+    partitioned = torch.from_numpy(numpy.partition(values.cpu().numpy(), rank))
+    return partitioned[rank].to(values.device)
 
 
 def enforcer(net: nn.Module, masks: Masks) -> Callable[[], None]:
-    """A function that sets the masked parameters of the net to zero, for use after each training step."""
+    """A function to call after each training step: it sets masked parameters to zero."""
     removed = [
         (parameter, ~masks[name])
         for name, parameter in net.named_parameters()

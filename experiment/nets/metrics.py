@@ -1,4 +1,4 @@
-"""Size and cost of a net: FLOPs, and what each layer keeps."""
+"""Size and cost of a pruned net: its FLOPs, and what each layer keeps."""
 
 import pandas
 import torch
@@ -8,7 +8,7 @@ from experiment.nets.masks import Masks
 
 
 def flop_keep_ratio(layers: dict[str, PrunableLayer], masks: Masks) -> float:
-    """The share of the layers' FLOPs that is left when each kept weight costs what it cost before."""
+    """The share of the layers' FLOPs that is left if every kept weight costs what it did before."""
     total = sum(layer.flops for layer in layers.values())
     kept = sum(layer.flops * _density(masks[layer.parameter]) for layer in layers.values())
     return kept / total if total else 1.0

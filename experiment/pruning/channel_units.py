@@ -22,7 +22,7 @@ def channel_units(analysis: Analysis, alive: numpy.ndarray) -> Units:
             continue
         layer = analysis.layers[name]
         groups = numpy.unique(channels.group[channel[channel >= 0]])
-        patches[groups] = numpy.maximum(patches[groups], layer.patches)
+        patches[groups] = numpy.maximum(patches[groups], layer.num_patches)
         kernel_sizes[groups] = numpy.maximum(kernel_sizes[groups], layer.shape[2:].numel())
     importance = numpy.where(alive, importance, 0)
     return channel_groups(importance, channels.sizes, patches, kernel_sizes, analysis.delta)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from experiment.nets.running import batch_length, device_of, divided, evaluating, moved, run
+from experiment.nets.running import batch_length, device_of, evaluating, run
+from experiment.nets.tensors import divided, moved
 from experiment.pruning.analysis import Analysis
 from experiment.pruning.losses import batch_loss
 

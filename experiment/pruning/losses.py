@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from experiment.core.errors import UserError, first_line
-from experiment.nets.running import described
+from experiment.nets.tensors import described
 
 
 def batch_loss(loss: Callable | None, outputs: Any, targets: Any) -> Tensor:

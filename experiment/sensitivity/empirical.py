@@ -1,9 +1,9 @@
-"""Empirical sensitivities of weights: how much each contributes to its neuron, at most, over a sample of data.
+"""Empirical sensitivities: how much each weight contributes to its neuron, at most over a sample.
 
-SiPP, arXiv:1910.05422, Definition 2 and Section 4. A unit is an output neuron or filter i with a sign s. For a
-point a >= 0 with z[i,s] = sum_j W^s[i,j] a[j], weight j contributes g[i,j] = W^s[i,j] a[j] / z[i,s]. Since
-g = |W[i,j]| * a[j] * R[i,s] with R = 1/z, only matrix products are needed and nothing of the size
-filters x K x patches is ever built.
+SiPP, arXiv:1910.05422, Definition 2 and Section 4. A unit is an output neuron or filter i with a
+sign s. For a point a >= 0 with z[i,s] = sum_j W^s[i,j] a[j], weight j contributes
+g[i,j] = W^s[i,j] a[j] / z[i,s]. Since g = |W[i,j]| * a[j] * R[i,s] with R = 1/z, only matrix
+products are needed, and nothing of the size filters x K x patches is ever built.
 """
 
 from collections.abc import Iterable
@@ -31,18 +31,19 @@ def sensitivities(
     """Sensitivity of every weight of every linear and convolutional layer, in [0, 1].
 
     Args:
-        net: any module; it is run in eval mode and left as it was.
-        batches: the sample S, a list, DataLoader or other iterable of `(inputs, targets)`, of
-            dicts of keyword arguments, or of inputs alone; `experiment.nets.batches` says what exactly.
-        reduction: over the patches of a sample, `"mean"` (deterministic SiPP) or `"max"` (SiPPRand, SiPPHybrid,
-            certificates); over samples, always the maximum. For linear layers the two agree.
+        net: any module; it runs in eval mode and is not modified.
+        batches: the sample S, a list, DataLoader or other iterable of `(inputs, targets)`, of dicts
+            of keyword arguments, or of inputs alone; see `experiment.nets.batches`.
+        reduction: over the patches of a sample, `"mean"` (deterministic SiPP) or `"max"` (SiPPRand,
+            SiPPHybrid, certificates); over samples it is always the maximum. For linear layers the
+            two agree.
 
     Returns:
-        For each layer's qualified name a float32 tensor of its weight's shape. Layers that never ran are absent,
-        and named in a warning.
+        For each layer's qualified name a float32 tensor of its weight's shape. Layers that never
+        ran are absent, and named in a warning.
 
     Raises:
-        UserError: for whatever cannot be used, in one sentence that says what would be right.
+        UserError: for unusable arguments, with a message that says what would be right.
 
     Example:
         >>> scores = experiment.sensitivities(net, loader, reduction="max")
@@ -62,77 +63,86 @@ def measure(
     batches: Iterable[Any],
     reductions: tuple[Reduction, ...],
 ) -> dict[Reduction, dict[str, Tensor]]:
-    """Oriented sensitivities of layers by several reductions in one pass over the batches.
+    """Oriented sensitivities of layers by several reductions, in one pass over the batches.
 
     Raises UserError for weights or inputs that are not finite.
     """
+    maxima: dict[str, RunningMaxima] = {}
     for name, layer in layers.items():
-        if not layer.weight(net).isfinite().all():
+        weight = layer.weight(net)
+        if not weight.isfinite().all():
             raise UserError(f"the weight of layer {name} holds numbers that are not finite")
-    passes = {
-        name: WeightPass(layer.weight(net), layer.patches == 1, reductions)
-        for name, layer in layers.items()
-    }
-    watch(net, layers, batches, lambda name, product, samples: passes[name].add(product))
+        maxima[name] = RunningMaxima(weight, layer.num_patches, reductions)
+    watch(net, layers, batches, lambda name, product, num_samples: maxima[name].add(product))
     return {
-        reduction: {name: weight_pass.result(reduction) for name, weight_pass in passes.items()}
+        reduction: {name: own.sensitivity(reduction) for name, own in maxima.items()}
         for reduction in reductions
     }
 
 
-class WeightPass:
-    """The running maximum of g / |W| for one oriented weight, fed with its products."""
+class RunningMaxima:
+    """The maxima of g / |W| for one oriented weight over the products seen so far."""
 
-    def __init__(self, weight: Tensor, one_patch: bool, reductions: tuple[Reduction, ...]):
+    def __init__(self, weight: Tensor, num_patches: int, reductions: tuple[Reduction, ...]):
         self.weight = weight.detach().float()
-        # Over a single patch the two reductions agree.
-        self.kept = {reduction: "max" if one_patch else reduction for reduction in reductions}
+        # Over a single patch the mean is the maximum.
+        self.computed = {
+            reduction: "max" if num_patches == 1 else reduction for reduction in reductions
+        }
         self.running = {
-            kept: torch.zeros_like(self.weight.flatten(1)) for kept in self.kept.values()
+            reduction: torch.zeros_like(self.weight.flatten(1))
+            for reduction in self.computed.values()
         }
 
     def add(self, product: Product) -> None:
-        """Take the inputs of one product with (a block of) the weight into account."""
-        groups = 1 if product.convolution is None else product.convolution.groups
+        """Take into account the inputs of one product with (a block of) the weight."""
 
         def block_of(matrix: Tensor) -> Tensor:  # [groups, filters, K]
-            return matrix[product.rows, product.columns].unflatten(0, (groups, -1))
+            return matrix[product.rows, product.columns].unflatten(0, (product.groups, -1))
 
         weight = block_of(self.weight.flatten(1)).contiguous()
-        found = {kept: block_of(value).contiguous() for kept, value in self.running.items()}
-        signed = torch.cat([weight.clamp(min=0), weight.clamp(max=0).neg_()], dim=1)
+        running = {
+            reduction: block_of(values).contiguous() for reduction, values in self.running.items()
+        }
+        positive = weight.clamp(min=0)
+        negative = weight.clamp(max=0).neg_()
+        signed = torch.cat([positive, negative], dim=1)
         for part in nonnegative_parts(product.inputs.detach().float()):
             for chunk in tiles(product, part):
-                _add_chunk(found, chunk, weight, signed)
-        for kept, value in found.items():  # no copy where the block is the whole
-            block_of(self.running[kept]).copy_(value)
+                _add_chunk(running, chunk, weight, signed)
+        for reduction, values in running.items():  # no copy if the block is the whole weight
+            block_of(self.running[reduction]).copy_(values)
 
-    def result(self, reduction: Reduction) -> Tensor:
+    def sensitivity(self, reduction: Reduction) -> Tensor:
         """Sensitivities in the shape of the weight."""
-        # Rounding can carry the only weight of a unit, whose contribution is 1, just above it.
-        largest = self.running[self.kept[reduction]].view(self.weight.shape)
+        largest = self.running[self.computed[reduction]].view(self.weight.shape)
+        # Rounding can raise the contribution of a unit's only weight, which is 1, just above 1.
         return (largest * self.weight.abs()).clamp_(max=1)
 
 
 def _add_chunk(
     running: dict[Reduction, Tensor], chunk: Iterable[Tensor], weight: Tensor, signed: Tensor
 ) -> None:
-    """Raise the running maxima [groups, filters, K] by some samples, whose points come as the tiles of a chunk."""
-    total, patches = 0, 0
+    """Raise the running maxima [groups, filters, K] by a chunk of samples, given as its tiles."""
+    total = 0
+    num_points = 0
     for points in chunk:
         reciprocals = _reciprocals(points, signed)
         if "max" in running:
             max_product_(running["max"], points, reciprocals.unflatten(2, (2, -1)), weight)
         if "mean" in running:
             total = total + reciprocals @ points.mT  # samples, groups, 2 x filters, K
-            patches += points.shape[-1]
-    if patches:
-        positive, negative = total.amax(0).div_(patches).chunk(2, dim=1)
+            num_points += points.shape[-1]
+    if num_points:
+        positive, negative = total.amax(0).div_(num_points).chunk(2, dim=1)
         mean = torch.where(weight < 0, negative, positive)
         torch.maximum(running["mean"], mean, out=running["mean"])
 
 
 def _reciprocals(points: Tensor, signed: Tensor) -> Tensor:
-    """1 / z of every unit, 0 where it sees nothing, for points [samples, groups, K, P] and the signed parts of the
-    weights [groups, 2 x filters, K]: [samples, groups, 2 x filters, P]."""
+    """R = 1 / z of every unit, 0 if it sees nothing: [samples, groups, 2 x filters, P].
+
+    `points` are [samples, groups, K, P], `signed` the positive and then the negative parts of the
+    weights [groups, 2 x filters, K].
+    """
     return functional.threshold_(signed @ points, EPSILON, torch.inf).reciprocal_()

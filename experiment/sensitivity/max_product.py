@@ -1,4 +1,4 @@
-"""The matrix product in the (max, times) semiring, restricted to each weight's own sign: picks the kernel."""
+"""The matrix product in the (max, times) semiring, for each weight's own sign; picks the kernel."""
 
 import functools
 import importlib
@@ -9,28 +9,28 @@ from torch import Tensor
 from experiment.sensitivity import max_product_eager
 
 Kernel = Callable[[Tensor, Tensor, Tensor, Tensor], None]
-COMPILED = {
-    "cpu": "numba",
-    "cuda": "triton",
-}  # the fast kernel of each kind of device; the eager one runs anywhere
+# The fast kernel of each kind of device; the eager one runs on any.
+COMPILED = {"cpu": "numba", "cuda": "triton"}
 
 
 def max_product_(running: Tensor, points: Tensor, reciprocals: Tensor, weight: Tensor) -> None:
-    """running[g,i,j] = max(running[g,i,j], max_{n,p} points[n,g,j,p] * reciprocals[n,g,s,i,p]); in place.
+    """Raise running[g,i,j] to max_{n,p} points[n,g,j,p] * reciprocals[n,g,s,i,p]; in place.
 
-    s is 1 where weight[g,i,j] is negative, else 0; where the weight is 0, `running` may be left as it is.
+    s is 1 if weight[g,i,j] is negative, else 0; where the weight is 0, `running` may stay as it is.
 
     Shapes: running and weight [groups, filters, K], points [samples, groups, K, P] and reciprocals
-    [samples, groups, 2, filters, P]. All are contiguous, float32 and finite, and all but weight are >= 0.
+    [samples, groups, 2, filters, P]. All are contiguous, float32 and finite, and all but weight are
+    at least 0.
     """
     kernel(COMPILED.get(running.device.type, "eager"))(running, points, reciprocals, weight)
 
 
 @functools.cache
 def kernel(name: str) -> Kernel:
-    """The kernel "numba", "triton" or "eager"; the eager one too where the compiler is not there.
+    """The kernel "numba", "triton" or "eager"; the eager one if the compiler is not installed.
 
-    The compilers are imported here, when first needed. Numba raises RuntimeError where it may write its cache nowhere.
+    The compilers are imported when first needed. Numba raises RuntimeError if it has nowhere to
+    write its cache.
     """
     try:
         return importlib.import_module(f"experiment.sensitivity.max_product_{name}").max_product_

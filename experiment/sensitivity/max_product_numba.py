@@ -12,7 +12,7 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 POINTS_PER_TILE = 1024
-FILTERS_PER_TILE = 8  # a tile of both signs takes 64 KiB, and so stays in the L2 cache
+FILTERS_PER_TILE = 8  # a tile of both signs takes 64 KiB, so that it stays in the L2 cache
 
 
 @intrinsic
@@ -28,7 +28,7 @@ def larger(typing_context, left, right):
 
 @njit(nogil=True, fastmath={"nnan", "nsz"}, cache=True)
 def _raise_rows(running, points, reciprocals, weight, first_row, last_row):
-    """Do the part of the work for rows first_row..last_row of the groups x K rows of the points."""
+    """The work for the rows first_row..last_row of the groups x K rows of the points."""
     patch_size = points.shape[2]
     for group in range(first_row // patch_size, (last_row - 1) // patch_size + 1):
         first = max(first_row - group * patch_size, 0)
@@ -48,12 +48,10 @@ def _raise_rows(running, points, reciprocals, weight, first_row, last_row):
 def _raise_matrix(running, points, reciprocals, weight, first_row, last_row):
     """The same for one sample and group: points [K, P], running and weight [filters, K]."""
     filters, patches = reciprocals.shape[1:]
-    tile = numpy.empty(
-        (2 * FILTERS_PER_TILE, POINTS_PER_TILE + 16), numpy.float32
-    )  # 16: no two rows share cache sets
-    live = numpy.empty(
-        FILTERS_PER_TILE + 4, numpy.int64
-    )  # tile rows that belong to the weights that are not 0
+    # 16 more columns, so that no two rows share cache sets
+    tile = numpy.empty((2 * FILTERS_PER_TILE, POINTS_PER_TILE + 16), numpy.float32)
+    # the rows of the tile that belong to weights other than 0
+    live = numpy.empty(FILTERS_PER_TILE + 4, numpy.int64)
     for first in range(0, filters, FILTERS_PER_TILE):
         count_filters = min(FILTERS_PER_TILE, filters - first)
         for start in range(0, patches, POINTS_PER_TILE):
@@ -80,14 +78,16 @@ def _raise_matrix(running, points, reciprocals, weight, first_row, last_row):
 
 
 @functools.cache
-def _pool(threads: int, process: int) -> ThreadPoolExecutor:  # threads do not survive a fork
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """The threads of a process; they do not survive a fork."""
     return ThreadPoolExecutor(threads)
 
 
 def max_product_(running: Tensor, points: Tensor, reciprocals: Tensor, weight: Tensor) -> None:
-    """See `max_product.max_product_`. As many threads as torch uses share the rows of the points."""
+    """See `max_product.max_product_`. As many threads as torch uses share the points' rows."""
     arrays = [tensor.numpy() for tensor in (running, points, reciprocals, weight)]
-    rows, threads = points.shape[1] * points.shape[2], torch.get_num_threads()
-    bounds = [rows * part // threads for part in range(threads + 1)]
-    parts = [(first, last) for first, last in itertools.pairwise(bounds) if first < last]
-    list(_pool(threads, os.getpid()).map(lambda part: _raise_rows(*arrays, *part), parts))
+    rows = points.shape[1] * points.shape[2]
+    threads = torch.get_num_threads()
+    starts = [rows * thread // threads for thread in range(threads + 1)]
+    ranges = [(first, last) for first, last in itertools.pairwise(starts) if first < last]
+    list(_pool(threads, os.getpid()).map(lambda bounds: _raise_rows(*arrays, *bounds), ranges))

@@ -5,17 +5,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-BLOCK = tl.constexpr(16)  # filters, rows and points that a program takes at a time: 4096 products
+BLOCK = tl.constexpr(16)  # filters, rows and points of a program at a time: 4096 products
 
 
 @triton.jit
 def _max_product(running, points, reciprocals, weight, filters, patch_size, patches, groups):
-    """One sample and group, BLOCK filters and BLOCK of the K rows of the points; loops over all P points."""
-    row_blocks, filter_blocks = tl.cdiv(patch_size, BLOCK), tl.cdiv(filters, BLOCK)
-    block, matrix = (
-        tl.program_id(0) % (row_blocks * filter_blocks),
-        tl.program_id(0) // (row_blocks * filter_blocks),
-    )
+    """One sample and group, BLOCK filters and BLOCK of the points' K rows, over all P points."""
+    row_blocks = tl.cdiv(patch_size, BLOCK)
+    blocks = row_blocks * tl.cdiv(filters, BLOCK)
+    block = tl.program_id(0) % blocks
+    matrix = tl.program_id(0) // blocks
     i = block // row_blocks * BLOCK + tl.arange(0, BLOCK)
     j = block % row_blocks * BLOCK + tl.arange(0, BLOCK)
     inside = (i < filters)[:, None] & (j < patch_size)[None, :]
@@ -29,22 +28,19 @@ def _max_product(running, points, reciprocals, weight, filters, patch_size, patc
         at_r = (2 * matrix * filters + i[:, None]) * patches + p[None, :]
         positive_r = tl.load(reciprocals + at_r, valid_r, 0.0)
         negative_r = tl.load(reciprocals + at_r + filters * patches, valid_r, 0.0)
-        x = tl.load(
-            points + (matrix * patch_size + j[:, None]) * patches + p[None, :], valid_x, 0.0
-        )
-        best = tl.maximum(
-            best, x[None, :, :] * tl.where(negative, negative_r[:, None, :], positive_r[:, None, :])
-        )
+        at_x = (matrix * patch_size + j[:, None]) * patches + p[None, :]
+        x = tl.load(points + at_x, valid_x, 0.0)
+        r = tl.where(negative, negative_r[:, None, :], positive_r[:, None, :])
+        best = tl.maximum(best, x[None, :, :] * r)
     tl.atomic_max(running + at, tl.max(best, 2), inside)
 
 
 def max_product_(running: Tensor, points: Tensor, reciprocals: Tensor, weight: Tensor) -> None:
-    """See `max_product.max_product_`. Samples run side by side; an atomic maximum makes their order not matter."""
+    """See `max_product.max_product_`. Samples run in parallel, joined by an atomic maximum."""
     samples, groups, patch_size, patches = points.shape
     filters = running.shape[1]
-    programs = (
-        samples * groups * triton.cdiv(filters, BLOCK.value) * triton.cdiv(patch_size, BLOCK.value)
-    )
+    blocks = triton.cdiv(filters, BLOCK.value) * triton.cdiv(patch_size, BLOCK.value)
+    programs = samples * groups * blocks
     with torch.cuda.device_of(running):
         _max_product[(programs,)](
             running, points, reciprocals, weight, filters, patch_size, patches, groups

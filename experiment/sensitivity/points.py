@@ -1,27 +1,32 @@
 """The points of a layer: its input patches as columns of matrices, in tiles of bounded memory.
 
-A convolution is a matrix product with its unrolled input: for each group, K = in-channels per group x kernel
-positions rows, and one column for each of the P output positions of a sample.
+A convolution is a matrix product with its unrolled input: for each group, K = in-channels per group
+x kernel positions rows, and one column for each of the P output positions of a sample.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from experiment.core.errors import UserError
+from experiment.core.seeding import Stream
+from experiment.nets.layers import PrunableLayer, watch
 from experiment.nets.products import Convolution, Product
 
+# How much memory the points of one tile, and what is computed from them, may take, by kind of
+# device. A tile is never smaller than one row of output positions of one sample, nor than one point
+# of a linear layer.
 TILE_BYTES = {"cpu": 8 * 2**20, "cuda": 256 * 2**20, "mps": 64 * 2**20}
-"""How much memory the points of one tile and what is computed from them may take, by kind of device.
-
-A tile is never smaller than one row of output positions of one sample, nor than one point of a linear layer.
-"""
 
 
 def nonnegative_parts(inputs: Tensor) -> list[Tensor]:
-    """The input as non-negative points: itself, or its positive and its negative part if it has negative entries."""
+    """The inputs alone if none is negative, otherwise their positive and their negative part.
+
+    Raises UserError for inputs that are not finite.
+    """
     if not inputs.numel():
         return []
     lowest, highest = inputs.aminmax()
@@ -35,79 +40,115 @@ def nonnegative_parts(inputs: Tensor) -> list[Tensor]:
 
 
 def tiles(product: Product, inputs: Tensor) -> Iterator[Iterable[Tensor]]:
-    """The points of a product, its inputs or a part of them: for each chunk of samples its tiles
-    [samples, groups, K, points], contiguous.
+    """The points of a product: for each chunk of samples its tiles [samples, groups, K, points].
 
-    A chunk of a convolution has several tiles only where a single sample does not fit into one. For
-    a matrix every row of the inputs is a point of a sample of its own, and each tile is a chunk.
+    `inputs` are those of the product, or a part of them. Tiles are contiguous. A chunk of a
+    convolution has several tiles only if a single sample does not fit into one. For a matrix every
+    row of the inputs is the only point of a sample of its own, and every chunk is one tile.
     """
-    return (
-        _matrix_tiles(product, inputs)
-        if product.convolution is None
-        else _convolution_tiles(product, inputs)
-    )
+    if product.convolution is None:
+        return _matrix_tiles(product, inputs)
+    return _convolution_tiles(product, inputs)
 
 
 def _matrix_tiles(product: Product, inputs: Tensor) -> Iterator[Iterable[Tensor]]:
-    cost = inputs.shape[1] + 2 * (product.rows.stop - product.rows.start)
-    for tile in inputs.split(_per_tile(inputs.device, cost)):
+    floats_per_point = inputs.shape[1] + 2 * product.num_rows
+    for tile in inputs.split(_num_per_tile(inputs.device, floats_per_point)):
         yield [tile.t().contiguous()[None, None]]
 
 
 def _convolution_tiles(product: Product, inputs: Tensor) -> Iterator[Iterable[Tensor]]:
-    how, filters = product.convolution, product.rows.stop - product.rows.start
-    view = patches(how, inputs)
-    spatial = len(how.kernel_size)
-    rows = view.shape[-spatial]
-    columns = view.shape[1 - spatial :].numel() if spatial > 1 else 1
+    convolution = product.convolution
+    view = patch_view(convolution, inputs)
+    spatial = len(convolution.kernel_size)
+    output_rows = view.shape[-spatial]
+    positions_per_row = view.shape[1 - spatial :].numel() if spatial > 1 else 1
     patch_size = product.columns.stop
-    row_cost = columns * (how.groups * patch_size + 2 * filters)
-    samples = _per_tile(inputs.device, rows * row_cost + 2 * filters * patch_size)
-    rows_per_tile = rows if samples > 1 else _per_tile(inputs.device, row_cost)
-    for chunk in view.split(samples):
+    floats_per_row = positions_per_row * (convolution.groups * patch_size + 2 * product.num_rows)
+    floats_per_sample = output_rows * floats_per_row + 2 * product.num_rows * patch_size
+    samples_per_chunk = _num_per_tile(inputs.device, floats_per_sample)
+    rows_per_tile = output_rows
+    if samples_per_chunk == 1:
+        rows_per_tile = _num_per_tile(inputs.device, floats_per_row)
+    for chunk in view.split(samples_per_chunk):
         yield (
-            tile.reshape(len(tile), how.groups, patch_size, -1).contiguous()
+            tile.reshape(len(tile), convolution.groups, patch_size, -1).contiguous()
             for tile in chunk.split(rows_per_tile, dim=-spatial)
         )
 
 
-def patches(how: Convolution, inputs: Tensor) -> Tensor:
-    """A view [samples, groups, channels per group, *kernel, *output] of the padded input; copies
-    nothing more."""
-    spatial = len(how.kernel_size)
-    if any(how.padding):
-        both_sides = [width for width in reversed(how.padding) for _ in range(2)]
+def patch_view(convolution: Convolution, inputs: Tensor) -> Tensor:
+    """The patches [samples, groups, channels per group, *kernel, *output]: a view of the inputs.
+
+    Only padding makes a copy, of the padded inputs.
+    """
+    spatial = len(convolution.kernel_size)
+    if any(convolution.padding):
+        both_sides = [width for width in reversed(convolution.padding) for _ in range(2)]
         inputs = functional.pad(inputs, both_sides)
-    view = inputs.unflatten(1, (how.groups, -1))
-    sizes = zip(how.kernel_size, how.stride, how.dilation)
-    for dim, (size, stride, dilation) in enumerate(sizes, start=3):
+    view = inputs.unflatten(1, (convolution.groups, -1))
+    options = zip(convolution.kernel_size, convolution.stride, convolution.dilation)
+    for dim, (size, stride, dilation) in enumerate(options, start=3):
         view = view.unfold(dim, dilation * (size - 1) + 1, stride)[..., ::dilation]
     return view.movedim(tuple(range(3, 3 + spatial)), tuple(range(-spatial, 0)))
 
 
-def some_points(
+def sampled_points(
+    net: nn.Module,
+    layers: dict[str, PrunableLayer],
+    batches: Iterable[Any],
+    per_sample: int,
+    stream: Stream,
+    split: Callable[[Tensor], list[Tensor]] = lambda inputs: [inputs],
+) -> dict[str, Tensor]:
+    """Random points [groups, K, points] that each layer sees, up to `per_sample` of each sample.
+
+    Each layer has its own child of `stream`. `split` turns the inputs of a product into the tensors
+    that points are drawn from, for example `nonnegative_parts`. Layers that do not run, or use
+    their weight only in blocks, as attention to another sequence does, are left out.
+    """
+    chosen: dict[str, list[Tensor]] = {name: [] for name in layers}
+    generators = {name: stream.child(name).generator() for name in layers}
+
+    def choose(name: str, product: Product, num_samples: int) -> None:
+        shape = layers[name].shape
+        if (product.num_rows, product.num_columns) != (shape[0], shape[1:].numel()):
+            return
+        for part in split(product.inputs.float()):
+            points = _some_points(product, part, num_samples, per_sample, generators[name])
+            chosen[name].append(points)
+
+    watch(net, layers, batches, choose)
+    return {name: torch.cat(pieces, dim=2) for name, pieces in chosen.items() if pieces}
+
+
+def _some_points(
     product: Product, inputs: Tensor, num_samples: int, per_sample: int, generator: torch.Generator
 ) -> Tensor:
-    """Random points of each sample, at most `per_sample`: [groups, K, points].
+    """Random points of each sample, at most `per_sample`: [groups, K, points]."""
+    view, spatial = _points_by_sample(product, inputs, num_samples)
+    sizes = view.shape[1 : 1 + spatial]
+    order = torch.rand(len(view), sizes.numel(), generator=generator).argsort(1)
+    chosen = order[:, :per_sample].to(inputs.device)
+    samples = torch.arange(len(view), device=inputs.device)[:, None]
+    points = view[samples, *torch.unravel_index(chosen, sizes)]  # samples, points, groups, *K
+    return points.reshape(-1, product.groups, product.num_columns).permute(1, 2, 0)
 
-    The points of a matrix are the tokens of a sample, or a single one.
+
+def _points_by_sample(product: Product, inputs: Tensor, num_samples: int) -> tuple[Tensor, int]:
+    """The points as a view [samples, *positions, groups, *K], and len(positions).
+
+    The points of a matrix are the tokens of a sample; each row is a sample of its own if the rows
+    cannot be divided evenly among the samples.
     """
     if product.convolution is None:
         samples = num_samples if len(inputs) % num_samples == 0 else len(inputs)
-        view, positions = inputs.reshape(samples, -1, inputs.shape[1]), 1
-    else:
-        positions = len(product.convolution.kernel_size)
-        view = patches(product.convolution, inputs)  # samples, groups, channels, *kernel, *output
-        view = view.movedim(tuple(range(-positions, 0)), tuple(range(1, 1 + positions)))
-    sizes = view.shape[1 : 1 + positions]
-    order = torch.rand(len(view), sizes.numel(), generator=generator).argsort(1)[:, :per_sample]
-    order = order.to(inputs.device)
-    every = torch.arange(len(view), device=inputs.device)[:, None]
-    cut = view[every, *torch.unravel_index(order, sizes)]  # samples, points, groups, *K
-    groups = 1 if product.convolution is None else product.convolution.groups
-    return cut.reshape(-1, groups, product.columns.stop - product.columns.start).permute(1, 2, 0)
+        return inputs.reshape(samples, -1, inputs.shape[1]), 1
+    spatial = len(product.convolution.kernel_size)
+    view = patch_view(product.convolution, inputs)
+    return view.movedim(tuple(range(-spatial, 0)), tuple(range(1, 1 + spatial))), spatial
 
 
-def _per_tile(device: torch.device, floats: int) -> int:
+def _num_per_tile(device: torch.device, floats: int) -> int:
     """How many things of so many 4-byte floats fit into a tile; at least one."""
     return max(1, TILE_BYTES.get(device.type, TILE_BYTES["cpu"]) // (4 * floats))

@@ -1,4 +1,4 @@
-"""How many samples the theory asks for."""
+"""How many samples the theory requires."""
 
 import math
 from typing import Any
@@ -14,8 +14,8 @@ from experiment.sensitivity.constants import DEFAULT_DELTA, C
 def sample_size(net: nn.Module, batch: Any, delta: float = DEFAULT_DELTA) -> int:
     """The number of samples |S| = ceil(C ln(8 eta eta_star / delta)).
 
-    This is arXiv:1910.05422, Section 4, with C = 3. eta is the sum and eta_star the maximum over
-    prunable layers of a layer's outputs per sample. At least 1, however large delta is.
+    arXiv:1910.05422, Section 4, with C = 3. eta is the sum and eta_star the maximum, over prunable
+    layers, of a layer's outputs per sample. The result is at least 1, however large delta is.
 
     Args:
         net: any module.
@@ -23,7 +23,7 @@ def sample_size(net: nn.Module, batch: Any, delta: float = DEFAULT_DELTA) -> int
         delta: failure probability of the certificates, above 0.
 
     Raises:
-        UserError: for whatever cannot be used, in one sentence that says what would be right.
+        UserError: for unusable arguments, with a message that says what would be right.
 
     Example:
         >>> experiment.sample_size(net, torch.zeros(1, 3, 32, 32))
@@ -32,4 +32,5 @@ def sample_size(net: nn.Module, batch: Any, delta: float = DEFAULT_DELTA) -> int
     delta = positive("delta", delta)
     found = require_layers(find_layers(usable_net(net, shapes_alone=True), [as_batch(net, batch)]))
     outputs = [layer.num_outputs for layer in found.prunable.values()]
-    return max(1, math.ceil(C * (math.log(8 * sum(outputs) * max(outputs)) - math.log(delta))))
+    logarithm = math.log(8 * sum(outputs) * max(outputs)) - math.log(delta)
+    return max(1, math.ceil(C * logarithm))
