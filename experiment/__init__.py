@@ -18,11 +18,8 @@ Input that cannot be used raises `UserError`, which says what would be right.
 """
 
 import importlib
-import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-# The public names. Type checkers read these lines as they are; at run time a name is imported from
-# its module when it is first used, so that `python -m experiment --help` answers without torch.
 if TYPE_CHECKING:
     from experiment.certification.certify import certify as certify
     from experiment.config.loading import load_config as load_config
@@ -35,19 +32,27 @@ if TYPE_CHECKING:
     from experiment.sensitivity.empirical import sensitivities as sensitivities
     from experiment.sensitivity.sample_size import sample_size as sample_size
 
-_IMPORT = re.compile(r"^    from (experiment\.\S+) import (\w+)", re.MULTILINE)
-_MODULES = {name: module for module, name in _IMPORT.findall(__spec__.loader.get_source(__name__))}
-
+# Imported when first used, so that `python -m experiment --help` answers without torch.
+_MODULES = {
+    "UserError": "experiment.core.errors",
+    "build_network": "experiment.nets.building",
+    "certify": "experiment.certification.certify",
+    "load_config": "experiment.config.loading",
+    "load_results": "experiment.reporting.tables",
+    "prune": "experiment.pruning.prune",
+    "sample_size": "experiment.sensitivity.sample_size",
+    "schedule": "experiment.config.schedules",
+    "sensitivities": "experiment.sensitivity.empirical",
+    "tasks": "experiment.runs.tasks",
+}
 __all__ = sorted(_MODULES)
 __version__ = "0.1.0"
 
 
-if not TYPE_CHECKING:  # with it, type checkers would accept any name
-
-    def __getattr__(name: str):
-        if name not in _MODULES:
-            raise AttributeError(f"module 'experiment' has no attribute '{name}'")
-        return getattr(importlib.import_module(_MODULES[name]), name)
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'experiment' has no attribute '{name}'")
+    return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

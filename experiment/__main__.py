@@ -46,7 +46,7 @@ def overview() -> str:
         "commands:",
     ]
     for name in known:
-        summary = commands.load(name).__doc__.splitlines()[0]
+        summary = (commands.load(name).__doc__ or "").partition("\n")[0]
         lines.append(f"  {name:{width}}  {summary}")
     lines += ["", f"For the arguments of a command: {program()} COMMAND --help"]
     return "\n".join(lines)

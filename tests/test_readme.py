@@ -1,4 +1,4 @@
-"""The README's examples of adding a method, a network and a data set, run as they stand: one file, no other edit."""
+"""The README's examples of a method, a network and a data set, run as they stand: one file each."""
 
 import re
 import shutil

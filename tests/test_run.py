@@ -1,4 +1,4 @@
-"""Whole experiments, small: the files they write, and that the same configuration gives the same numbers."""
+"""Whole experiments, small: the files they write, and that the same config gives the same numbers."""
 
 import json
 import subprocess
@@ -219,8 +219,8 @@ def test_dry_run_tells_the_cost_and_trains_nothing(capsys, tmp_path):
     assert launch(ROOT / "paper/sipp/cifar/cascade/resnet20.yaml", tmp_path / "r", "--dry-run") == 0
     printed = capsys.readouterr().out
     assert (
-        "3 trainings of 182 epochs, 1035 prunings, 345 retrainings of 182 epochs; 63336 epochs in all"
-        in printed
+        "3 trainings of 182 epochs, 1035 prunings, 345 retrainings of 182 epochs; "
+        "63336 epochs in all" in printed
     )
     assert "272,474 parameters; sample size |S| = 183" in printed
     assert not (tmp_path / "r").exists()
@@ -236,7 +236,9 @@ def test_bad_input_ends_with_code_2_and_one_line(small_config, tmp_path, capsys)
 
 def test_help_answers_without_torch():
     code = (
-        "import sys, experiment.main\ntry: experiment.main.main(['--help'])\nexcept SystemExit: pass\n"
+        "import sys, experiment.main\n"
+        "try: experiment.main.main(['--help'])\n"
+        "except SystemExit: pass\n"
         "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     )
     done = subprocess.run(

@@ -13,7 +13,7 @@ from experiment.reporting.summary import COLUMNS, summarise, text
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Nets this small gain nothing from a second one, and wait for each other where cores are busy."""
+    """Nets this small gain nothing from a second thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -86,6 +86,11 @@ class ObservedProducts(TorchDispatchMode):
                 in_storage = self.parameters.setdefault(storage_of(parameter), [])
                 in_storage.append((name, parameter.detach()))
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Whether torch imports its compiler to keep it away from here: nothing is compiled here."""
+        return False
+
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         packet = operator.overloadpacket

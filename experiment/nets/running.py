@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -127,6 +128,16 @@ def wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def without_compilation() -> contextlib.AbstractContextManager:
+    """A block in which compiled nets run as they were written.
+
+    Nothing is compiled as long as nobody has imported torch's compiler, which takes a second.
+    """
+    if "torch._dynamo" not in sys.modules:
+        return contextlib.nullcontext()
+    return torch.compiler.set_stance("force_eager")
+
+
 def without_autocast(device: torch.device) -> contextlib.AbstractContextManager:
     """A block in which mixed precision that was switched on outside does not apply."""
     if not torch.amp.is_autocast_available(device.type):
@@ -144,7 +155,7 @@ def evaluating(net: nn.Module) -> Iterator[None]:
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         # Compiled code and autocast would compute other products than those with the parameters.
-        with torch.compiler.set_stance("force_eager"), without_autocast(device_of(net)):
+        with without_compilation(), without_autocast(device_of(net)):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)

@@ -13,7 +13,7 @@ from experiment.nets.running import device_of
 
 @dataclass(frozen=True, eq=False)
 class NetState:
-    """Parameters and buffers, masks and, within a training, the optimiser and the epoch; on the CPU.
+    """Parameters, buffers, masks and, within a training, the optimiser and the epoch; on the CPU.
 
     The position of the learning rate's schedule follows from the epoch. `optimizer` holds the
     tensors that the optimiser keeps for each parameter, by `<parameter name>:<their name>`; it is

@@ -25,7 +25,7 @@ from experiment.runs.workplace import Workplace
 from experiment.training.trainer import DivergedError
 
 FRESH_BATCH = 32
-LEGEND = """certified, measured: relative error of units (95th percentile of a layer, median of these)
+LEGEND = """certified, measured: relative error of units: 95th percentiles of layers, their median
 kept weights, sampled: pairs of a fresh point and a unit whose error exceeds the certificate, out of
   all pairs whose contributions are within C times the sensitivities, for units whose weights were
   kept as they are or sampled
@@ -40,7 +40,7 @@ class Measurement:
     points_per_sample: int = 8  # of each image and layer
     sample_sizes: tuple[int, ...] = ()  # of S; none: the experiment's own, a quarter, a sixteenth
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if min(self.num_fresh, self.points_per_sample, *self.sample_sizes) < 1:
             raise UserError("--fresh, --points and --sample-sizes must be at least 1")
 
@@ -95,10 +95,12 @@ def trained_net(of_net: list[Task], ledger: Ledger, workplace: Workplace) -> Net
     """The trained net; it is trained and evaluated if that has not been done yet."""
     for task in of_net:
         if task.place.method == REFERENCE:
+            inputs = ledger.inputs(task)
+            assert inputs is not None  # no failure is survived here
             result = ledger.stored(task)
             if result is None:
                 try:
-                    result = execute(task, ledger.inputs(task), workplace)
+                    result = execute(task, inputs, workplace)
                 except DivergedError as error:
                     raise UserError(f"{task.place.title}: {error}") from None
                 result = ledger.store_new(task, result)

@@ -153,10 +153,10 @@ def result_record(
         prune_seconds=pruned["seconds"],
         retrain_seconds=made["seconds"] if retrained else 0.0,
         empty_layers=len(pruned["empty_layers"]),
-        note=_joined([pruned["size_note"], *notes]),
+        note=_joined([pruned["size_note"] or "", *notes]),
         **common,
     )
 
 
-def _joined(notes: list[str | None]) -> str | None:
+def _joined(notes: list[str]) -> str | None:
     return "; ".join(note for note in notes if note) or None

@@ -54,8 +54,9 @@ class Result:
         """For other processes, which may not see the files: the net itself, if there is one."""
         return self.record, self.state if self.has_state else None
 
-    def __setstate__(self, state: tuple) -> None:
-        self.__init__(*state)
+    def __setstate__(self, content: tuple) -> None:
+        self.record, self._state = content
+        self._path = None
 
 
 class Store:

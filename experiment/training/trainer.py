@@ -163,7 +163,7 @@ class Trainer:
         `epoch` is the number of epochs done before. Raises DivergedError.
         """
         start = time.perf_counter()
-        learning_rate = session.scheduler.get_last_lr()[0]
+        learning_rate = float(session.scheduler.get_last_lr()[0])
         of_epoch = stream.child("epoch", epoch)
         batches = self.data.train.training_batches(settings.batch_size, of_epoch.generator())
         sums = torch.zeros(3, device=device_of(session.net))  # losses, correct answers, images
