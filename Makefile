@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: setup demo test lint schema
+.PHONY: setup demo test lint docs
 
 setup: $(VENV)/installed
 
@@ -19,5 +19,5 @@ test: setup
 	$(RUN) -m ruff check
 	$(RUN) -m pytest --numprocesses auto --maxprocesses 8
 
-schema: setup  # after a change of the configuration's schema
-	$(RUN) -m experiment.config.schema --schema > paper/config.schema.json
+docs: setup  # the tables of README.md and the schema of experiment files, as the code has them
+	$(RUN) -m tools.documentation

@@ -109,7 +109,9 @@ def load_results(directory: str | Path) -> "pandas.DataFrame":
 
     if not isinstance(directory, str | os.PathLike):
         raise UserError(f"load_results needs the directory of a run or a sweep, not {directory!r}")
-    if not Path(directory).is_dir():
+    if Path(directory).is_file():
+        raise UserError(f"{directory}: is a file; give the directory that holds it")
+    if not Path(directory).exists():
         raise UserError(f"{directory}: no such directory")
     path = Path(directory) / RESULTS
     try:
