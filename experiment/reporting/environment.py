@@ -34,7 +34,7 @@ def environment(device: str) -> dict[str, Any]:
 def git_commit() -> str | None:
     """The commit of this software, followed by `+changes` if files differ; None outside git."""
     try:
-        _git("ls-files", "--error-unmatch", __file__)  # git may be another project's, around us
+        _git("ls-files", "--error-unmatch", __file__)  # or it is another project's git
         commit = _git("rev-parse", "HEAD")
         changed = _git("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.CalledProcessError):

@@ -1,7 +1,7 @@
 """The tables of a run: rows are appended as they come, and read again."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from experiment.core.errors import UserError
 from experiment.core.files import write_whole
 from experiment.reporting import csv_files
+from experiment.reporting.column_values import parse_columns
 from experiment.reporting.records import (
     KEY,
     TRAINING_KEY,
@@ -116,66 +117,10 @@ def load_results(directory: str | Path) -> "pandas.DataFrame":
     path = Path(directory) / RESULTS
     try:
         text = csv_files.complete_rows(csv_files.read_text(path))
-        return pandas.DataFrame(_parsed_columns(*csv_files.parse(text)))
+        return pandas.DataFrame(parse_columns(*csv_files.parse(text), ResultRecord))
     except FileNotFoundError:
         raise UserError(f"{directory}: has no {RESULTS}, which a run or a sweep writes") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise UserError(f"{path}: is not a table of results: {error}") from None
-
-
-def _parsed_columns(names: list[str], rows: list[list[str]]) -> dict[str, list[Any]]:
-    """The values of each column: of the type that its record declares, or guessed if it is swept.
-
-    Raises:
-        ValueError: if a column is missing or holds a value of another type.
-    """
-    types = {name: field.type for name, field in columns(ResultRecord).items()}
-    for name in types:
-        if name not in names:
-            raise ValueError(f"it has no column {name}")
-    parsed = {}
-    for index, name in enumerate(names):
-        texts = [row[index] for row in rows]
-        if name not in types:
-            parsed[name] = _guessed(texts)
-            continue
-        try:
-            parsed[name] = list(map(PARSERS[types[name]], texts))
-        except ValueError as error:
-            raise ValueError(f"column {name}: {error}") from None
-    return parsed
-
-
-def _guessed(texts: list[str]) -> list[Any]:
-    """The values of a column as numbers or truth values, if all of them are, or else as texts."""
-    for parser in (int, _number, _truth_value):
-        try:
-            return list(map(parser, texts))
-        except ValueError:
-            pass
-    return list(map(_optional, texts))
-
-
-def _number(text: str) -> float:
-    return float(text or "nan")
-
-
-def _truth_value(text: str) -> bool:
-    if text not in ("True", "False"):
-        raise ValueError(f"{text!r} is neither True nor False")
-    return text == "True"
-
-
-def _optional(text: str) -> str | None:
-    return text or None
-
-
-PARSERS: dict[Any, Callable[[str], Any]] = {
-    str: str,
-    int: int,
-    float: _number,
-    bool: _truth_value,
-    str | None: _optional,
-}
