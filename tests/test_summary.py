@@ -14,7 +14,7 @@ from experiment.reporting.summary_text import summary_text
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Nets this small gain nothing from a second one, and wait for each other where cores are busy."""
+    """Nets this small gain nothing from a second thread, and wait for it on busy cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

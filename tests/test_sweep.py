@@ -43,7 +43,7 @@ def launch(config, results, *arguments):
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Nets this small gain nothing from a second one, and wait for each other where cores are busy."""
+    """Nets this small gain nothing from a second thread, and wait for it on busy cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -93,7 +93,10 @@ def test_a_grid_gives_all_combinations(tmp_path):
 
 
 def test_a_list_gives_joint_settings_and_the_rest_as_configured(tmp_path):
-    sweep = "sweep: {list: [{training.epochs: 1, training.optimizer.lr: 0.2}, {pruning.methods: [WT]}]}\n"
+    sweep = (
+        "sweep: {list: [{training.epochs: 1, training.optimizer.lr: 0.2}, "
+        "{pruning.methods: [WT]}]}\n"
+    )
     path = write(tmp_path / "a.yaml", SMALL + sweep)
     first, second = load_sweep(path).combinations
     assert (first.config.training.epochs, first.config.training.optimizer.momentum) == (1, 0.9)
@@ -290,7 +293,8 @@ def test_dry_run_counts_shared_trainings_once(tmp_path, capsys):
     assert launch(write(tmp_path / "a.yaml", text), tmp_path / "r", "--dry-run") == 0
     printed = capsys.readouterr().out
     assert "# run 4 of 4: epochs=3, delta=2; run id " in printed
-    # Two nets for each number of epochs; 4 runs x 2 nets x 2 methods x 2 ratios, each retrained for as many epochs.
+    # Two nets for each number of epochs;
+    # 4 runs x 2 nets x 2 methods x 2 ratios, each retrained for as many epochs.
     assert (
         "4 trainings (what runs share counts once), 32 prunings, 32 retrainings; 90 epochs in all"
         in printed
