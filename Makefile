@@ -4,7 +4,7 @@ RUN = $(VENV)/bin/python
 OLDEST = .venv-oldest
 RUN_OLDEST = $(OLDEST)/bin/python
 
-.PHONY: setup demo test test-oldest schema
+.PHONY: setup demo test test-oldest docs
 
 setup: $(VENV)/installed
 
@@ -34,5 +34,5 @@ $(OLDEST)/installed: setup.cfg
 	$(RUN_OLDEST) -m pip install --quiet --requirement $(OLDEST)/requirements.txt 'pyparsing<3.3'
 	touch $@
 
-schema: setup  # after a change of the configuration's schema
-	$(RUN) -m experiment schema > paper/config.schema.json
+docs: setup  # the tables of README.md and the schema of experiment files, as the code has them
+	$(RUN) -m tools.documentation

@@ -26,7 +26,7 @@ LAYERS = [
 MATHEMATICS = ("allocation", "sensitivity", "channels", "nets")
 PLUG_INS = {"methods": "METHODS", "networks": "NETWORKS", "data.sets": "DATASETS"}
 PUBLIC = {*experiment.__all__, "run", "prune", "export", "tasks", "load_results"}
-WITHOUT_TORCH = "reporting.plots"
+WITHOUT_TORCH = ("reporting.plots.run", "reporting.plots.sweep", "reporting.plots.certificates")
 
 EXCEPTIONS = {("__main__", "experiment")}  # the version
 
@@ -191,8 +191,9 @@ def test_the_mathematics_names_no_method(folder):
             assert not words_of(path) & set(METHODS.names()), module
 
 
-def test_plots_are_drawn_without_torch():
-    loaded = {name.split(".")[0] for name in loaded_with(WITHOUT_TORCH, IMPORTS)}
+@pytest.mark.parametrize("module", WITHOUT_TORCH)
+def test_plots_are_drawn_without_torch(module):
+    loaded = {name.split(".")[0] for name in loaded_with(module, IMPORTS)}
     assert "matplotlib" in loaded
     assert "torch" not in loaded
 
@@ -276,9 +277,9 @@ def test_an_indirect_import_of_torch_is_found(tmp_path):
         "reporting/summary.py": "import experiment.core.numbers",
         "core/numbers.py": "try:\n    import torch.nn\nexcept ImportError:\n    pass",
     }
-    assert "torch.nn" in loaded_with(WITHOUT_TORCH, imports_of(package_of(tmp_path, files)))
+    assert "torch.nn" in loaded_with("reporting.plots", imports_of(package_of(tmp_path, files)))
     files["core/numbers.py"] = "def function():\n    import torch.nn"
-    assert "torch.nn" not in loaded_with(WITHOUT_TORCH, imports_of(package_of(tmp_path, files)))
+    assert "torch.nn" not in loaded_with("reporting.plots", imports_of(package_of(tmp_path, files)))
 
 
 def test_a_helper_among_the_plug_ins_is_found(tmp_path):

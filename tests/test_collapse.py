@@ -13,7 +13,8 @@ import experiment
 from experiment.core.registry import METHODS
 from experiment.main import main
 from experiment.nets.collapse import has_constant_output
-from experiment.reporting.summary import fault_lines, summarise
+from experiment.reporting.summary import summarise
+from experiment.reporting.summary_text import fault_lines
 
 
 @pytest.fixture(autouse=True)

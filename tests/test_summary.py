@@ -8,7 +8,8 @@ import torch
 
 from experiment.config.loading import load_config
 from experiment.main import main
-from experiment.reporting.summary import COLUMNS, summarise, text
+from experiment.reporting.summary import COLUMNS, summarise
+from experiment.reporting.summary_text import summary_text
 
 
 @pytest.fixture(autouse=True)
@@ -103,8 +104,8 @@ def test_a_table_for_people_and_none_without_prunings():
     rows = pandas.DataFrame(
         [row("reference", 0, 0, 0.9), row("WT", 0, 1, 0.9, prune=0.5, flops=0.25)]
     )
-    assert "at most 0.5 points" in text(summarise(rows, 0.005))
-    assert text(summarise(rows, 0.005)).splitlines()[-1].split() == [
+    assert "at most 0.5 points" in summary_text(summarise(rows, 0.005))
+    assert summary_text(summarise(rows, 0.005)).splitlines()[-1].split() == [
         "WT",
         "50.0%",
         "75.0%",

@@ -16,7 +16,8 @@ from experiment.config.loading import load_config
 from experiment.config.sweeps import load_sweep
 from experiment.core.errors import UserError
 from experiment.main import main
-from experiment.reporting import plots
+from experiment.reporting.plots import run as run_plot
+from experiment.reporting.plots.sweep import sweep_accuracy_vs_sparsity
 from experiment.runs.tasks import Train
 from experiment.training.trainer import Trainer
 
@@ -53,7 +54,9 @@ def one_thread():
 @pytest.fixture(autouse=True)
 def no_plots_of_single_runs(monkeypatch):
     """They take longer than the runs; the plot of the sweep is drawn."""
-    monkeypatch.setattr(plots, "accuracy_vs_sparsity", lambda rows, path: path.with_suffix(".png"))
+    monkeypatch.setattr(
+        run_plot, "accuracy_vs_sparsity", lambda rows, path: path.with_suffix(".png")
+    )
 
 
 @pytest.fixture
@@ -329,7 +332,7 @@ def test_forty_five_curves(tmp_path):
             ]
         )
 
-    path = plots.sweep_accuracy_vs_sparsity(
+    path = sweep_accuracy_vs_sparsity(
         [(f"delta=1e-{index}", rows(index)) for index in range(15)], tmp_path / "p"
     )
     assert path.exists() and path.with_suffix(".pdf").exists()

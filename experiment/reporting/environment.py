@@ -1,4 +1,4 @@
-"""What one must know to reproduce a run: versions, device and commit."""
+"""What one must know to reproduce a run: versions, the device and the commit."""
 
 import json
 import platform
@@ -15,7 +15,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "safetens
 
 
 def environment(device: str) -> dict[str, Any]:
-    """Versions of Python and packages, device and commit."""
+    """Versions of Python and of packages, the device, and the commit of this software."""
     if device.startswith("cuda"):
         device_name = torch.cuda.get_device_name()
     else:
@@ -32,8 +32,9 @@ def environment(device: str) -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """The commit of this software, `+changes` added if files were changed; None outside git."""
+    """The commit of this software, followed by `+changes` if files differ; None outside git."""
     try:
+        _git("ls-files", "--error-unmatch", __file__)  # or it is another project's git
         commit = _git("rev-parse", "HEAD")
         changed = _git("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.CalledProcessError):
@@ -42,14 +43,19 @@ def git_commit() -> str | None:
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(
+    """What a git command prints, run in the folder of this file."""
+    finished = subprocess.run(
         ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
     )
-    return done.stdout.strip()
+    return finished.stdout.strip()
 
 
 def write_environment(path: Path, device: str) -> list[str]:
-    """Write the environment of a run's first start, and say what differs from it now."""
+    """Write the environment of a run when it first starts.
+
+    Returns:
+        When it is started again, what differs from the first time: one text per entry.
+    """
     now = environment(device)
     try:
         before = json.loads(path.read_text())

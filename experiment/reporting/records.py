@@ -1,16 +1,11 @@
-"""The rows of a run's tables: their columns, what each column means, and a row's line for people."""
+"""The columns of a run's tables, and what each of them means."""
 
-from dataclasses import Field, dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass
 
+from experiment.core.columns import column, columns
 from experiment.training.records import EpochRecord
 
-REFERENCE = "reference"  # in the column `method`: the net that was trained and not pruned
-
-
-def column(meaning: str) -> Any:
-    """A column of a table, with its meaning for the documentation."""
-    return field(metadata={"meaning": meaning})
+REFERENCE = "reference"  # in the column `method`: the trained net before any pruning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,16 +18,16 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where in an experiment something belongs: what it is about, and the key of its rows."""
+    """Where in an experiment a row belongs. No two rows of results.csv have the same place."""
 
-    method: str = column("the method with its options; `reference` for the unpruned net")
+    method: str = column(f"the method with its options; `{REFERENCE}` for the unpruned net")
     net_seed: int = column("number of the net, from 0")
     repetition: int = column("number of the repetition of pruning, from 0")
     step: int = column("number of the keep ratio in the schedule, from 1; 0 for the unpruned net")
 
     @property
     def title(self) -> str:
-        """All but the step, for people."""
+        """The place without its step, to show to people."""
         if self.method == REFERENCE:
             return f"net {self.net_seed}"
         return f"net {self.net_seed}  {self.method}  repetition {self.repetition}"
@@ -40,7 +35,7 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class ResultRecord(Place, Subject):
-    """A row of results.csv: one net, pruned or not, and what it can do."""
+    """A row of results.csv: one net, pruned or not, its size and its accuracy."""
 
     keep_ratio_requested: float = column("share of the parameters that was to be kept")
     keep_ratio: float = column(
@@ -55,10 +50,10 @@ class ResultRecord(Place, Subject):
     accuracy_before_retraining: float = column("test accuracy right after pruning")
     validation_accuracy: float = column("accuracy on the validation images, after any retraining")
     test_accuracy: float = column("accuracy on the test images, after any retraining")
-    test_top5: float = column("share of test images whose class is among the first five predicted")
+    test_top5: float = column("share of test images whose class is among the five likeliest")
     test_loss: float = column("mean cross entropy on the test images")
     prune_seconds: float = column(
-        "time to prune, including sensitivities even where several methods share them"
+        "time to prune, including the sensitivities even where several methods share them"
     )
     retrain_seconds: float = column("time to retrain; for the unpruned net, to train")
     empty_layers: int = column("number of prunable layers without a weight")
@@ -66,12 +61,12 @@ class ResultRecord(Place, Subject):
         "whether the net gives the same output for all validation images"
     )
     note: str | None = column(
-        "in words: why the size is not what was asked for, and what of the net no longer works"
+        "why the size is not the one requested, and what in the net no longer works; mostly empty"
     )
 
     @property
     def line(self) -> str:
-        """The row for people."""
+        """The row as one line, to show to people."""
         note = f"  [{self.note}]" if self.note else ""
         if self.method == REFERENCE:
             return (
@@ -94,11 +89,6 @@ class ResultRecord(Place, Subject):
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecord(EpochRecord, Place):
     """A row of training.csv: one epoch of a training or retraining."""
-
-
-def columns(record: type) -> dict[str, Field]:
-    """The columns of a kind of rows by name, in their order."""
-    return {field.name: field for field in fields(record)}
 
 
 KEY = tuple(columns(Place))

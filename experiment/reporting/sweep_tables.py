@@ -1,4 +1,4 @@
-"""What all runs of a sweep found, together: one table, one summary, one plot."""
+"""What the runs of a sweep found, together: one table, one summary, one plot."""
 
 from pathlib import Path
 
@@ -7,44 +7,70 @@ import yaml
 
 from experiment.config.sweeps import Combination, Sweep, plain
 from experiment.core.files import write_whole
-from experiment.reporting import plots, summary
+from experiment.reporting.plots.sweep import sweep_accuracy_vs_sparsity
+from experiment.reporting.run_files import PLOT, SUMMARY
+from experiment.reporting.summary import summarise
+from experiment.reporting.summary_text import summary_text
 from experiment.reporting.tables import RESULTS, load_results
+
+Found = list[tuple[Combination, pandas.DataFrame]]  # the runs that have results, with these
 
 
 def collect(sweep: Sweep, runs: list[Path], directory: Path) -> tuple[str, Path]:
-    """Write results.csv, summary.csv, config.yaml and the plot of a sweep whose runs are in the directories `runs`.
+    """Write results.csv, summary.csv, config.yaml and the plot of a sweep.
 
-    Runs that found nothing are left out. Returns the summary for people, and the path of the plot.
+    Args:
+        sweep: what was run.
+        runs: the directory of each combination. Those without results are left out.
+        directory: where the files go.
+
+    Returns:
+        The summary as text for people, and the path of the plot.
     """
     write_whole(directory / "config.yaml", yaml.safe_dump(sweep.values, sort_keys=False))
-    found = [
+    found = _load(sweep, runs)
+    if not found:
+        return "no run of the sweep has a result", directory
+    write_whole(directory / RESULTS, _all_results(found).to_csv(index=False))
+    summary = _all_summaries(found)
+    write_whole(directory / SUMMARY, summary.to_csv(index=False))
+    labelled = [(combination.label, rows) for combination, rows in found]
+    plot = sweep_accuracy_vs_sparsity(labelled, directory / PLOT)
+    return summary_text(summary), plot
+
+
+def _load(sweep: Sweep, runs: list[Path]) -> Found:
+    """The results of the runs that have any."""
+    loaded = [
         (combination, load_results(run))
         for combination, run in zip(sweep.combinations, runs)
         if (run / RESULTS).exists()
     ]
-    found = [(combination, rows) for combination, rows in found if len(rows)]
-    if not found:
-        return "no run of the sweep has a result", directory
-    tables = [_marked(rows, combination) for combination, rows in found]
-    summaries = [
-        _marked(
-            summary.summarise(rows, combination.config.pruning.commensurate_margin), combination
-        )
-        for combination, rows in found
-    ]
-    together = pandas.concat(summaries, ignore_index=True)
-    write_whole(directory / RESULTS, pandas.concat(tables, ignore_index=True).to_csv(index=False))
-    write_whole(directory / "summary.csv", together.to_csv(index=False))
-    curves = [(combination.label, rows) for combination, rows in found]
-    plot = plots.sweep_accuracy_vs_sparsity(curves, directory / "plots" / "accuracy_vs_sparsity")
-    return summary.text(together), plot
+    return [(combination, rows) for combination, rows in loaded if len(rows)]
 
 
-def _marked(table: pandas.DataFrame, combination: Combination) -> pandas.DataFrame:
-    """The table with a first column for each swept key, named by its key path; it replaces one of that name."""
+def _all_results(found: Found) -> pandas.DataFrame:
+    tables = [_with_swept_values(rows, combination) for combination, rows in found]
+    return pandas.concat(tables, ignore_index=True)
+
+
+def _all_summaries(found: Found) -> pandas.DataFrame:
+    summaries = []
+    for combination, rows in found:
+        summary = summarise(rows, combination.config.pruning.commensurate_margin)
+        summaries.append(_with_swept_values(summary, combination))
+    return pandas.concat(summaries, ignore_index=True)
+
+
+def _with_swept_values(table: pandas.DataFrame, combination: Combination) -> pandas.DataFrame:
+    """The table with a column for each swept key in front, named by its key path.
+
+    A column of the table that has the same name is replaced.
+    """
     values = {
         key: value if isinstance(value, int | float | str | None) else plain(value)
         for key, value in combination.settings.items()
     }
+    swept = pandas.DataFrame(values, index=table.index)
     others = table.drop(columns=[key for key in values if key in table])
-    return pandas.concat([pandas.DataFrame(values, index=table.index), others], axis="columns")
+    return pandas.concat([swept, others], axis="columns")

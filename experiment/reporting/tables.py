@@ -1,19 +1,21 @@
 """The tables of a run: rows are appended as they come, and read again."""
 
-import csv
 import io
+import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiment.core.columns import columns
 from experiment.core.errors import UserError
 from experiment.core.files import write_whole
+from experiment.reporting import csv_files
 from experiment.reporting.records import (
     KEY,
     TRAINING_KEY,
     ResultRecord,
     TrainingRecord,
-    columns,
 )
 
 if TYPE_CHECKING:
@@ -24,73 +26,81 @@ TRAINING = "training.csv"
 
 
 class Table:
-    """A CSV file of records; a row whose key is there already is not added again."""
+    """A CSV file of records. A record whose key is already there is not added again."""
 
-    def __init__(self, path: Path, record: type, key: tuple[str, ...]):
-        """Open the table, or begin a new one if there is none or if it is damaged."""
+    def __init__(self, path: Path, record: type, key: Sequence[str]):
+        """Open a table. If there is none, or if it is damaged, begin a new one.
+
+        Args:
+            path: of the CSV file.
+            record: the dataclass whose fields are the columns.
+            key: the columns that identify a row.
+        """
         self.path = path
-        self.names = list(columns(record))
+        self.columns = list(columns(record))
         self.key = key
-        known = self._known_keys() if path.exists() else None
-        if known is None:
-            write_whole(path, ",".join(self.names) + "\n")
-        self._known = known or set()
+        rows = self._stored_rows()
+        if rows is None:
+            write_whole(path, csv_files.format_row(self.columns))
+            rows = []
+        self._known = {self._key_of(dict(zip(self.columns, row))) for row in rows}
 
     def add(self, record: Any) -> None:
-        """Append a record."""
+        """Append a record, unless there is one with its key."""
         row = asdict(record)
         key = self._key_of(row)
         if key not in self._known:
             self._known.add(key)
-            line = io.StringIO()
-            csv.writer(line, lineterminator="\n").writerow([row[name] for name in self.names])
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(line.getvalue())
+            line = csv_files.format_row(row[name] for name in self.columns)
+            with self.path.open("a", encoding="utf-8", newline="") as file:
+                file.write(line)
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def _known_keys(self) -> set[tuple[str, ...]] | None:
-        """The keys of the rows that are there; None if the file is damaged."""
+    def _stored_rows(self) -> list[list[str]] | None:
+        """The rows in the file, or None if it is missing or damaged.
+
+        An incomplete last row is removed from the file.
+        """
         try:
-            whole, newline, partial = self.path.read_text(encoding="utf-8").rpartition("\n")
-        except ValueError:
+            text = csv_files.read_text(self.path)
+            complete = csv_files.complete_rows(text)
+            names, rows = csv_files.parse(complete)
+        except (FileNotFoundError, ValueError):
             return None
-        if partial:  # the process died while it wrote this line
-            write_whole(self.path, whole + newline)
-        rows = list(csv.reader(io.StringIO(whole)))
-        if not rows or rows[0] != self.names:
+        if names != self.columns:
             return None
-        if any(len(row) != len(self.names) for row in rows):
-            return None
-        return {self._key_of(dict(zip(self.names, row))) for row in rows[1:]}
+        if complete != text:
+            write_whole(self.path, complete)
+        return rows
 
     def _key_of(self, row: dict[str, Any]) -> tuple[str, ...]:
         return tuple(str(row[name]) for name in self.key)
 
 
 def result_table(directory: Path) -> Table:
-    """The results of a run: a row for each net."""
+    """The results of a run: one row per net."""
     return Table(directory / RESULTS, ResultRecord, KEY)
 
 
 def training_table(directory: Path) -> Table:
-    """The trainings of a run: a row for each epoch."""
+    """The trainings of a run: one row per epoch."""
     return Table(directory / TRAINING, TrainingRecord, TRAINING_KEY)
 
 
 def load_results(directory: str | Path) -> "pandas.DataFrame":
-    """The results of a run or a sweep, a row for each net.
+    """The results of a run or a sweep, one row per net.
 
     Args:
-        directory: where the run has written its `results.csv`.
+        directory: where `results.csv` is.
 
     Returns:
-        The columns of `experiment.reporting.records.ResultRecord`; for a sweep, after one for
-        each swept key.
+        The columns of `experiment.reporting.records.ResultRecord`. A sweep has one more for each
+        swept key, before them.
 
     Raises:
-        UserError: if there are none, or the file is not a table of results.
+        UserError: if there are no results, or the file is not a table of results.
 
     Example:
         >>> rows = experiment.load_results("results/small/0a1b2c3d4e")
@@ -98,15 +108,32 @@ def load_results(directory: str | Path) -> "pandas.DataFrame":
     """
     import pandas
 
+    if not isinstance(directory, str | os.PathLike):
+        raise UserError(f"load_results needs the directory of a run or a sweep, not {directory!r}")
+    if Path(directory).is_file():
+        raise UserError(f"{directory}: is a file; give the directory that holds it")
+    if not Path(directory).exists():
+        raise UserError(f"{directory}: no such directory")
     path = Path(directory) / RESULTS
-    names = columns(ResultRecord)
-    texts = {name: str for name, field in names.items() if field.type in (str, str | None)}
+    types = {name: column.type for name, column in columns(ResultRecord).items()}
+    types["note"] = str
     try:
-        whole_lines, newline, _ = path.read_text(encoding="utf-8").rpartition("\n")
-        rows = pandas.read_csv(io.StringIO(whole_lines + newline), dtype=texts)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: results cannot be loaded: {error}") from None
-    missing = [name for name in names if name not in rows]
+        text = csv_files.complete_rows(csv_files.read_text(path))
+        csv_files.parse(text)  # pandas would take a value too many for an index
+        rows = pandas.read_csv(
+            io.StringIO(text, newline=""),
+            engine="python",  # whose floats have the bits that were written
+            dtype=types,
+            keep_default_na=False,  # a method may be called NA
+            na_values=[""],
+        )
+    except FileNotFoundError:
+        raise UserError(f"{directory}: has no {RESULTS}, which a run or a sweep writes") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: is not a table of results: {error}") from None
+    missing = [name for name in types if name not in rows]
     if missing:
         raise UserError(f"{path}: is not a table of results: it has no column {missing[0]}")
     return rows

@@ -15,7 +15,7 @@ from experiment.core.registry import METHODS
 from experiment.data.loading import allowed_sample_size
 from experiment.nets.running import copy_of
 from experiment.nets.state import NetState
-from experiment.reporting import plots
+from experiment.reporting.plots.certificates import certificate_vs_measurement
 from experiment.reporting.records import REFERENCE
 from experiment.runs.execution import execute
 from experiment.runs.ledger import Ledger
@@ -82,7 +82,7 @@ def measure_guarantees(
     write_whole(table_path, rows.to_csv(index=False))
     ledger.logger.say(f"table: {table_path}")
     largest = rows[rows["sample_size"] == rows["sample_size"].max()]
-    plot = plots.certificate_vs_measurement(largest, directory / "plots" / measurement.file_name)
+    plot = certificate_vs_measurement(largest, directory / "plots" / measurement.file_name)
     ledger.logger.say(f"plot: {plot}")
     allowed = math.ceil(config.pruning.delta * rows["pairs_within_random"].sum())
     return bool(

@@ -2,15 +2,19 @@
 
 from dataclasses import dataclass
 
+from experiment.core.columns import column
+
 
 @dataclass(frozen=True, kw_only=True)
 class EpochRecord:
-    """One epoch: accuracies are shares of images, losses mean cross entropies."""
+    """One epoch of a training."""
 
-    epoch: int  # from 1
-    learning_rate: float  # at its first step
-    train_loss: float  # over the varied images as they came, while the net was changing
-    train_accuracy: float
-    validation_loss: float  # after the epoch
-    validation_accuracy: float
-    seconds: float
+    epoch: int = column("number of the epoch, from 1")
+    learning_rate: float = column("at the first step of the epoch")
+    train_loss: float = column(
+        "mean cross entropy on the augmented training images, while the net was changing"
+    )
+    train_accuracy: float = column("accuracy on the same images, at the same time")
+    validation_loss: float = column("mean cross entropy on the validation images after the epoch")
+    validation_accuracy: float = column("accuracy on the validation images after the epoch")
+    seconds: float = column("time that the epoch took")

@@ -1,0 +1,53 @@
+"""A summary as text for people: the main columns, and the nets that no longer work."""
+
+import pandas
+
+from experiment.reporting.summary import FAULTS
+
+SHOWN = {
+    "chosen on test": "prune_ratio_chosen_on_test",
+    "FLOPs removed": "flop_reduction_chosen_on_test",
+    "chosen on validation": "prune_ratio_chosen_on_validation",
+    "test accuracy there": "test_accuracy_chosen_on_validation",
+}
+
+
+def summary_text(summary: pandas.DataFrame) -> str:
+    """A heading, a table of the main columns, and one line per kind of fault that occurred."""
+    margins = " or ".join(f"{100 * margin:g}" for margin in summary["commensurate_margin"].unique())
+    table = summary[_naming_columns(summary)].astype(str)
+    for title, column in SHOWN.items():
+        means = summary[f"{column}_mean"]
+        deviations = summary[f"{column}_std"]
+        table[title] = [_percent(*pair) for pair in zip(means, deviations)]
+    lines = [
+        f"largest prune ratio with an error at most {margins} points above the unpruned net's, "
+        f"mean over nets, chosen on the test or the validation set:",
+        table.to_string(index=False),
+        *fault_lines(summary),
+    ]
+    return "\n".join(lines)
+
+
+def fault_lines(summary: pandas.DataFrame) -> list[str]:
+    """One line per row of the summary and kind of fault that occurred."""
+    lines = []
+    for row in summary.to_dict("records"):
+        name = ", ".join(str(row[column]) for column in _naming_columns(summary))
+        for fault, words in FAULTS.items():
+            number = row[f"nets_with_{fault}"]
+            first = 100 * row[f"first_prune_ratio_with_{fault}"]
+            if number:
+                lines.append(
+                    f"{name}: pruned nets {words}: {number}, the first at prune ratio {first:.5g}%"
+                )
+    return lines
+
+
+def _naming_columns(summary: pandas.DataFrame) -> list[str]:
+    """The columns that name the rows, which are those before `nets`: swept keys and the method."""
+    return list(summary.columns[: summary.columns.get_loc("nets")])
+
+
+def _percent(mean: float, deviation: float) -> str:
+    return f"{mean:.1%}" if pandas.isna(deviation) else f"{mean:.1%} +- {deviation:.1%}"

@@ -1,0 +1,135 @@
+"""Write those parts of the documentation that follow from the code.
+
+`python -m tools.documentation` rewrites the blocks of README.md between `<!-- begin NAME -->` and
+`<!-- end NAME -->`, and the JSON schema of experiment files, paper/config.schema.json.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from experiment.config.json_schema import json_schema
+from experiment.core.columns import columns
+from experiment.core.registry import DATASETS, METHODS, NETWORKS, Registry
+from experiment.reporting.records import ResultRecord, TrainingRecord
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+SCHEMA = ROOT / "paper" / "config.schema.json"
+COMMAND = "python -m tools.documentation"
+
+BEGIN = "<!-- begin {} -->"
+END = "<!-- end {} -->"
+
+
+def main() -> int:
+    """Write the files that are outdated. Returns the exit code."""
+    for path, text in outdated(documents()).items():
+        path.write_text(text, encoding="utf-8")
+        print(f"written: {path}")
+    return 0
+
+
+def documents() -> dict[Path, str]:
+    """The files that follow from the code, with the texts that they should have."""
+    readme = README.read_text(encoding="utf-8")
+    return {
+        README: with_blocks(readme, blocks()),
+        SCHEMA: json.dumps(json_schema(), indent=1) + "\n",
+    }
+
+
+def outdated(documents: Mapping[Path, str]) -> dict[Path, str]:
+    """Those of the files that have another text than they should have."""
+    return {
+        path: text
+        for path, text in documents.items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    }
+
+
+def with_blocks(text: str, blocks: Mapping[str, str]) -> str:
+    """The text with the content of each of its blocks replaced.
+
+    Raises:
+        ValueError: if a block is not in the text, or the text has a block that is not known.
+    """
+    for name in re.findall(BEGIN.format(r"(\S+)"), text):
+        if name not in blocks:
+            raise ValueError(f"there is no block '{name}' (there are: {', '.join(blocks)})")
+    for name, content in blocks.items():
+        begin = BEGIN.format(name)
+        end = END.format(name)
+        before, found_begin, rest = text.partition(begin)
+        _, found_end, after = rest.partition(end)
+        if not found_begin or not found_end:
+            raise ValueError(f"the text needs a block between '{begin}' and '{end}'")
+        text = f"{before}{begin}\n\n{content}\n\n{end}{after}"
+    return text
+
+
+def blocks() -> dict[str, str]:
+    """The content of each block of README.md, by name."""
+    return {
+        "results-columns": column_table(ResultRecord),
+        "training-columns": column_table(TrainingRecord),
+        "methods": method_table(),
+        "networks": part_table("network", NETWORKS),
+        "datasets": part_table("data set", DATASETS),
+    }
+
+
+def column_table(record: type) -> str:
+    """The columns of a kind of record, and what they mean."""
+    rows = [(code(name), field.metadata["meaning"]) for name, field in columns(record).items()]
+    return markdown_table(("column", "meaning"), rows)
+
+
+def method_table() -> str:
+    """All methods, those that remove weights first, then those that remove filters."""
+    rows = [
+        (removed_by(METHODS.get(name)), code(name), first_sentence(METHODS.get(name)))
+        for name in METHODS.names()
+    ]
+    in_order = sorted(rows, key=lambda row: row[0], reverse=True)
+    return markdown_table(("removes", "method", "how"), in_order)
+
+
+def removed_by(method: type) -> str:
+    """What a method removes: weights or filters."""
+    return method.granularity
+
+
+def part_table(kind: str, registry: Registry) -> str:
+    """All registered parts of a kind."""
+    rows = [(code(name), first_sentence(registry.get(name))) for name in registry.names()]
+    return markdown_table((kind, "what it is"), rows)
+
+
+def first_sentence(part: Callable) -> str:
+    """The first sentence of a docstring, without its full stop."""
+    paragraph = " ".join((part.__doc__ or "").strip().split("\n\n")[0].split())
+    sentence = re.split(r"(?<=\.) (?=[A-Z`])", paragraph)[0]
+    return sentence.removesuffix(".")
+
+
+def code(text: str) -> str:
+    """The text in the type of code."""
+    return f"`{text}`"
+
+
+def markdown_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    separator = "|" + "---|" * len(titles)
+    return "\n".join([_table_row(titles), separator, *map(_table_row, rows)])
+
+
+def _table_row(cells: Sequence[str]) -> str:
+    escaped = [cell.replace("|", r"\|") for cell in cells]
+    return f"| {' | '.join(escaped)} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
