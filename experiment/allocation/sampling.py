@@ -156,7 +156,7 @@ class _Table:
 
     def gather(self, table: numpy.ndarray) -> numpy.ndarray:
         """The inverse: the values of the block's items."""
-        return table.reshape(-1)[self.entry]
+        return table.reshape(-1).take(self.entry)
 
 
 def _tables(units: Units) -> Iterator[_Table]:
@@ -164,8 +164,6 @@ def _tables(units: Units) -> Iterator[_Table]:
     for block in units.blocks:
         own_units = slice(first_unit, first_unit + block.num_units)
         items = slice(first_item, first_item + block.num_items)
-        row = units.unit[items] - first_unit
-        entry = row * block.num_columns + units.column[items]
-        yield _Table(own_units, items, block.num_units, block.num_columns, entry)
+        yield _Table(own_units, items, block.num_units, block.num_columns, units.entry[items])
         first_unit += block.num_units
         first_item += block.num_items

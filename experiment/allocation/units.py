@@ -20,8 +20,8 @@ from experiment.sensitivity.constants import C
 class Block:
     """Units that are alike: those of one layer, or the one of a group of channels.
 
-    A block is computed with as a table of one row per unit. An item has a column there; the entries
-    that belong to no item are empty.
+    A block is computed with as a table of one row per unit, in which each item has an entry; the
+    other entries are empty.
     """
 
     num_units: int
@@ -38,7 +38,7 @@ class Units:
 
     importance: numpy.ndarray  # [items] float64 >= 0: sensitivities, or what takes their place
     unit: numpy.ndarray  # [items]: the unit of each
-    column: numpy.ndarray  # [items]: the column of each in the table of its block
+    entry: numpy.ndarray  # [items]: the index of each in the table of its block, flattened
     blocks: list[Block]
     delta: float  # failure probability of the certificates
 
@@ -124,8 +124,8 @@ def signed_weights(
         layers: what the weights belong to.
         delta: failure probability of the certificates.
     """
-    blocks, outputs, columns = [], [], []
-    num_outputs = 0
+    blocks, units, entries = [], [], []
+    first_item = first_unit = 0
     for layer in layers:
         filters, weights = layer.shape[0], layer.shape[1:].numel()
         blocks.append(
@@ -138,11 +138,13 @@ def signed_weights(
                 error_weight=1 / filters,
             )
         )
-        outputs.append(numpy.repeat(numpy.arange(filters) + num_outputs, weights))
-        columns.append(numpy.tile(numpy.arange(weights), filters))
-        num_outputs += filters
-    unit = 2 * numpy.concatenate(outputs) + negative
-    return Units(importance, unit, numpy.concatenate(columns), blocks, delta)
+        items = slice(first_item, first_item + filters * weights)
+        row = 2 * numpy.arange(filters)[:, None] + negative[items].reshape(filters, weights)
+        units.append(row.reshape(-1) + first_unit)
+        entries.append((row * weights + numpy.arange(weights)).reshape(-1))
+        first_item += filters * weights
+        first_unit += 2 * filters
+    return Units(importance, numpy.concatenate(units), numpy.concatenate(entries), blocks, delta)
 
 
 def channel_groups(
@@ -164,6 +166,6 @@ def channel_groups(
         Block(1, int(size), int(size), int(patches_of_group), int(kernel_size))
         for size, patches_of_group, kernel_size in zip(sizes, patches, kernel_sizes)
     ]
-    columns = [numpy.arange(block.num_columns) for block in blocks]
+    entries = [numpy.arange(block.num_columns) for block in blocks]
     group = numpy.repeat(numpy.arange(len(blocks)), [block.num_items for block in blocks])
-    return Units(importance, group, numpy.concatenate(columns), blocks, delta)
+    return Units(importance, group, numpy.concatenate(entries), blocks, delta)
