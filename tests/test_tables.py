@@ -223,7 +223,6 @@ def test_what_is_no_result_is_refused_in_one_line(tmp_path):
         (content.replace("test_loss", "loss"), "it has no column test_loss"),
         (content.replace(",WT,", ",WT,1,"), "row 1 has 22 values for 21 columns"),
         (content.replace("1e-300", "low"), "Unable to convert column test_loss to type"),
-        (content.replace("True", "yes"), "Unable to convert column retrained to type"),
         (content.replace(",WT,0,", ",WT,x,"), "Unable to convert column net_seed to type"),
     ):
         path.write_text(wrong)
