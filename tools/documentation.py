@@ -13,6 +13,7 @@ from pathlib import Path
 from experiment.config.json_schema import json_schema
 from experiment.core.columns import columns
 from experiment.core.registry import DATASETS, METHODS, NETWORKS, Registry
+from experiment.pruning.method import Method
 from experiment.reporting.records import ResultRecord, TrainingRecord
 
 ROOT = Path(__file__).parent.parent
@@ -90,15 +91,17 @@ def column_table(record: type) -> str:
 def method_table() -> str:
     """All methods, those that remove weights first, then those that remove filters."""
     rows = [
-        (removed_by(METHODS.get(name)), code(name), first_sentence(METHODS.get(name)))
+        (removed_by(name), code(name), first_sentence(METHODS.get(name)))
         for name in METHODS.names()
     ]
     in_order = sorted(rows, key=lambda row: row[0], reverse=True)
     return markdown_table(("removes", "method", "how"), in_order)
 
 
-def removed_by(method: type) -> str:
+def removed_by(name: str) -> str:
     """What a method removes: weights or filters."""
+    method = METHODS.build(name, {})
+    assert isinstance(method, Method)
     return method.granularity
 
 

@@ -58,15 +58,16 @@ def hessian_gradients(
     """H g of the mean loss over S: the Hessian with respect to all weights times the gradient."""
     gradients = loss_gradients(analysis, weights, temperature)
 
-    def products() -> Iterator[Tensor]:
+    def sums_of_products() -> Iterator[Tensor]:
         """For each batch its gradient times g, held constant: differentiated and summed, H g."""
         for loss in weighted_losses(analysis, temperature):
             own = torch.autograd.grad(
                 loss, list(weights.values()), create_graph=True, materialize_grads=True
             )
-            yield sum((one * gradients[name]).sum() for name, one in zip(weights, own))
+            products = ((one * gradients[name]).sum() for name, one in zip(weights, own))
+            yield sum(products, torch.zeros((), device=loss.device))
 
-    return summed_gradients(weights, products())
+    return summed_gradients(weights, sums_of_products())
 
 
 @contextlib.contextmanager

@@ -27,5 +27,5 @@ class WTLayer(WT):
     Departures: the thresholds of Han et al. 2015 leave every layer a share of its own.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(allocation="uniform")

@@ -158,7 +158,7 @@ class SampledRanking(Ranking):
             return numpy.full(self.units.num_units, numpy.inf)
         if numpy.isinf(error):
             return numpy.ones(self.units.num_units)
-        return draws_for_error(error, self.units.alpha)
+        return draws_for_error(numpy.array(error), self.units.alpha)
 
 
 def channel_appearances(units: Units, stream: Stream) -> numpy.ndarray:

@@ -121,7 +121,7 @@ class PositiveNet:
                 size = float(flow.detach())
                 if 1e-250 < size < 1e250:
                     unit = torch.full_like(flow, 2.0 ** -math.frexp(size)[1])
-                    return torch.autograd.grad(flow, weights, unit, materialize_grads=True)
+                    return list(torch.autograd.grad(flow, weights, unit, materialize_grads=True))
         if size != 0:
             raise UserError(
                 "SynFlow: what flows through this net of absolute weights is not a "
@@ -158,7 +158,8 @@ class _Scales(InDouble):
 
     def replaced(self, name: str, function: Callable, args: tuple, kwargs: dict) -> Any:
         first = args[0] if args else kwargs.get("input")
-        if name.rstrip("_") in (*SATURATING, "log_softmax") and first.is_floating_point():
+        bounded = name.rstrip("_") in (*SATURATING, "log_softmax")
+        if bounded and isinstance(first, Tensor) and first.is_floating_point():
             return first
         call = normalisation(function, args, kwargs)
         if call is None:

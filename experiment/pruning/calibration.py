@@ -40,45 +40,52 @@ def calibrate(
         target: the size asked for.
         tolerance: distance from the target at which the search ends.
     """
-    sizes: dict[int, int] = {}  # of the budgets tried
-    best: tuple[Attempt, Known] | None = None
+    budget = min(max(budget, 0), largest)
+    best = attempt(budget)
+    known = best_known = Known(budget, size(best))
+    sizes = {budget: known.size}  # of the budgets tried
     too_little: Known | None = None
     too_much: Known | None = None
-    budget = min(max(budget, 0), largest)
-    while budget is not None and len(sizes) < MAX_EVALUATIONS:
-        current = attempt(budget)
-        known = Known(budget, size(current))
-        sizes[budget] = known.size
-        if best is None or abs(known.size - target) < abs(best[1].size - target):
-            best = current, known
+    while len(sizes) < MAX_EVALUATIONS:
         if abs(known.size - target) <= tolerance:
             break
-        if budget == 0 and known.size > target:
+        if known.budget == 0 and known.size > target:
             break  # there is no smaller budget
         if known.size < target:
             too_little = max(too_little or known, known)
         else:
             too_much = min(too_much or known, known)
-        budget = _next_budget(too_little, too_much, largest, target, len(sizes))
-        if budget in sizes:
-            budget = _nearby_budget(best[1], target, largest, sizes)
-    return best[0], len(sizes)
+        following = _next_budget(too_little, too_much, largest, target, len(sizes))
+        if following in sizes:
+            following = _nearby_budget(best_known, target, largest, sizes)
+        if following is None:
+            break
+        current = attempt(following)
+        known = Known(following, size(current))
+        sizes[following] = known.size
+        if abs(known.size - target) < abs(best_known.size - target):
+            best = current
+            best_known = known
+    return best, len(sizes)
 
 
 def _next_budget(
     too_little: Known | None, too_much: Known | None, largest: int, target: int, evaluations: int
 ) -> int:
-    """What to try next, given the closest known budgets on both sides.
+    """What to try next, given the closest known budgets, on one side at least.
 
     It may be known already: then nothing is left between the two.
     """
-    if too_much is None:
-        step = 2 ** (evaluations - 1) * (target - too_little.size)
-        return min(largest, too_little.budget + step)
-    if too_little is None:
-        step = 2 ** (evaluations - 1) * (too_much.size - target)
-        return max(0, too_much.budget - step)
-    low, high = sorted((too_little, too_much))
+    if too_little is not None and too_much is not None:
+        return _budget_between(*sorted((too_little, too_much)), target, evaluations)
+    known = too_little or too_much
+    assert known is not None
+    budget = known.budget + 2 ** (evaluations - 1) * (target - known.size)
+    return min(max(budget, 0), largest)
+
+
+def _budget_between(low: Known, high: Known, target: int, evaluations: int) -> int:
+    """A budget between two, by interpolation and later half way; the lower if there is none."""
     if high.budget - low.budget <= 1:
         return low.budget
     share = 0.5

@@ -2,6 +2,7 @@
 
 import abc
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import numpy
 from torch import Tensor
@@ -30,17 +31,20 @@ class Decision(Choice):
     keep their values. None with `factors`: nothing is certified about the reweighted weights."""
 
 
-class Prepared(abc.ABC):
+ChoiceKind = TypeVar("ChoiceKind", bound=Choice)
+
+
+class Prepared(abc.ABC, Generic[ChoiceKind]):
     """A method that knows its net and sample, and is asked about budgets.
 
     All answers must be the same whenever the same is asked.
     """
 
     @abc.abstractmethod
-    def choose(self, budget: int) -> Choice:
+    def choose(self, budget: int) -> ChoiceKind:
         """What stays with a budget of weights. Called for every budget that is tried."""
 
-    def decide(self, choice: Choice) -> Decision:
+    def decide(self, choice: ChoiceKind) -> Decision:
         """Finish one of the choices: the only one that is used. Called once."""
         return Decision(kept=choice.kept, vectors=choice.vectors)
 

@@ -54,7 +54,7 @@ class ChannelChoice(Choice):
     channels: numpy.ndarray
 
 
-class RankedChannels(Prepared):
+class RankedChannels(Prepared[ChannelChoice]):
     """Keeps as many channels from the top of a ranking as a budget of weights permits."""
 
     def __init__(self, analysis: Analysis, ranking: Ranking, alive: numpy.ndarray):

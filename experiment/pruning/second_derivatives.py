@@ -1,7 +1,8 @@
 """Second derivatives of functions for which torch has only the first."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from torch import Tensor
 from torch.nn import functional
@@ -23,7 +24,9 @@ TWICE_DIFFERENTIABLE = {functional.hardsigmoid: hardsigmoid}
 class _TwiceDifferentiable(TorchFunctionMode):
     """Within the block, functions without a second derivative are computed in another way."""
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(
+        self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
         return TWICE_DIFFERENTIABLE.get(function, function)(*args, **(kwargs or {}))
 
 

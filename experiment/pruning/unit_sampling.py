@@ -59,7 +59,7 @@ class SampledChoice(Choice):
     draws: numpy.ndarray
 
 
-class UnitSampling(Prepared):
+class UnitSampling(Prepared[SampledChoice]):
     """Each unit draws until it is expected to hold its optimal number of different weights.
 
     The budgets of units minimise the sum of their error bounds (arXiv:1910.05422, Section 5).
@@ -74,8 +74,12 @@ class UnitSampling(Prepared):
 
     def budgets(self, budget: int) -> numpy.ndarray:
         """How many different weights each unit is expected to keep [units]; not whole numbers."""
-        arrays = (self.units.allocation_scale, self.units.error_weight, self.units.capacity)
-        return allocate(*map(torch.from_numpy, arrays), budget).numpy()
+        return allocate(
+            torch.from_numpy(self.units.allocation_scale),
+            torch.from_numpy(self.units.error_weight),
+            torch.from_numpy(self.units.capacity),
+            budget,
+        ).numpy()
 
     def choose(self, budget: int) -> SampledChoice:
         draws = self.sampler.draws(self.budgets(budget))

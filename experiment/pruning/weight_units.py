@@ -17,6 +17,6 @@ def weight_units(analysis: Analysis, importance: Tensor) -> Units:
 
     Weights that were pruned earlier have none.
     """
-    importance = torch.where(analysis.candidates, importance, 0).cpu().double().numpy()
+    present = torch.where(analysis.candidates, importance, 0).cpu().double().numpy()
     negative = (analysis.flat.weights(analysis.net) < 0).cpu().numpy()
-    return signed_weights(importance, negative, analysis.layers.values(), analysis.delta)
+    return signed_weights(present, negative, analysis.layers.values(), analysis.delta)

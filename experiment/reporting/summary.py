@@ -110,7 +110,7 @@ def most_pruned(
 
 def count_faults(pruned: pandas.DataFrame) -> dict[str, float]:
     """How many pruned nets no longer work, and from which prune ratio on, by kind of fault."""
-    result = {}
+    result: dict[str, float] = {}
     for fault in FAULTS:
         faulty = pruned[pruned[fault].astype(bool)]
         result[f"nets_with_{fault}"] = len(faulty)

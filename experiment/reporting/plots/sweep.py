@@ -71,7 +71,7 @@ def _draw_panel(axes: Axes, method: str, runs: LabelledRuns, colormap: Colormap)
 
 
 def _draw_unpruned(
-    axes: Axes, method: str, runs: LabelledRuns, colours: list[tuple[float, ...]]
+    axes: Axes, method: str, runs: LabelledRuns, colours: Sequence[tuple[float, ...]]
 ) -> None:
     """Draw one black line if all runs share an unpruned accuracy, else one line per run.
 
