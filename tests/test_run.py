@@ -1,4 +1,4 @@
-"""Whole experiments, small: the files they write, and that the same config gives the same numbers."""
+"""Whole experiments, small: the files that they write, and the same numbers every time."""
 
 import json
 import subprocess

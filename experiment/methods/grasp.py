@@ -65,7 +65,7 @@ def hessian_gradients(
                 loss, list(weights.values()), create_graph=True, materialize_grads=True
             )
             products = ((one * gradients[name]).sum() for name, one in zip(weights, own))
-            yield sum(products, torch.zeros((), device=loss.device))
+            yield sum(products, loss.new_zeros(()))
 
     return summed_gradients(weights, sums_of_products())
 

@@ -88,7 +88,7 @@ class ObservedProducts(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Whether torch imports its compiler to keep it away from here: nothing is compiled here."""
+        """Whether torch imports its compiler to keep it away from here, where it never works."""
         return False
 
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):

@@ -55,7 +55,7 @@ def calibrate(
             too_little = max(too_little or known, known)
         else:
             too_much = min(too_much or known, known)
-        following = _next_budget(too_little, too_much, largest, target, len(sizes))
+        following: int | None = _next_budget(too_little, too_much, largest, target, len(sizes))
         if following in sizes:
             following = _nearby_budget(best_known, target, largest, sizes)
         if following is None:
@@ -77,7 +77,8 @@ def _next_budget(
     It may be known already: then nothing is left between the two.
     """
     if too_little is not None and too_much is not None:
-        return _budget_between(*sorted((too_little, too_much)), target, evaluations)
+        low, high = sorted((too_little, too_much))
+        return _budget_between(low, high, target, evaluations)
     known = too_little or too_much
     assert known is not None
     budget = known.budget + 2 ** (evaluations - 1) * (target - known.size)
