@@ -12,7 +12,7 @@ import experiment
 from experiment.allocation.optimal import allocate
 from experiment.core.files import write_whole
 from experiment.core.registry import METHODS
-from experiment.pruning.pruner import Pruned
+from experiment.pruning.pruned import Pruned
 
 UNITS = 1_000_000
 CSV = "results/benchmarks/pruning.csv"
@@ -60,12 +60,12 @@ def allocations() -> list[dict]:
     """The optimal budgets of a million units."""
     generator = torch.Generator().manual_seed(0)
     scale = 1000 * torch.rand(UNITS, generator=generator, dtype=torch.float64) + 1e-3
-    importance = 1 / torch.randint(1, 100, (UNITS,), generator=generator).double()
+    error_weight = 1 / torch.randint(1, 100, (UNITS,), generator=generator).double()
     capacity = torch.randint(1, 300, (UNITS,), generator=generator).double()
     rows = []
     for share in (0.001, 0.3, 0.999):
         start = time.perf_counter()
-        kept = allocate(scale, importance, capacity, share * float(capacity.sum()))
+        kept = allocate(scale, error_weight, capacity, share * float(capacity.sum()))
         rows.append(
             {
                 "what": f"allocate to {UNITS:,} units",
