@@ -31,7 +31,7 @@ def spaced(spec: KeepRatios) -> list[float]:
         values = numpy.linspace(first, last, count)
     elif spec.spacing == "harmonic":
         values = 1 / numpy.linspace(1 / first, 1 / last, count)
-    else:  # cubic (Zhu & Gupta 2017, equation 1, with one step a ratio)
+    else:  # cubic (Zhu & Gupta 2017, equation 1, with one step per ratio)
         values = last + (first - last) * (1 - numpy.arange(count) / (count - 1)) ** 3
     return [first, *(float(value) for value in values[1:-1]), last]
 

@@ -12,7 +12,7 @@ from experiment.nets.tensors import described
 def batch_loss(loss: Callable | None, outputs: Any, targets: Any) -> Tensor:
     """`loss(outputs, targets)`; without a function, the loss that the net computed.
 
-    Raises UserError where neither can be had.
+    Raises UserError if there is neither.
     """
     value = _own_loss(outputs) if loss is None else _computed(loss, outputs, targets)
     if not (isinstance(value, Tensor) and value.numel() == 1 and value.requires_grad):

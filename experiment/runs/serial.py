@@ -77,7 +77,7 @@ def open_run(
     logger = Logger(directory)
     changes = write_environment(directory / "environment.json", device)
     if changes:
-        logger.note(f"goes on in another environment: {'; '.join(changes)}")
+        logger.note(f"resumed in another environment: {'; '.join(changes)}")
     logger.say(f"results in {directory}, on {device}")
     if data.note:
         logger.say(data.note)
