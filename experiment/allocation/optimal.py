@@ -59,7 +59,10 @@ def _solve(scale: Tensor, error_weight: Tensor, capacity: Tensor, budget: float)
         kept = torch.minimum(capacity, free)
         total = float(kept.sum())
         excess = math.log(total / budget)
-        low, high = (log_lambda, high) if excess > 0 else (low, log_lambda)
+        if excess > 0:
+            low = log_lambda
+        else:
+            high = log_lambda
         if abs(excess) < PRECISION or high - low < PRECISION * max(1.0, abs(low)):
             break
         # dm / d(log lambda) = -a (1 + d)^2 d / (3 (2 + 3 d)) for units below their capacity

@@ -22,10 +22,11 @@ def row_budgets(lengths: numpy.ndarray, available: numpy.ndarray, budget: int) -
     budget = int(min(budget, available.sum()))
     shares = filled(lengths.astype(float), available.astype(float), budget)
     whole = numpy.floor(shares + 1e-9)
-    passed = numpy.cumsum(numpy.maximum(shares - whole, 0))
+    remainder = numpy.cumsum(numpy.maximum(shares - whole, 0))  # of all rows up to each
     rest = budget - whole.sum()
     if rest:
-        whole += numpy.diff(numpy.floor(passed * (rest / passed[-1]) + 0.5), prepend=0)
+        handed_out = numpy.floor(remainder * (rest / remainder[-1]) + 0.5)
+        whole += numpy.diff(handed_out, prepend=0)
     return whole.astype(numpy.int64)
 
 

@@ -52,8 +52,8 @@ def first_appearances(
     rates p_j; between two appearances the number of draws is geometric with the mass of the items
     not yet seen.
 
-    `unused_rows` of random numbers are drawn in addition for each block, and thrown away: all they
-    do is to move the stream on.
+    `unused_rows` more rows of random numbers are drawn for each block and thrown away: all they do
+    is move the stream on.
     """
     result = numpy.empty(len(units.unit))
     for table in _tables(units):
@@ -160,7 +160,8 @@ class _Table:
 
 
 def _tables(units: Units) -> Iterator[_Table]:
-    first_unit, first_item = 0, 0
+    first_unit = 0
+    first_item = 0
     for block in units.blocks:
         own_units = slice(first_unit, first_unit + block.num_units)
         items = slice(first_item, first_item + block.num_items)

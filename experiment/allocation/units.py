@@ -2,7 +2,7 @@
 
 Two kinds of units have the same mathematics: the positive and the negative weights of each neuron
 or filter (SiPP), and the channels of each group (PFP). The items of all units, weights or channels,
-are numbered through; all arrays over items follow that order.
+are numbered consecutively; all arrays over items follow that order.
 """
 
 import math
@@ -124,10 +124,14 @@ def signed_weights(
         layers: what the weights belong to.
         delta: failure probability of the certificates.
     """
-    blocks, units, entries = [], [], []
-    first_item = first_unit = 0
+    blocks = []
+    units = []
+    entries = []
+    first_item = 0
+    first_unit = 0
     for layer in layers:
-        filters, weights = layer.shape[0], layer.shape[1:].numel()
+        filters = layer.shape[0]
+        weights = layer.shape[1:].numel()
         blocks.append(
             Block(
                 num_units=2 * filters,
@@ -163,7 +167,13 @@ def channel_groups(
         delta: failure probability of the certificates.
     """
     blocks = [
-        Block(1, int(size), int(size), int(patches_of_group), int(kernel_size))
+        Block(
+            num_units=1,
+            num_columns=int(size),
+            num_items=int(size),
+            patches=int(patches_of_group),
+            kernel_size=int(kernel_size),
+        )
         for size, patches_of_group, kernel_size in zip(sizes, patches, kernel_sizes)
     ]
     entries = [numpy.arange(block.num_columns) for block in blocks]

@@ -32,9 +32,9 @@ class Certificates:
         return self.analysis.weights[layer]
 
     def cover(self, pruned: Pruned) -> bool:
-        """Whether something is certified.
+        """Whether anything is certified about a pruned net.
 
-        So it is if weights keep their values, or were sampled by their sensitivities.
+        It is if weights keep their values, or were sampled by their sensitivities.
         """
         return pruned.decision.factors is None or pruned.decision.draws is not None
 

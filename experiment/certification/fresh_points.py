@@ -51,9 +51,8 @@ class FreshPoints:
         if not sampled:
             raise UserError("fresh is empty, or no layer runs on it with the whole of its weight")
         self.layers = layers
-        self.points = {
-            name: points.cpu().double() for name, points in sampled.items()
-        }  # groups, K, points
+        # By layer [groups, K, points].
+        self.points = {name: points.cpu().double() for name, points in sampled.items()}
         self._pairs: dict[str, tuple[Certificates, Pairs]] = {}  # the last ones, by layer
 
     @torch.no_grad()
@@ -93,11 +92,12 @@ class FreshPoints:
         return torch.stack(result)
 
     def _product(self, name: str, weight: Tensor) -> Tensor:
-        """[filters, points]"""
+        """A layer's points multiplied by a weight of its shape [filters, points]."""
         points = self.points[name]
         return (weight.flatten(1).unflatten(0, (len(points), -1)) @ points).flatten(0, 1)
 
     def _pairs_of(self, certificates: Certificates, name: str) -> Pairs:
+        """The pairs of a layer, kept for the next net with the same certificates."""
         if name not in self._pairs or self._pairs[name][0] is not certificates:
             pairs = self._split(certificates.weight(name), certificates.sensitivities[name], name)
             self._pairs[name] = (certificates, pairs)
@@ -107,8 +107,10 @@ class FreshPoints:
         """Which pairs respect the sensitivities, and how many contributions do not."""
         weight = weight.cpu().double()
         limit = (C * SLACK * sensitivity.cpu().double()).flatten(1)
-        sees, within = [], []
-        contributions = beyond = 0
+        sees = []
+        within = []
+        contributions = 0
+        beyond = 0
         for sign in (1, -1):
             own = (sign * weight).clamp(min=0)
             z = self._product(name, own)

@@ -65,7 +65,8 @@ class Channels:
     def alive(self, masks: dict[str, Tensor]) -> numpy.ndarray:
         """Which channels [channels] the masks of layers' weights have left.
 
-        A channel is left if a weight that makes it is, and one that reads it if any could.
+        A channel is left if a weight that makes it is left and, unless nothing ever reads it, a
+        weight that reads it is left as well.
         """
         is_made = numpy.zeros(self.num_channels, dtype=bool)
         is_read = numpy.zeros(self.num_channels, dtype=bool)

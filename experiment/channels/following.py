@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -75,7 +76,7 @@ POOLING |= {
 
 
 class Following(TorchDispatchMode):
-    """Within the block, the results of operations get labels; see `of` and `label`.
+    """Within the block, the results of operations get labels; see `labels_of` and `label`.
 
     `elsewhere` collects the parameters that are used by an operation outside of the modules that
     `depth` counts.
@@ -86,29 +87,35 @@ class Following(TorchDispatchMode):
         self.labels = labels
         self.elsewhere: set[str] = set()
         self.depth = 0  # of nested modules whose labels are known as a whole; 0 outside of them
-        self._of = WeakTensorKeyDictionary()
+        self._labels = WeakTensorKeyDictionary()
         self._parameters: dict[int, list[str]] = {}
         for name, parameter in net.named_parameters(remove_duplicate=False):
             self._parameters.setdefault(storage_of(parameter), []).append(name)
 
-    def of(self, tensor: Tensor) -> Tensor | None:
+    def labels_or_none(self, tensor: Tensor) -> Tensor | None:
         """The labels of a tensor; None for one that is known to hold constants only."""
-        if tensor in self._of:
-            return self._of[tensor]
+        if tensor in self._labels:
+            return self._labels[tensor]
         if self._names(tensor):
             return torch.tensor(FIXED).expand(tensor.shape)
         return None
 
-    def of_all(self, tensor: Tensor) -> Tensor:
+    def labels_of(self, tensor: Tensor) -> Tensor:
         """The labels of a tensor, also of one that holds constants only."""
-        labels = self.of(tensor)
+        labels = self.labels_or_none(tensor)
         return torch.tensor(CONSTANT).expand(tensor.shape) if labels is None else labels
 
     def label(self, tensor: Tensor, labels: Tensor) -> None:
         """Set the labels of a tensor, in memory of their own: they change when it is written to."""
-        self._of[tensor] = own_copy(labels).expand(tensor.shape)
+        self._labels[tensor] = own_copy(labels).expand(tensor.shape)
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self,
+        function: OpOverload,
+        types: tuple[type, ...],
+        args: tuple = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         kwargs = kwargs or {}
         result = function(*args, **kwargs)
         if not self.depth:
@@ -121,7 +128,9 @@ class Following(TorchDispatchMode):
             return []
         return self._parameters.get(storage_of(tensor), [])
 
-    def _follow(self, function: Any, args: tuple, kwargs: dict, outputs: list[Tensor]) -> None:
+    def _follow(
+        self, function: OpOverload, args: tuple, kwargs: dict, outputs: list[Tensor]
+    ) -> None:
         """Give the outputs of an operation their labels."""
         operands = _tensors((args, kwargs))
         name = function.overloadpacket.__name__
@@ -129,10 +138,10 @@ class Following(TorchDispatchMode):
             self.elsewhere.update(self._names(operand))
         if name.endswith("_like") or name.startswith("new_"):
             return  # only the shape is used
-        if function.is_view and name not in UNRELATED and self.of(args[0]) is None:
+        if function.is_view and name not in UNRELATED and self.labels_or_none(args[0]) is None:
             # The view shares these labels, so that what is written to the view counts here too.
             self.label(args[0], torch.full(args[0].shape, CONSTANT))
-        if all(self.of(operand) is None for operand in operands):
+        if all(self.labels_or_none(operand) is None for operand in operands):
             return
         by_output = self._labels_after(function, name, args, kwargs, outputs)
         if by_output is None or not all(map(_fits, by_output, outputs)):
@@ -143,45 +152,45 @@ class Following(TorchDispatchMode):
 
     def _set(self, output: Tensor, labels: Tensor, is_view: bool, in_place: bool) -> None:
         """Set the labels of an output, in place if the operation was."""
-        known = self.of(output)
+        known = self.labels_or_none(output)
         if is_view:
-            self._of[output] = labels.expand(output.shape)
+            self._labels[output] = labels.expand(output.shape)
         elif in_place and known is not None and known.shape == output.shape:
             self.labels.write(known, labels)
         else:
             self.label(output, labels)
 
     def _labels_after(
-        self, function: Any, name: str, args: tuple, kwargs: dict, outputs: list[Tensor]
+        self, function: OpOverload, name: str, args: tuple, kwargs: dict, outputs: list[Tensor]
     ) -> list[Tensor] | None:
         """The labels of the outputs; None for an operation of another kind."""
         if name in OVERWRITING:
             return [self._joined(_tensors((args[1:], kwargs))).expand(args[0].shape)]
         if name in RESHAPING:
-            return [self.of_all(args[0]).reshape(outputs[0].shape)]
-        if name == "as_strided_" and self.of_all(args[0]).shape == outputs[0].shape:
-            return [self.of_all(args[0])]  # the same numbers in another memory format
+            return [self.labels_of(args[0]).reshape(outputs[0].shape)]
+        if name == "as_strided_" and self.labels_of(args[0]).shape == outputs[0].shape:
+            return [self.labels_of(args[0])]  # the same numbers in another memory format
         if torch.Tag.inplace_view in function.tags and name not in UNRELATED:
-            return [function(self.of_all(args[0]).clone(), *args[1:], **kwargs)]
+            return [function(self.labels_of(args[0]).clone(), *args[1:], **kwargs)]
         if name in REARRANGING or (function.is_view and name not in UNRELATED):
             return self._rearranged(function, args, kwargs)
         if name == "constant_pad_nd":
-            return [function(self.of_all(args[0]), args[1], CONSTANT)]
+            return [function(self.labels_of(args[0]), args[1], CONSTANT)]
         if torch.Tag.pointwise in function.tags or name in POINTWISE:
             return [self._joined(_tensors((args, kwargs)))] * len(outputs)
         if name in REDUCING:
             return self._reduced(function, args, kwargs, outputs)
         if name in POOLING:
-            labels = self.of_all(args[0])
+            labels = self.labels_of(args[0])
             positions = list(range(labels.dim() - POOLING[name], labels.dim()))
             return [self.labels.single(labels, positions)] * len(outputs)
         return None
 
-    def _rearranged(self, function: Any, args: tuple, kwargs: dict) -> list[Tensor] | None:
+    def _rearranged(self, function: OpOverload, args: tuple, kwargs: dict) -> list[Tensor] | None:
         """The operation applied to the labels of the first argument; the others are indices."""
-        if any(self.of(index) is not None for index in _tensors((args[1:], kwargs))):
+        if any(self.labels_or_none(index) is not None for index in _tensors((args[1:], kwargs))):
             return None
-        labels = tree_map_only(Tensor, self.of_all, args[0])
+        labels = tree_map_only(Tensor, self.labels_of, args[0])
         others, options = tree_map_only(Tensor, Tensor.cpu, (args[1:], kwargs))
         return _tensors(function(labels, *others, **options))
 
@@ -189,18 +198,18 @@ class Following(TorchDispatchMode):
         """The labels of operands that are combined element by element."""
         labels = torch.tensor(CONSTANT)
         for operand in operands:
-            labels = self.labels.join(labels, self.of_all(operand))
+            labels = self.labels.join(labels, self.labels_of(operand))
         return labels
 
     def _reduced(
-        self, function: Any, args: tuple, kwargs: dict, outputs: list[Tensor]
+        self, function: OpOverload, args: tuple, kwargs: dict, outputs: list[Tensor]
     ) -> list[Tensor] | None:
         """The labels that are left along the dimensions `dim`, or along all without any."""
         names = [argument.name for argument in function._schema.arguments]
         named = dict(zip(names, args)) | kwargs
         if len(_tensors(named)) > 1:
             return None  # the maximum of two tensors, for instance
-        labels = self.of_all(args[0])
+        labels = self.labels_of(args[0])
         dims = named.get("dim")
         if dims is None or dims == []:
             dims = range(labels.dim())
@@ -216,7 +225,7 @@ class Following(TorchDispatchMode):
         """Fixed labels, for the operands of an unknown operation and for its outputs."""
         all_constant = True
         for operand in operands:
-            labels = self.of_all(operand)
+            labels = self.labels_of(operand)
             self.labels.fix(labels)
             all_constant = all_constant and not bool((labels >= 0).any())
         label = torch.tensor(CONSTANT if all_constant else FIXED)

@@ -58,14 +58,16 @@ def find_channels(net: nn.Module, example: Any, layers: Container[str] | None = 
 
 
 def _without_influence(net: nn.Module, channels: Channels, inputs: Any) -> Channels:
-    """The channels of groups of at least two that have no influence that was not found."""
+    """The channels, without groups of one and without those with an influence that was missed."""
     influence = Influence(net, inputs)
 
     def sound(groups: list[int]) -> list[int]:
         if not influence.leaking(channels.only(groups)):
             return groups
         middle = len(groups) // 2
-        return sound(groups[:middle]) + sound(groups[middle:]) if middle else []
+        if not middle:
+            return []
+        return sound(groups[:middle]) + sound(groups[middle:])
 
     groups = numpy.flatnonzero(channels.sizes > 1).tolist()
     kept = sound(groups)
@@ -80,7 +82,7 @@ def _traced(net: nn.Module, inputs: Any, layers: Container[str] | None) -> Trace
     trace = Trace(net, layers)
     output = run_in_eval_mode(net, (inputs, None), *trace.hooks(net), trace.following)
     for tensor in tensors(output):
-        labels = trace.following.of(tensor)
+        labels = trace.following.labels_or_none(tensor)
         if labels is not None:
             trace.labels.fix(labels)
     trace.fix_elsewhere()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from experiment.channels.channels import Channels, spread
 from experiment.core.errors import UserError
+from experiment.nets.layers import joint_name
 from experiment.nets.running import copy_of
 from experiment.nets.surrogates import InDouble, run_in_double
 from experiment.nets.tensors import map_tensors, tensors
@@ -70,15 +71,19 @@ def _equal(before: Tensor, after: Tensor) -> bool:
 
 def _readers(net: nn.Module, channels: Channels) -> list[tuple[Tensor, numpy.ndarray]]:
     """The weights that read channels, with the channel of each column."""
-    return [(net.get_submodule(name).weight, channel) for name, channel in channels.columns.items()]
+    return [(_weight(net, name), channel) for name, channel in channels.columns.items()]
 
 
 def _makers(net: nn.Module, channels: Channels) -> list[tuple[Tensor, numpy.ndarray]]:
     """The parameters that make channels, with the channel of each row or entry."""
     return [
-        *((net.get_submodule(name).weight, channel) for name, channel in channels.rows.items()),
+        *((_weight(net, name), channel) for name, channel in channels.rows.items()),
         *((net.get_parameter(name), channel) for name, channel in channels.vectors.items()),
     ]
+
+
+def _weight(net: nn.Module, layer: str) -> Tensor:
+    return net.get_parameter(joint_name(layer, "weight"))
 
 
 def _is_hidden(hidden: numpy.ndarray, channel: numpy.ndarray, tensor: Tensor, dim: int) -> Tensor:

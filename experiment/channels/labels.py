@@ -13,7 +13,7 @@ FIXED = 0  # belongs to what cannot be removed
 class Labels:
     """Disjoint sets of labels (union-find), and what operations do with tensors of labels."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.parent = [FIXED]
 
     def new(self, count: int) -> Tensor:

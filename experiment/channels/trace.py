@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 from experiment.channels.channels import NO_CHANNEL, Channels, with_channels
 from experiment.channels.following import Following
 from experiment.channels.labels import CONSTANT, FIXED, Labels
-from experiment.nets.layers import LINEAR_OR_CONVOLUTION, joint_name
+from experiment.nets.layers import LinearOrConvolution, joint_name
 
 PER_CHANNEL = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.PReLU)
 
@@ -30,7 +30,8 @@ class Trace:
 
     def hooks(self, net: nn.Module) -> list[RemovableHandle]:
         """Handles of hooks that give labels to layers as they run."""
-        num_users = Counter(id(user) for _, user in net.named_parameters(remove_duplicate=False))
+        parameters = net.named_parameters(remove_duplicate=False)
+        num_users = Counter(id(parameter) for _, parameter in parameters)
         handles = []
         for name, module in net.named_modules():
             own = module.parameters(recurse=False)
@@ -42,7 +43,7 @@ class Trace:
 
     def _gets_labels(self, name: str, module: nn.Module) -> bool:
         """Whether a module is a layer with a parameter as weight, or normalises each channel."""
-        if isinstance(module, LINEAR_OR_CONVOLUTION):
+        if isinstance(module, LinearOrConvolution):
             is_followed = self.layers is None or name in self.layers
             return is_followed and module._parameters.get("weight") is not None
         return isinstance(module, PER_CHANNEL)
@@ -54,7 +55,7 @@ class Trace:
         def leave(module: nn.Module, args: tuple, kwargs: dict, output: Tensor) -> None:
             if self.following.depth == 1:
                 inputs = args[0] if args else kwargs["input"]
-                self._label_output(name, module, self.following.of_all(inputs), output)
+                self._label_output(name, module, self.following.labels_of(inputs), output)
             self.following.depth -= 1
 
         return leave
@@ -64,36 +65,43 @@ class Trace:
 
         If the output has an unexpected shape, all of them are fixed.
         """
-        if isinstance(module, LINEAR_OR_CONVOLUTION):
+        if isinstance(module, LinearOrConvolution):
             dim = 1 - module.weight.dim()  # of channels, with or without one for samples
-            num_made = len(module.weight)
-            lengths = []
-            labels_of = self._labels_of_layer
+            labels = self._labels_of_layer(name, module, inputs.movedim(dim, 0), output.shape[dim])
         else:
             dim = 1
-            num_made = inputs.shape[dim]
-            lengths = [len(parameter) for parameter in module.parameters(recurse=False)]
-            labels_of = self._labels_of_normalisation
-        if output.shape[dim] != num_made or not {1, num_made}.issuperset(lengths):
+            labels = self._labels_of_normalisation(
+                name, module, inputs.movedim(dim, 0), output.shape[dim]
+            )
+        if labels is None:
             self.labels.fix(inputs)
             self.following.label(output, torch.tensor(FIXED))
             return
         shape = [1] * output.dim()
-        shape[dim] = num_made
-        labels = labels_of(name, module, inputs.movedim(dim, 0))
+        shape[dim] = len(labels)
         self.following.label(output, labels.reshape(shape))
 
-    def _labels_of_layer(self, name: str, layer: nn.Module, inputs: Tensor) -> Tensor:
-        """A linear layer or convolution reads labels [columns, ...], and makes new ones [rows]."""
+    def _labels_of_layer(
+        self, name: str, layer: LinearOrConvolution, inputs: Tensor, num_outputs: int
+    ) -> Tensor | None:
+        """A linear layer or convolution reads labels [columns, ...], and makes new ones [rows].
+
+        None if the number of outputs is not that of the weight's rows.
+        """
+        if num_outputs != len(layer.weight):
+            return None
         if name not in self.rows:
             self.rows[name] = self.labels.new(len(layer.weight))
         rows = self.rows[name]
         columns = self.labels.joined_along(inputs)
-        groups = getattr(layer, "groups", 1)
+        groups = getattr(layer, "groups", 1)  # linear layers have none
+        is_depthwise = (
+            not isinstance(layer, nn.Linear) and layer.in_channels == groups == layer.out_channels
+        )
         if groups == 1:
             known = self.columns.get(name, torch.tensor(CONSTANT))
             self.columns[name] = self.labels.join(columns, known)
-        elif groups == layer.in_channels == layer.out_channels:
+        elif is_depthwise:
             self.labels.join(rows, columns)
         else:
             self.labels.fix(rows)
@@ -102,8 +110,17 @@ class Trace:
             self.vectors[joint_name(name, "bias")] = rows
         return rows
 
-    def _labels_of_normalisation(self, name: str, layer: nn.Module, inputs: Tensor) -> Tensor:
-        """A normalisation has entries for the labels [entries, ...] that it passes on."""
+    def _labels_of_normalisation(
+        self, name: str, layer: nn.Module, inputs: Tensor, num_outputs: int
+    ) -> Tensor | None:
+        """A normalisation has entries for the labels [entries, ...] that it passes on.
+
+        None if the number of outputs is another one, or that of the entries of a parameter, unless
+        a single one serves all.
+        """
+        lengths = [len(parameter) for parameter in layer.parameters(recurse=False)]
+        if num_outputs != len(inputs) or not {1, num_outputs}.issuperset(lengths):
+            return None
         labels = self.labels.joined_along(inputs)
         for attribute, parameter in layer._parameters.items():
             if parameter is not None and len(parameter) > 1:
@@ -126,7 +143,8 @@ class Trace:
         keys = sorted(set(producers.values()))
         group_of_key = {key: group for group, key in enumerate(keys)}
         group = {root: group_of_key[key] for root, key in producers.items()}
-        roots = sorted(group, key=group.get)  # stable: in the order of the rows within a group
+        # Sorting is stable: within a group they stay in the order of the rows.
+        roots = sorted(group, key=group.__getitem__)
         channel_of = {root: channel for channel, root in enumerate(roots)}
 
         def numbered(labels: dict[str, Tensor]) -> dict[str, numpy.ndarray]:

@@ -45,7 +45,7 @@ def _refuse_shared_memory(net: nn.Module) -> None:
     for name, parameter in net.named_parameters():
         if not parameter.numel():
             continue
-        address = storage_of(parameter), parameter.storage_offset()
+        address = (storage_of(parameter), int(parameter.storage_offset()))
         if address in names:
             raise UserError(
                 f"'{name}' of the net shares its memory with '{names[address]}': tie "
@@ -149,14 +149,15 @@ def mask_tensors(masks: Any) -> dict[str, Tensor]:
 
 def image_shape(value: Any) -> tuple[int, int, int]:
     """Channels, height and width."""
-    sizes = tuple(value) if isinstance(value, list | tuple) else ()
-    are_whole = all(isinstance(size, numbers.Integral) and size > 0 for size in sizes)
-    if len(sizes) != 3 or not are_whole:
+    sizes = list(value) if isinstance(value, list | tuple) else []
+    are_whole = all(isinstance(size, numbers.Integral) for size in sizes)
+    if len(sizes) != 3 or not are_whole or min(sizes) <= 0:
         raise UserError(
             f"input_shape must be (channels, height, width), such as (3, 32, 32), not "
             f"{_shown(value)}"
         )
-    return tuple(int(size) for size in sizes)
+    channels, height, width = sizes
+    return int(channels), int(height), int(width)
 
 
 def _is_real(value: Any) -> bool:

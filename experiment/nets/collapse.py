@@ -11,7 +11,7 @@ from experiment.nets.masks import Masks
 from experiment.nets.running import batch_length, run_in_eval_mode, split_batch
 from experiment.nets.tensors import map_tensors, tensors
 
-MAX_NAMED = 3  # so many layers a note names
+MAX_NAMED = 3  # how many layers a note names
 TOLERANCE = 1e-6  # rounding error of equal outputs, relative to the largest
 
 

@@ -14,7 +14,7 @@ from experiment.core.errors import UserError
 from experiment.nets.products import ObservedProducts, Product
 from experiment.nets.running import batch_length, run_in_eval_mode, split_batch
 
-LINEAR_OR_CONVOLUTION = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+LinearOrConvolution = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 NEVER_RAN = "its module never ran on the sample"
 COMPUTED = "the weight is computed or cast from it"
 UNEXPECTED = (NEVER_RAN, COMPUTED)
@@ -155,14 +155,14 @@ def _uses(net: nn.Module, batch: Any, ran: set[nn.Module]) -> dict[str, _Use]:
     uses: dict[tuple[str, bool], _Use] = {}
 
     def add(product: Product) -> None:
-        key = product.parameter, product.transposed
+        key = (product.parameter, product.transposed)
         use = uses.setdefault(key, _Use(product.transposed, product.convolution is None))
         use.add(product, num_samples)
 
     hooks = [
         module.register_forward_hook(lambda module, inputs, output: ran.add(module))
         for module in net.modules()
-        if isinstance(module, LINEAR_OR_CONVOLUTION)
+        if isinstance(module, LinearOrConvolution)
     ]
     run_in_eval_mode(net, batch, *hooks, ObservedProducts(net, add))
     return {
@@ -178,7 +178,7 @@ def _all_ran(net: nn.Module, ran: set[nn.Module], uses: dict[str, _Use]) -> bool
     return all(
         module in ran or id(module._parameters.get("weight")) in used
         for module in net.modules()
-        if isinstance(module, LINEAR_OR_CONVOLUTION)
+        if isinstance(module, LinearOrConvolution)
     )
 
 
@@ -204,9 +204,8 @@ def _owners(net: nn.Module) -> dict[str, tuple[str, nn.Module]]:
 
 
 def _is_better_owner(module: nn.Module, known: nn.Module) -> bool:
-    return isinstance(module, LINEAR_OR_CONVOLUTION) and not isinstance(
-        known, LINEAR_OR_CONVOLUTION
-    )
+    is_layer = isinstance(module, LinearOrConvolution)
+    return is_layer and not isinstance(known, LinearOrConvolution)
 
 
 def _layer(
@@ -230,9 +229,10 @@ def _excluded(parameter: str, module: nn.Module) -> str | None:
     """A note if a parameter of a module is not prunable, whatever it multiplies; else None."""
     attribute = parameter.rpartition(".")[2]
     computed, _, suffix = attribute.rpartition("_")
+    # `weight` is computed from `weight_orig`, for instance.
     is_source = bool(suffix) and isinstance(vars(module).get(computed), Tensor)
     if isinstance(module, ParametrizationList) or is_source:
-        return COMPUTED  # `weight` from `weight_orig`, for instance
+        return COMPUTED
     return next((note for kinds, note in LEFT_OUT.items() if isinstance(module, kinds)), None)
 
 
@@ -243,6 +243,6 @@ def _note(parameter: str, module: nn.Module, ran: bool) -> str:
         return excluded
     if isinstance(module, nn.Embedding | nn.EmbeddingBag):
         return "embeddings are not pruned"
-    if isinstance(module, LINEAR_OR_CONVOLUTION):
+    if isinstance(module, LinearOrConvolution):
         return COMPUTED if ran else NEVER_RAN
     return "it is not used as one matrix or convolution"

@@ -33,15 +33,15 @@ def largest(scores: Tensor, count: int, candidates: Tensor) -> Tensor:
         return torch.zeros_like(candidates)
     if count >= len(values):
         return candidates.clone()
-    threshold = _in_ascending_order(values, len(values) - count)
+    threshold = _value_of_rank(values, len(values) - count)
     kept = values > threshold
     ties = (values == threshold).nonzero().flatten()
     kept[ties[: count - int(kept.sum())]] = True
     return torch.zeros_like(candidates).masked_scatter_(candidates, kept)
 
 
-def _in_ascending_order(values: Tensor, rank: int) -> Tensor:
-    """The value that has this rank, from 0, in ascending order."""
+def _value_of_rank(values: Tensor, rank: int) -> Tensor:
+    """The value that has this rank, counted from 0, in ascending order."""
     if values.is_cuda:
         return values.kthvalue(rank + 1).values
     if values.dtype.itemsize < 4:  # numpy does not know bfloat16

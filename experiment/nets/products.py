@@ -9,9 +9,11 @@ not a parameter itself, so its products are not observed.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from experiment.nets.tensors import storage_of
@@ -88,10 +90,16 @@ class ObservedProducts(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Whether torch imports its compiler to keep it away from here, where it never works."""
+        """False, so that torch does not import its compiler: nothing is compiled here."""
         return False
 
-    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self,
+        operator: OpOverload,
+        types: tuple[type, ...],
+        args: tuple = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         kwargs = kwargs or {}
         packet = operator.overloadpacket
         if packet in FACTORS:
@@ -126,7 +134,7 @@ class ObservedProducts(TorchDispatchMode):
     def _candidates(self, tensor: Tensor) -> Iterator[tuple[str, Tensor, int]]:
         """Parameters in whose memory a tensor may lie, and its distance from their start."""
         for name, parameter in self.parameters.get(storage_of(tensor), ()):
-            distance = tensor.storage_offset() - parameter.storage_offset()
+            distance = int(tensor.storage_offset() - parameter.storage_offset())
             if tensor.dtype == parameter.dtype and 0 <= distance < parameter.numel():
                 yield name, parameter, distance
 
@@ -164,8 +172,9 @@ class ObservedProducts(TorchDispatchMode):
         """The product of a convolution whose weight is (some rows of) a parameter."""
         for name, parameter, distance in self._candidates(weight):
             row, rest = divmod(distance, parameter.stride(0))
-            same = weight.shape[1:] == parameter.shape[1:] and weight.stride() == parameter.stride()
-            if transposed or rest or not same:
+            has_same_rows = weight.shape[1:] == parameter.shape[1:]
+            has_same_layout = weight.stride() == parameter.stride()
+            if transposed or rest or not (has_same_rows and has_same_layout):
                 continue
             spatial = weight.dim() - 2
             convolution = Convolution(
@@ -176,12 +185,12 @@ class ObservedProducts(TorchDispatchMode):
                 groups=groups,
             )
             return Product(
-                name,
-                slice(row, row + len(weight)),
-                slice(0, weight[0].numel()),
+                parameter=name,
+                rows=slice(row, row + len(weight)),
+                columns=slice(0, weight[0].numel()),
                 transposed=False,
                 inputs=inputs,
-                num_outputs=len(inputs) * len(weight) * num_positions(convolution, inputs),
+                num_outputs=len(inputs) * len(weight) * _num_positions(convolution, inputs),
                 convolution=convolution,
             )
         return None
@@ -193,7 +202,7 @@ def _product(block: Block, inputs: Tensor, num_outputs: int) -> Product:
     return Product(**vars(block), inputs=points, num_outputs=len(points) * num_outputs)
 
 
-def num_positions(convolution: Convolution, inputs: Tensor) -> int:
+def _num_positions(convolution: Convolution, inputs: Tensor) -> int:
     """P, the number of output positions of each sample of a convolution's inputs."""
     positions = 1
     for dim, size in enumerate(inputs.shape[2:]):

@@ -25,9 +25,9 @@ def remove_dead(
 ) -> Masks:
     """The masks without the dead parameters of prunable layers and normalisations.
 
-    Dead are the weights into a filter or neuron from which no kept path leads to the output, with
-    its bias and its normalisation's parameters. A filter that has lost its inputs but passes a bias
-    on is not dead.
+    If no kept path leads from a filter or neuron to the output, the weights into it are dead, and
+    so are its bias and its normalisation's parameters. A filter that has lost its inputs but passes
+    a bias on is not dead.
 
     Args:
         example: one batch for the net; only its shape matters.
@@ -90,10 +90,11 @@ def _gradients(surrogate: nn.Module, example: Any) -> dict[str, Tensor]:
 def _weighted_sum(outputs: list[Tensor]) -> Tensor:
     """One number that depends on every element of the outputs, with positive random weights."""
     generator = torch.Generator().manual_seed(0)
-    return sum(
+    terms = [
         (output * torch.rand(output.shape, generator=generator).to(output)).sum()
         for output in outputs
-    )
+    ]
+    return sum(terms, start=outputs[0].new_zeros(()))
 
 
 def _vectors(net: nn.Module, layers: dict[str, PrunableLayer]) -> list[str]:

@@ -5,7 +5,7 @@ function is flat, and everything that may be chosen contributes.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -73,7 +73,13 @@ POOLING_OPTIONS = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 class InDouble(TorchFunctionMode):
     """Within the block, casts to any floating-point type give double precision."""
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(
+        self,
+        function: Callable,
+        types: tuple[type, ...],
+        args: tuple = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         kwargs = kwargs or {}
         name = getattr(function, "__name__", "")
         if name in ("float", "half", "bfloat16"):
@@ -227,7 +233,9 @@ def _multi_head_attention(
     **options: Any,
 ) -> tuple[Tensor, Tensor]:
     """The same for `nn.MultiheadAttention`, whose inputs are [tokens, (samples,) features]."""
-    if use_separate_proj_weight:
+    weights: Sequence[Tensor]
+    biases: Sequence[Tensor | None]
+    if in_proj_weight is None or use_separate_proj_weight:
         weights = [options[f"{name}_proj_weight"] for name in "qkv"]
     else:
         weights = in_proj_weight.chunk(3)

@@ -1,7 +1,7 @@
 """Values that hold tensors: one tensor, or nested lists, tuples, dicts and dataclasses of them."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -12,15 +12,18 @@ def tensors(value: Any) -> list[Tensor]:
     """All tensors in a value, in order."""
     if isinstance(value, Tensor):
         return [value]
+    return [tensor for item in _items(value) for tensor in tensors(item)]
+
+
+def _items(value: Any) -> Iterable[Any]:
+    """What a list, tuple, dict or dataclass holds; nothing for other values."""
     if dataclasses.is_dataclass(value):
         value = vars(value)
     if isinstance(value, dict):
-        items = value.values()
-    elif isinstance(value, list | tuple):
-        items = value
-    else:
-        items = ()
-    return [tensor for item in items for tensor in tensors(item)]
+        return value.values()
+    if isinstance(value, list | tuple):
+        return value
+    return ()
 
 
 def map_tensors(function: Callable[[Any], Any], value: Any, kind: type = Tensor) -> Any:

@@ -11,7 +11,6 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from experiment.core.errors import UserError
 from experiment.nets.batches import as_batches
@@ -124,14 +123,14 @@ def _add_chunk(
     running: dict[Reduction, Tensor], chunk: Iterable[Tensor], weight: Tensor, signed: Tensor
 ) -> None:
     """Raise the running maxima [groups, filters, K] by a chunk of samples, given as its tiles."""
-    total = 0
+    total = weight.new_zeros(())  # will be samples, groups, 2 x filters, K
     num_points = 0
     for points in chunk:
         reciprocals = _reciprocals(points, signed)
         if "max" in running:
             max_product_(running["max"], points, reciprocals.unflatten(2, (2, -1)), weight)
         if "mean" in running:
-            total = total + reciprocals @ points.mT  # samples, groups, 2 x filters, K
+            total = total + reciprocals @ points.mT
             num_points += points.shape[-1]
     if num_points:
         positive, negative = total.amax(0).div_(num_points).chunk(2, dim=1)
@@ -145,4 +144,4 @@ def _reciprocals(points: Tensor, signed: Tensor) -> Tensor:
     `points` are [samples, groups, K, P], `signed` the positive and then the negative parts of the
     weights [groups, 2 x filters, K].
     """
-    return functional.threshold_(signed @ points, EPSILON, torch.inf).reciprocal_()
+    return torch.threshold_(signed @ points, EPSILON, torch.inf).reciprocal_()

@@ -28,7 +28,7 @@ def larger(typing_context, left, right):
 
 @njit(nogil=True, fastmath={"nnan", "nsz"}, cache=True)
 def _raise_rows(running, points, reciprocals, weight, first_row, last_row):
-    """The work for the rows first_row..last_row of the groups x K rows of the points."""
+    """The work for rows first_row up to, not including, last_row of the points' groups x K rows."""
     patch_size = points.shape[2]
     for group in range(first_row // patch_size, (last_row - 1) // patch_size + 1):
         first = max(first_row - group * patch_size, 0)
@@ -53,14 +53,14 @@ def _raise_matrix(running, points, reciprocals, weight, first_row, last_row):
     # the rows of the tile that belong to weights other than 0
     live = numpy.empty(FILTERS_PER_TILE + 4, numpy.int64)
     for first in range(0, filters, FILTERS_PER_TILE):
-        count_filters = min(FILTERS_PER_TILE, filters - first)
+        num_filters = min(FILTERS_PER_TILE, filters - first)
         for start in range(0, patches, POINTS_PER_TILE):
             stop = min(start + POINTS_PER_TILE, patches)
-            for k in range(2 * count_filters):
+            for k in range(2 * num_filters):
                 tile[k, : stop - start] = reciprocals[k % 2, first + k // 2, start:stop]
             for j in range(first_row, last_row):
                 count = 0
-                for i in range(count_filters):
+                for i in range(num_filters):
                     live[count] = 2 * i + (weight[first + i, j] < 0)
                     count += weight[first + i, j] != 0
                 live[count:] = live[max(count - 1, 0)]  # the last group of four repeats a row

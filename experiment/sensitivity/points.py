@@ -47,25 +47,25 @@ def tiles(product: Product, inputs: Tensor) -> Iterator[Iterable[Tensor]]:
     row of the inputs is the only point of a sample of its own, and every chunk is one tile.
     """
     if product.convolution is None:
-        return _matrix_tiles(product, inputs)
-    return _convolution_tiles(product, inputs)
+        return _matrix_tiles(inputs, product.num_rows)
+    return _convolution_tiles(inputs, product.num_rows, product.num_columns, product.convolution)
 
 
-def _matrix_tiles(product: Product, inputs: Tensor) -> Iterator[Iterable[Tensor]]:
-    floats_per_point = inputs.shape[1] + 2 * product.num_rows
+def _matrix_tiles(inputs: Tensor, num_rows: int) -> Iterator[Iterable[Tensor]]:
+    floats_per_point = inputs.shape[1] + 2 * num_rows
     for tile in inputs.split(_num_per_tile(inputs.device, floats_per_point)):
         yield [tile.t().contiguous()[None, None]]
 
 
-def _convolution_tiles(product: Product, inputs: Tensor) -> Iterator[Iterable[Tensor]]:
-    convolution = product.convolution
+def _convolution_tiles(
+    inputs: Tensor, num_rows: int, patch_size: int, convolution: Convolution
+) -> Iterator[Iterable[Tensor]]:
     view = patch_view(convolution, inputs)
     spatial = len(convolution.kernel_size)
     output_rows = view.shape[-spatial]
     positions_per_row = view.shape[1 - spatial :].numel() if spatial > 1 else 1
-    patch_size = product.columns.stop
-    floats_per_row = positions_per_row * (convolution.groups * patch_size + 2 * product.num_rows)
-    floats_per_sample = output_rows * floats_per_row + 2 * product.num_rows * patch_size
+    floats_per_row = positions_per_row * (convolution.groups * patch_size + 2 * num_rows)
+    floats_per_sample = output_rows * floats_per_row + 2 * num_rows * patch_size
     samples_per_chunk = _num_per_tile(inputs.device, floats_per_sample)
     rows_per_tile = output_rows
     if samples_per_chunk == 1:
@@ -150,5 +150,5 @@ def _points_by_sample(product: Product, inputs: Tensor, num_samples: int) -> tup
 
 
 def _num_per_tile(device: torch.device, floats: int) -> int:
-    """How many things of so many 4-byte floats fit into a tile; at least one."""
+    """How many items, each of this many 4-byte floats, fit into a tile; at least one."""
     return max(1, TILE_BYTES.get(device.type, TILE_BYTES["cpu"]) // (4 * floats))

@@ -65,9 +65,9 @@ def _gram(weight: Tensor, points: Tensor, channel: numpy.ndarray) -> tuple[numpy
     """
     weight = weight.flatten(1)
     patch_size = weight.shape[1]
-    _, index = numpy.unique(numpy.append(-1, channel), return_inverse=True)
-    index = numpy.repeat(index[1:], patch_size // len(channel))  # 0: no removable channel
-    index = torch.from_numpy(index).to(weight.device)
+    _, rank = numpy.unique(numpy.append(-1, channel), return_inverse=True)
+    by_input = numpy.repeat(rank[1:], patch_size // len(channel))  # 0: no removable channel
+    index = torch.from_numpy(by_input).to(weight.device)
     size = int(index.max()) + 1
     result = torch.zeros(size, size, dtype=torch.float64, device=weight.device)
     block_rows = max(1, BLOCK_FLOATS // patch_size)

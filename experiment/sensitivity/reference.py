@@ -28,7 +28,7 @@ def reference_sensitivities(
 ) -> dict[str, Tensor]:
     """The result of `experiment.sensitivities`, for linear layers and 2-dimensional convolutions.
 
-    Padding must be with zeros.
+    Padding must be with zeros, and given in numbers.
     """
     layers = {
         name: module
@@ -49,7 +49,9 @@ def reference_sensitivities(
     return result
 
 
-def _add(result: Tensor, layer: nn.Module, inputs: Tensor, reduction: Reduction) -> None:
+def _add(
+    result: Tensor, layer: nn.Linear | nn.Conv2d, inputs: Tensor, reduction: Reduction
+) -> None:
     """Raise the sensitivities of a layer's weights by some inputs."""
     for sample in _samples(layer, inputs.float()):  # groups, K, P
         for points in (sample.clamp(min=0), (-sample).clamp(min=0)):
@@ -63,10 +65,12 @@ def _add(result: Tensor, layer: nn.Module, inputs: Tensor, reduction: Reduction)
                 result[i] = torch.maximum(result[i], reduced.reshape(weights.shape))
 
 
-def _samples(layer: nn.Module, inputs: Tensor) -> Tensor:
+def _samples(layer: nn.Linear | nn.Conv2d, inputs: Tensor) -> Tensor:
     """The points [samples, groups, K, P] of a layer's inputs, by torch's own unfold."""
     if isinstance(layer, nn.Linear):
         return inputs.reshape(-1, 1, inputs.shape[-1], 1)
+    if isinstance(layer.padding, str):
+        raise TypeError(f"padding must be given in numbers, not as {layer.padding!r}")
     columns = nn.functional.unfold(
         inputs, layer.kernel_size, layer.dilation, layer.padding, layer.stride
     )
