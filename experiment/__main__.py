@@ -12,10 +12,12 @@ CONSOLE_SCRIPT = "sipp-experiment"
 
 def main(arguments: list[str] | None = None) -> int:
     """Execute the command that is the first argument. Returns the exit code."""
-    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if name in ("-h", "--help"):
+    if arguments is None:
+        arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
         print(overview())
         return 0
+    name, *rest = arguments
     if name == "--version":
         print(__version__)
         return 0

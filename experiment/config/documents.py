@@ -77,7 +77,9 @@ def assign(document: Document, keys: tuple[str, ...], value: Any, origin: str) -
     tree = value
     for key in reversed(keys):
         tree = {key: tree}
-    origins = {keys[:length]: origin for length in range(1, len(keys) + 1)}
+    origins: dict[KeyPath, str] = {}
+    for length in range(1, len(keys) + 1):
+        origins[keys[:length]] = origin
     return merge_documents(document, Document(tree, origins))
 
 

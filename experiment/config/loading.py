@@ -27,8 +27,8 @@ def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     """
     if not isinstance(path, str | os.PathLike):
         raise UserError(f"load_config needs the path of a YAML file, not {path!r}")
-    texts = overrides if isinstance(overrides, list | tuple) else [None]
-    if not all(isinstance(text, str) for text in texts):
+    is_list = isinstance(overrides, list | tuple)
+    if not is_list or not all(isinstance(text, str) for text in overrides):
         raise UserError(
             f"overrides must be a list of strings, such as ['training.epochs=3'], not {overrides!r}"
         )

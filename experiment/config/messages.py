@@ -3,6 +3,7 @@
 from typing import Any, get_args
 
 import pydantic
+from pydantic_core import ErrorDetails
 
 from experiment.config.documents import Document, KeyPath
 from experiment.core.spelling import nearest
@@ -41,8 +42,8 @@ def _inherited_from(path: KeyPath, document: Document) -> KeyPath | None:
     return source if document.origin(source) == document.origin(path) else None
 
 
-def _describe(mistake: Any, model: Model, more_keys: tuple[str, ...]) -> str:
-    """The wrong value, and what would be right. `mistake` is one of pydantic's error details."""
+def _describe(mistake: ErrorDetails, model: Model, more_keys: tuple[str, ...]) -> str:
+    """The wrong value, and what would be right."""
     kind = mistake["type"]
     if kind == "extra_forbidden":
         return _unknown_key(mistake["loc"], model, more_keys)
@@ -62,17 +63,17 @@ def _describe(mistake: Any, model: Model, more_keys: tuple[str, ...]) -> str:
     return f"{mistake['input']!r} is wrong: it {requirement}"
 
 
-def _unknown_key(location: tuple, model: Model, more_keys: tuple[str, ...]) -> str:
+def _unknown_key(location: KeyPath, model: Model, more_keys: tuple[str, ...]) -> str:
     *outer, key = location
     _, section = follow(model, tuple(outer))
     allowed = [*section.model_fields, *(() if outer else more_keys)]
     return f"unknown key{nearest(key, allowed)} (allowed: {', '.join(allowed)})"
 
 
-def _not_allowed(mistake: Any) -> str:
+def _not_allowed(mistake: ErrorDetails) -> str:
     """A value that is none of those listed in the schema."""
     context = mistake["ctx"]
-    expected = context.get("expected") or context.get("expected_tags")
+    expected = context.get("expected") or context["expected_tags"]
     names = [name.strip().strip("'") for name in expected.replace(" or ", ", ").split(",")]
     given = context.get("tag", mistake["input"])
     return f"{given!r} is not allowed{nearest(given, names)} (allowed: {', '.join(names)})"
@@ -91,22 +92,22 @@ def _wrong_length(kind: str, context: dict[str, Any]) -> str:
     return f"must have {bound} items, not {context['actual_length']}"
 
 
-def follow(model: Model, location: tuple) -> tuple[KeyPath, Model]:
+def follow(model: Model, location: KeyPath) -> tuple[KeyPath, Model]:
     """The key path that a location of pydantic's stands for, and the model of the section there.
 
     Inside a union, a location also holds the tag by which pydantic chose a member: the location
     `("optimizer", "SGD", "lr")` stands for `optimizer.lr`. Below what the models describe, the
     section is `model`.
     """
-    path = []
+    path: list[str | int] = []
     sections = [model]  # more than one: the members of a union, of which the tag comes next
     for key in location:
-        is_tag = isinstance(key, str) and len(sections) > 1
-        if is_tag:
+        if isinstance(key, int):
+            path.append(key)
+        elif len(sections) > 1:  # a tag
             sections = [section for section in sections if _has_tag(section, key)]
-            continue
-        path.append(key)
-        if isinstance(key, str):
+        else:
+            path.append(key)
             sections = _sections_below(sections, key)
     return tuple(path), sections[0] if len(sections) == 1 else model
 

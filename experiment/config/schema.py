@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 from pydantic import Field
@@ -31,7 +31,7 @@ class Part(pydantic.BaseModel):
     @property
     def options(self) -> dict[str, Any]:
         """The keys that are the part's own."""
-        return dict(self.__pydantic_extra__)
+        return dict(self.__pydantic_extra__ or {})
 
 
 class DatasetPart(Part):
@@ -53,7 +53,7 @@ class SGD(Section):
     nesterov: bool = False
 
     @pydantic.model_validator(mode="after")
-    def _nesterov_needs_momentum(self):
+    def _nesterov_needs_momentum(self) -> Self:
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs a momentum above 0")
         return self
@@ -91,7 +91,7 @@ class Training(Section):
         return {"name": "SGD", **optimizer} if isinstance(optimizer, dict) else optimizer
 
     @pydantic.model_validator(mode="after")
-    def _warmup_ends(self):
+    def _warmup_ends(self) -> Self:
         if 0 < self.epochs <= self.warmup_epochs:
             raise ValueError(
                 f"warmup_epochs ({self.warmup_epochs}) must be less than epochs ({self.epochs}): "
@@ -109,7 +109,7 @@ class Spaced(Section):
     count: int = Field(ge=1)
 
     @pydantic.model_validator(mode="after")
-    def _is_a_range(self):
+    def _is_a_range(self) -> Self:
         if self.count == 1 and self.first != self.last:
             raise ValueError("with count 1, first and last must be equal")
         return self
@@ -162,13 +162,11 @@ class Pruning(Section):
 
     @pydantic.field_validator("keep_ratios", mode="after")
     @classmethod
-    def _falls(cls, specs: list) -> list:
-        ends = [
-            end
-            for spec in specs
-            for end in (spec.values if spec.spacing == "manual" else (spec.first, spec.last))
-        ]
-        for before, after in itertools.pairwise(ends):
+    def _fall(cls, specs: list[KeepRatios]) -> list[KeepRatios]:
+        ratios: list[float] = []
+        for spec in specs:
+            ratios += spec.values if isinstance(spec, Manual) else [spec.first, spec.last]
+        for before, after in itertools.pairwise(ratios):
             if after > before:
                 raise ValueError(f"keep ratios must fall: {after} comes after {before}")
         return specs
@@ -188,7 +186,7 @@ class Config(Section):
     checkpoints: Literal["last", "all"] = "last"
 
     @pydantic.model_validator(mode="after")
-    def _rewinds_into_training(self):
+    def _rewinds_into_training(self) -> Self:
         if self.pruning.schedule == "rewind":
             epochs = min(self.training.epochs, self.retraining.epochs)
             if self.pruning.rewind_epoch >= max(epochs, 1):

@@ -141,7 +141,7 @@ def _settings(document: Document, item: Any, path: KeyPath) -> list[Setting]:
     return settings
 
 
-def _filled_list(values: Any, location: str) -> list:
+def _filled_list(values: Any, location: str) -> list[Any]:
     if not isinstance(values, list) or not values:
         raise UserError(f"{location}: must be a list of at least one item, not {plain(values)}")
     return values

@@ -36,8 +36,10 @@ def read(path: Path, including: tuple[Path, ...] = ()) -> Document:
     origin = document.origin(("include",))
     if not isinstance(names, str | list):
         raise UserError(f"{origin}: include must be a file name or a list of them, not {names!r}")
+    if isinstance(names, str):
+        names = [names]
     below = Document()
-    for name in [names] if isinstance(names, str) else names:
+    for name in names:
         included = _included(name, path, including, origin)
         below = merge_documents(below, read(included, (*including, path.resolve())))
     return merge_documents(below, document)
@@ -155,7 +157,7 @@ class _Constructor:
             result[key] = self.value(value_node, (*path, key))
         return result
 
-    def _sequence(self, node: yaml.SequenceNode, path: KeyPath) -> list:
+    def _sequence(self, node: yaml.SequenceNode, path: KeyPath) -> list[Any]:
         items = []
         for index, item in enumerate(node.value):
             self.document.origins[(*path, index)] = self._origin(item)

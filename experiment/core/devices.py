@@ -15,7 +15,7 @@ def choose_device(name: str) -> str:
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
-    available = [device for device, there in is_available.items() if there]
+    available = [device for device, usable in is_available.items() if usable]
     if name == "auto":
         return available[0]
     if name not in available:

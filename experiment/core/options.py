@@ -3,7 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any, Literal, get_origin
 
 import pydantic
 
@@ -18,8 +18,10 @@ def options_model(part: Callable, title: str, given: tuple[str, ...]) -> type[py
     `title` is what messages call the part; `given` are parameters that are not options. Raises
     UserError if the part has a parameter without a default that no option can set.
     """
-    fields = {}
-    extra = "forbid"
+    # Types and defaults. The values are `Any` because mypy compares unpacked fields also with the
+    # keywords of create_model itself, such as `__doc__`.
+    fields: dict[str, Any] = {}
+    extra: Literal["allow", "forbid"] = "forbid"
     for parameter in _signature(part).parameters.values():
         if parameter.kind is Parameter.VAR_KEYWORD:
             extra = "allow"

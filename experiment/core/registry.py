@@ -7,6 +7,7 @@ new file and no other edit.
 
 import functools
 import importlib
+import importlib.abc
 import importlib.util
 import inspect
 import pkgutil
@@ -14,13 +15,16 @@ import re
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pydantic
+from pydantic_core import ErrorDetails
 
 from experiment.core.errors import UserError, one_line
 from experiment.core.options import is_plain, options_model
 from experiment.core.spelling import nearest
+
+Registered = TypeVar("Registered", bound=Callable)
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Registry:
         self._parts: dict[str, Callable] = {}
         self._collection: Collection | None = None
 
-    def register(self, part: Callable) -> Callable:
+    def register(self, part: Registered) -> Registered:
         """Decorator: make a class or function available under its own name."""
         other = self._parts.get(part.__name__, part)
         if other.__module__ != part.__module__:
@@ -187,12 +191,14 @@ class Registry:
 @functools.cache
 def _source(module: str) -> str:
     """The text of a module, which is not imported; empty for one without."""
-    loader = importlib.util.find_spec(module).loader
-    return loader.get_source(module) or ""
+    spec = importlib.util.find_spec(module)
+    if spec is None or not isinstance(spec.loader, importlib.abc.InspectLoader):
+        return ""
+    return spec.loader.get_source(module) or ""
 
 
-def _problem(mistake: Any, known: list[str]) -> str:
-    """What is wrong with an option; `mistake` is one of pydantic's error details."""
+def _problem(mistake: ErrorDetails, known: list[str]) -> str:
+    """What is wrong with an option."""
     option = ".".join(map(str, mistake["loc"]))
     if mistake["type"] == "extra_forbidden":
         return f"unknown option '{option}'{nearest(option, known)}"

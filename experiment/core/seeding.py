@@ -5,6 +5,7 @@ They are independent of each other and of the order in which they are used.
 
 import contextlib
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy
@@ -39,7 +40,7 @@ class Stream:
         return numpy.random.default_rng(self.integer())
 
     @contextlib.contextmanager
-    def as_global(self):
+    def as_global(self) -> Iterator[None]:
         """Run a block with torch's global generators on this stream; restore them afterwards.
 
         For what takes no generator: weight initialisation and dropout. Restores the generators of

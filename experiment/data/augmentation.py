@@ -43,7 +43,8 @@ def pad_to(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Pad images [..., H, W] with zeros, equally on both sides, to at least this size."""
     missing_rows = max(0, size[0] - images.shape[-2])
     missing_columns = max(0, size[1] - images.shape[-1])
-    left, top = missing_columns // 2, missing_rows // 2
+    left = missing_columns // 2
+    top = missing_rows // 2
     return pad(images, [left, missing_columns - left, top, missing_rows - top])
 
 

@@ -1,6 +1,8 @@
 """What a data set is: its shape and its two splits; and how to make splits from tensors."""
 
 import abc
+import functools
+import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -66,25 +68,30 @@ def from_tensors(
     """
     _require_images("training", *train)
     _require_images("test", *test)
-    size = size or tuple(train[0].shape[2:])
+    train_images, train_labels = train
+    test_images, test_labels = test
+    if size is None:
+        _, _, height, width = train_images.shape
+        size = (height, width)
     if mean is None or std is None:
-        mean, std = channel_statistics([train[0]])
-    common = {"mean": torch.tensor(mean), "std": torch.tensor(std), "size": size}
+        mean, std = channel_statistics([train_images])
+    means = torch.tensor(mean)
+    stds = torch.tensor(std)
     return Splits(
-        TensorSplit(train[0], train[1].long(), **common, augmentation=augmentation),
-        TensorSplit(test[0], test[1].long(), **common),
+        TensorSplit(train_images, train_labels.long(), means, stds, size, augmentation),
+        TensorSplit(test_images, test_labels.long(), means, stds, size),
     )
 
 
-def _require_images(part: str, images: Tensor, labels: Tensor) -> None:
+def _require_images(split_name: str, images: Tensor, labels: Tensor) -> None:
     if images.dtype != torch.uint8 or images.dim() != 4:
         raise UserError(
-            f"the {part} images must be unsigned bytes [N, C, H, W], "
+            f"the {split_name} images must be unsigned bytes [N, C, H, W], "
             f"not {images.dtype} {list(images.shape)}"
         )
     if labels.is_floating_point() or labels.shape != images.shape[:1]:
         raise UserError(
-            f"the {part} labels must be integers, one for each of the {len(images)} images, "
+            f"the {split_name} labels must be integers, one for each of the {len(images)} images, "
             f"not {labels.dtype} {list(labels.shape)}"
         )
 
@@ -95,14 +102,16 @@ def channel_statistics(batches: Iterable[Tensor]) -> tuple[list[float], list[flo
     A batch is [N, C, H, W] of bytes. The result is computed from counts of the 256 values, so how
     the images are batched does not matter.
     """
-    counts = sum(
-        torch.stack(
-            [torch.bincount(channel.flatten(), minlength=256) for channel in images.unbind(1)]
-        )
-        for images in batches
-    ).double()
+    counts = functools.reduce(operator.add, map(_value_counts, batches)).double()
     levels = torch.arange(256, dtype=torch.float64) / 255
     shares = counts / counts.sum(1, keepdim=True)
     means = (shares * levels).sum(1)
     deviations = (shares * (levels - means[:, None]) ** 2).sum(1).sqrt()
     return means.tolist(), torch.where(deviations > 0, deviations, 1.0).tolist()
+
+
+def _value_counts(images: Tensor) -> Tensor:
+    """How often each of the 256 values occurs in each channel of images of bytes: [C, 256]."""
+    return torch.stack(
+        [torch.bincount(channel.flatten(), minlength=256) for channel in images.unbind(1)]
+    )

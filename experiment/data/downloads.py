@@ -1,18 +1,56 @@
 """Data sets that torchvision downloads."""
 
 from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy
 
 from experiment.core.errors import UserError
 
 
-def torchvision_class(name: str) -> type:
+class Opened(Protocol):
+    """What is used here of an opened data set; torchvision ships no types."""
+
+    data: numpy.ndarray
+    targets: list[int]
+
+
+class Archive(Protocol):
+    """A class of torchvision's whose data set is a single file, such as CIFAR10."""
+
+    url: str
+    filename: str
+    tgz_md5: str
+
+    def __call__(self, root: str, *, train: bool, download: bool) -> Opened: ...
+
+
+@runtime_checkable
+class MirroredFiles(Protocol):
+    """A class of torchvision's whose data set is several files on each mirror, such as MNIST."""
+
+    mirrors: list[str]
+    resources: list[tuple[str, str]]  # the name of each file and its md5
+
+    def __call__(self, root: str, *, train: bool, download: bool) -> Opened: ...
+
+
+def torchvision_class(name: str) -> Archive | MirroredFiles:
     """torchvision's class of a data set; imported here, since torchvision takes seconds."""
     import torchvision.datasets
 
     return getattr(torchvision.datasets, name)
 
 
-def open_or_download(name: str, root: str, train: bool):
+def packed_files(name: str) -> list[tuple[str, str]]:
+    """The name and md5 of each file that torchvision downloads for a data set."""
+    source = torchvision_class(name)
+    if isinstance(source, MirroredFiles):
+        return source.resources
+    return [(source.filename, source.tgz_md5)]
+
+
+def open_or_download(name: str, root: str, train: bool) -> Opened:
     """torchvision's data set in `root`, downloaded if it is not there.
 
     Raises UserError, which says how to get the files by hand.
@@ -40,8 +78,8 @@ def _no_download(name: str, root: str, error: Exception) -> str:
 def _published(name: str, root: str) -> tuple[list[str], list[str], Path]:
     """The addresses and names of a data set's files, and the folder where torchvision looks."""
     source = torchvision_class(name)
-    if not hasattr(source, "mirrors"):
-        return [source.url], [source.filename], Path(root)
-    files = [file for file, _ in source.resources]
+    files = [file for file, _ in packed_files(name)]
+    if not isinstance(source, MirroredFiles):
+        return [source.url], files, Path(root)
     addresses = [mirror + file for mirror in source.mirrors for file in files]
     return addresses, files, Path(root) / name / "raw"

@@ -21,13 +21,14 @@ import torch
 from torch import Tensor
 
 from experiment.core.errors import UserError
-from experiment.data.downloads import torchvision_class
+from experiment.data.downloads import packed_files
 
 SIDE = 28  # height and width of an image
 NUM_CLASSES = 10
 PUBLISHED_TRAIN = 60_000  # the number of training images
 UNSIGNED_BYTES = 0x800  # how an IDX file of them begins, the number of dimensions added
-PARTS = ("train", "t10k")  # the training and the test images
+TRAIN = "train"  # with this the names of the training files begin,
+TEST = "t10k"  # and with this those of the test files
 
 PUBLISHED = {  # md5 of the unpacked files; torchvision knows those of the packed ones
     "MNIST": {
@@ -61,7 +62,7 @@ class IdxFiles:
     def folder(self) -> Path:
         return Path(self.root).expanduser() / self.dataset / "raw"
 
-    def counts(self) -> tuple[int, ...] | None:
+    def counts(self) -> tuple[int, int] | None:
         """The numbers of training and of test images; None if torchvision has yet to download them.
 
         Raises UserError for files that are broken or do not fit together, and for files of the
@@ -69,31 +70,34 @@ class IdxFiles:
         """
         missing = [name for name in self.published if not os.path.isfile(self.folder / name)]
         if not missing:
-            return tuple(self._count(part) for part in PARTS)
+            return self._count(TRAIN), self._count(TEST)
         self._require_nothing_own(missing)
         return None
 
-    def note(self, counts: tuple[int, ...] | None) -> str | None:
+    def note(self, counts: tuple[int, int] | None) -> str | None:
         """A line for the log if the files that are there are not the published ones.
 
         `counts` are the numbers of images, as `counts` gives them.
         """
-        other = [name for name in self.published if counts and not self._is_published(name)]
+        if counts is None:
+            return None
+        other = [name for name in self.published if not self._is_published(name)]
         if not other:
             return None
+        num_train, num_test = counts
         return (
-            f"dataset {self.dataset}: {counts[0]:,} training and {counts[1]:,} test images in "
+            f"dataset {self.dataset}: {num_train:,} training and {num_test:,} test images in "
             f"{self.folder}, not the published ones (by the md5 of {', '.join(other)})"
         )
 
-    def read(self, part: str) -> tuple[Tensor, Tensor]:
-        """Images as bytes [N, 1, 28, 28] and labels [N] of a part."""
-        images, labels = (self._values(name) for name in _names(part))
+    def read(self, split: str) -> tuple[Tensor, Tensor]:
+        """Images as bytes [N, 1, 28, 28] and labels [N] of a split: TRAIN or TEST."""
+        images, labels = (self._values(name) for name in _names(split))
         return images.reshape(-1, 1, SIDE, SIDE), labels.long()
 
-    def _count(self, part: str) -> int:
-        """The number of images of a part whose two files are sound."""
-        images, labels = _names(part)
+    def _count(self, split: str) -> int:
+        """The number of images of a split. Raises UserError unless both its files are sound."""
+        images, labels = _names(split)
         count, *size = self._dimensions(images)
         if size != [SIDE, SIDE]:
             raise self._refusal(
@@ -117,7 +121,8 @@ class IdxFiles:
     def _dimensions(self, name: str) -> tuple[int, ...]:
         """What a file's header says; UserError unless the file is as long as that asks for."""
         with self._reading(name) as path, path.open("rb") as file:
-            header, size = file.read(_header_size(name)), path.stat().st_size
+            header = file.read(_header_size(name))
+            size = path.stat().st_size
         first = struct.pack(">I", UNSIGNED_BYTES + _rank(name))
         if len(header) < _header_size(name):
             raise self._refusal(
@@ -160,7 +165,7 @@ class IdxFiles:
         """The names and published md5 of the packed files, if any of them may be there."""
         if not any(self.folder.glob("*.gz")):
             return []
-        return torchvision_class(self.dataset).resources
+        return packed_files(self.dataset)
 
     def _is_published(self, name: str) -> bool:
         with self._reading(name) as path:
@@ -180,9 +185,9 @@ class IdxFiles:
         )
 
 
-def _names(part: str) -> tuple[str, str]:
-    """The files of images and labels."""
-    return f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"
+def _names(split: str) -> tuple[str, str]:
+    """The names of a split's files of images and labels."""
+    return f"{split}-images-idx3-ubyte", f"{split}-labels-idx1-ubyte"
 
 
 def _rank(name: str) -> int:

@@ -89,8 +89,8 @@ def _require_agreement(name: str, splits: Splits, shape: Shape) -> None:
                 f"dataset {name}: {method}() must return an "
                 f"experiment.data.dataset.{kind.__name__}, not a {type(value).__name__}"
             )
-    for part, split in (("training", splits.train), ("test", splits.test)):
-        _require_agreeing_split(name, part, split, shape)
+    _require_agreeing_split(name, "training", splits.train, shape)
+    _require_agreeing_split(name, "test", splits.test, shape)
     if len(splits.train) != shape.num_train:
         raise UserError(
             f"dataset {name}: shape() promises {shape.num_train} training images, but load() "
@@ -98,28 +98,29 @@ def _require_agreement(name: str, splits: Splits, shape: Shape) -> None:
         )
 
 
-def _require_agreeing_split(name: str, part: str, split: Split, shape: Shape) -> None:
+def _require_agreeing_split(name: str, split_name: str, split: Split, shape: Shape) -> None:
     if not isinstance(split, Split):
         raise UserError(
-            f"dataset {name}: its {part} split must be an experiment.data.split.Split, "
+            f"dataset {name}: its {split_name} split must be an experiment.data.split.Split, "
             f"not a {type(split).__name__}; experiment.data.dataset.from_tensors makes splits"
         )
     if len(split) == 0:
-        raise UserError(f"dataset {name}: there are no {part} images")
+        raise UserError(f"dataset {name}: there are no {split_name} images")
     images, _ = next(split.subset(torch.arange(1)).batches(1))
     if tuple(images.shape[1:]) != tuple(shape.input_shape):
         raise UserError(
             f"dataset {name}: shape() promises images of {list(shape.input_shape)}, but the "
-            f"{part} images are {list(images.shape[1:])}"
+            f"{split_name} images are {list(images.shape[1:])}"
         )
     if isinstance(split, TensorSplit):
-        _require_labels(name, part, split.labels, shape.num_classes)
+        _require_labels(name, split_name, split.labels, shape.num_classes)
 
 
-def _require_labels(name: str, part: str, labels: Tensor, num_classes: int) -> None:
-    smallest, largest = int(labels.min()), int(labels.max())
+def _require_labels(name: str, split_name: str, labels: Tensor, num_classes: int) -> None:
+    smallest = int(labels.min())
+    largest = int(labels.max())
     if smallest < 0 or largest >= num_classes:
         raise UserError(
-            f"dataset {name}: the {part} labels must lie in 0 ... {num_classes - 1}, not in "
+            f"dataset {name}: the {split_name} labels must lie in 0 ... {num_classes - 1}, not in "
             f"{smallest} ... {largest}"
         )

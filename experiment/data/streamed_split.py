@@ -61,7 +61,8 @@ class StreamedSplit(Split):
         if self.read_varied is not None:
             stream = Stream(int(torch.randint(2**62, (), generator=generator)))
         for chosen, images in zip(order, self.stored_batches(order, stream)):
-            images = self.augmentation(images, tuple(images.shape[2:]), generator)
+            _, _, height, width = images.shape
+            images = self.augmentation(images, (height, width), generator)
             yield normalised(images, self.mean, self.std), self.labels[chosen].to(self.device)
 
     def stored_batches(
@@ -106,9 +107,10 @@ class _Files(torch.utils.data.Dataset):
         return len(self.paths)
 
     def _image(self, index: int) -> Tensor:
-        if self.stream is None:
-            return self.read(self.paths[index])
-        return self.read_varied(self.paths[index], self.stream.child(index).integer())
+        path = self.paths[index]
+        if self.read_varied is None or self.stream is None:
+            return self.read(path)
+        return self.read_varied(path, self.stream.child(index).integer())
 
 
 def num_cores() -> int:

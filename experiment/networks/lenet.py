@@ -29,11 +29,11 @@ class LeNet5(nn.Module):
     def __init__(self, input_shape: tuple[int, int, int], num_classes: int):
         super().__init__()
         channels, *image_size = input_shape
-        # Height and width before the second pooling: each is 3x3 conv, halved, 3x3 conv.
-        convolved = [(size - 2) // 2 - 2 for size in image_size]
+        # The map before the second pooling: a 3x3 conv, a pooling that halves and a 3x3 conv.
+        height, width = [(size - 2) // 2 - 2 for size in image_size]
         # On 8x8 images that map is a single pixel: a window of 1 leaves it as it is.
-        window = tuple(min(2, size) for size in convolved)
-        remaining = tuple(size // side for size, side in zip(convolved, window, strict=True))
+        window = (min(2, height), min(2, width))
+        remaining = (height // window[0], width // window[1])
         self.conv1 = nn.Conv2d(channels, 6, kernel_size=3)
         self.pool1 = nn.MaxPool2d(2)
         self.conv2 = nn.Conv2d(6, 16, kernel_size=3)

@@ -1,5 +1,7 @@
 """Build the residual networks of He et al. 2016 for CIFAR; module names are torchvision's."""
 
+from typing import Protocol
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -7,6 +9,14 @@ from torch.nn import functional as F
 from experiment.core.errors import UserError
 from experiment.core.registry import NETWORKS
 from experiment.nets.initialisation import initialise_by_fan_out
+
+
+class BlockClass(Protocol):
+    """A class of residual blocks; a block gives `expansion` times `width` channels."""
+
+    expansion: int
+
+    def __call__(self, in_channels: int, width: int, stride: int, /) -> nn.Module: ...
 
 
 def make_shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
@@ -62,7 +72,7 @@ class Bottleneck(nn.Module):
 
 
 def make_stage(
-    block: type[nn.Module], in_channels: int, width: int, num_blocks: int, stride: int
+    block: BlockClass, in_channels: int, width: int, num_blocks: int, stride: int
 ) -> nn.Sequential:
     """Stack `num_blocks` blocks, of which the first changes the shape."""
     rest = [block(width * block.expansion, width, 1) for _ in range(num_blocks - 1)]
@@ -77,7 +87,7 @@ class CifarResNet(nn.Module):
 
     def __init__(
         self,
-        block: type[nn.Module],
+        block: BlockClass,
         num_blocks: int,
         in_channels: int,
         num_classes: int,

@@ -6,7 +6,7 @@ only when a name is asked for that no other network has, since torchvision takes
 
 import functools
 import inspect
-from collections.abc import Callable
+from typing import Any
 
 import torch
 import torchvision.models
@@ -38,36 +38,38 @@ def options_of(name: str) -> dict[str, type]:
     }
     if "replace_stride_with_dilation" in parameters:
         options["replace_stride_with_dilation"] = list[bool]
-    return {key: kind for key, kind in options.items() if key not in (*DECIDED, *GIVEN)}
+    for key in (*DECIDED, *GIVEN):
+        options.pop(key, None)
+    return options
 
 
-def get_builder(name: str) -> Callable:
-    """A function that builds a model, with the options as its parameters.
+class Builder:
+    """Builds a model; the model's options are parameters of its signature.
 
     An option's default, None, stands for torchvision's own default.
     """
 
-    def build(
-        *, input_shape: tuple[int, int, int], num_classes: int, **options: object
-    ) -> nn.Module:
-        return build_model(name, input_shape, num_classes, options)
+    def __init__(self, name: str):
+        self.name = name
+        self.__signature__ = _signature(options_of(name))
 
+    def __call__(
+        self, *, input_shape: tuple[int, int, int], num_classes: int, **options: object
+    ) -> nn.Module:
+        return build_model(self.name, input_shape, num_classes, options)
+
+
+def _signature(options: dict[str, type]) -> inspect.Signature:
+    """What `inspect.signature` says of the builder of a model with these options."""
     kind = inspect.Parameter.KEYWORD_ONLY
-    build.__signature__ = inspect.Signature(
-        [
-            inspect.Parameter("input_shape", kind),
-            inspect.Parameter("num_classes", kind),
-            *[
-                inspect.Parameter(key, kind, default=None, annotation=annotation | None)
-                for key, annotation in options_of(name).items()
-            ],
-        ]
-    )
-    return build
+    parameters = [inspect.Parameter(key, kind) for key in ("input_shape", "num_classes")]
+    for key, annotation in options.items():
+        parameters.append(inspect.Parameter(key, kind, default=None, annotation=annotation | None))
+    return inspect.Signature(parameters)
 
 
 def build_model(
-    name: str, input_shape: tuple[int, int, int], num_classes: int, options: dict
+    name: str, input_shape: tuple[int, int, int], num_classes: int, options: dict[str, Any]
 ) -> nn.Module:
     """An untrained model.
 
@@ -85,12 +87,12 @@ def build_model(
             f"with the options {chosen or 'none'}: {reason}"
         ) from error
     if input_shape[0] != 3:
-        _replace_first_conv(name, net, input_shape[0])
+        _adapt_first_conv(name, net, input_shape[0])
     _require_fit(name, net, input_shape)
     return net
 
 
-def _arguments(name: str, input_shape: tuple[int, int, int], num_classes: int) -> dict:
+def _arguments(name: str, input_shape: tuple[int, int, int], num_classes: int) -> dict[str, Any]:
     """The arguments that the framework passes to the model's constructor, if it has them."""
     model = inspect.signature(torchvision.models.get_model_builder(name)).return_annotation
     asked = inspect.signature(model).parameters
@@ -108,28 +110,18 @@ def _arguments(name: str, input_shape: tuple[int, int, int], num_classes: int) -
     }
 
 
-def _replace_first_conv(name: str, net: nn.Module, channels: int) -> None:
+def _adapt_first_conv(name: str, net: nn.Module, channels: int) -> None:
     """Give the first convolution another number of input channels, and torch's default weights."""
-    convs = [item for item in net.named_modules() if isinstance(item[1], nn.Conv2d)]
-    path, conv = convs[0] if convs else (None, None)
+    convs = (module for module in net.modules() if isinstance(module, nn.Conv2d))
+    conv = next(convs, None)
     if conv is None or conv.in_channels != 3 or conv.groups != 1:
         raise UserError(
             f"network {name} cannot be adapted to images of {channels} channels: "
             f"it does not begin with a plain convolution of 3 channels"
         )
-    net.set_submodule(
-        path,
-        nn.Conv2d(
-            channels,
-            conv.out_channels,
-            conv.kernel_size,
-            conv.stride,
-            conv.padding,
-            conv.dilation,
-            bias=conv.bias is not None,
-            padding_mode=conv.padding_mode,
-        ),
-    )
+    conv.in_channels = channels
+    conv.weight = nn.Parameter(torch.empty(conv.out_channels, channels, *conv.kernel_size))
+    conv.reset_parameters()
 
 
 def _require_fit(name: str, net: nn.Module, input_shape: tuple[int, int, int]) -> None:
@@ -155,6 +147,6 @@ NETWORKS.fall_back_on(
     Collection(
         "all of torchvision's classification models, such as resnet18 or mobilenet_v2",
         tuple(torchvision.models.list_models(module=torchvision.models)),
-        functools.cache(get_builder),
+        functools.cache(Builder),
     )
 )

@@ -69,21 +69,21 @@ class ImageFolder(Dataset):
     def _test(self) -> ImageFiles:
         return self._listed("test")
 
-    def _listed(self, part: str) -> ImageFiles:
+    def _listed(self, split: str) -> ImageFiles:
         return list_files(
             "ImageFolder",
-            Path(self.root) / part,
+            Path(self.root) / split,
             f"images belong in {self.root}/train/<class>/ and {self.root}/test/<class>/",
         )
 
     @cached_property
     def _reader(self) -> "Reader":
         if self.image_size is not None:
-            shape = (1 if self.grayscale else 3, self.image_size, self.image_size)
-        else:
-            first = read_image("ImageFolder", self._train.paths[0], self.grayscale)
-            shape = tuple(first.shape)
-        return Reader(shape, scaled=self.image_size is not None)
+            channels = 1 if self.grayscale else 3
+            return Reader((channels, self.image_size, self.image_size), scaled=True)
+        first = read_image("ImageFolder", self._train.paths[0], self.grayscale)
+        channels, height, width = first.shape
+        return Reader((channels, height, width), scaled=False)
 
     def _decoded(self, files: ImageFiles) -> tuple[Tensor, Tensor]:
         """All images as bytes [N, C, H, W], decoded by threads, and their labels [N]."""

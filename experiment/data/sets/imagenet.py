@@ -59,10 +59,10 @@ class ImageNet(Dataset):
     def _train(self) -> ImageFiles:
         return self._listed("train")
 
-    def _listed(self, part: str) -> ImageFiles:
+    def _listed(self, split: str) -> ImageFiles:
         return list_files(
             "ImageNet",
-            Path(self.root) / part,
+            Path(self.root) / split,
             f"ImageNet cannot be downloaded automatically: get ILSVRC2012_img_train.tar and "
             f"ILSVRC2012_img_val.tar from https://image-net.org (registration needed) and unpack "
             f"them to {self.root}/train/<class>/*.JPEG and {self.root}/val/<class>/*.JPEG, one "

@@ -14,7 +14,7 @@ from experiment.core.registry import DATASETS
 from experiment.data.augmentation import Augmentation
 from experiment.data.dataset import Dataset, Shape, Splits, from_tensors
 from experiment.data.downloads import open_or_download
-from experiment.data.idx_files import NUM_CLASSES, PARTS, PUBLISHED_TRAIN, IdxFiles
+from experiment.data.idx_files import NUM_CLASSES, PUBLISHED_TRAIN, TEST, TRAIN, IdxFiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +30,13 @@ class TorchvisionDataset(Dataset):
     std: ClassVar[list[float]]
 
     def load(self) -> Splits:
-        _, *size = self.shape().input_shape
+        _, height, width = self.shape().input_shape
         return from_tensors(
             self._tensors(train=True),
             self._tensors(train=False),
             mean=self.mean,
             std=self.std,
-            size=tuple(size),
+            size=(height, width),
             augmentation=Augmentation(self.crop_padding, getattr(self, "horizontal_flip", False)),
         )
 
@@ -89,9 +89,9 @@ class IdxDataset(TorchvisionDataset):
         No image is decoded. The note needs checksums, which take 0.2 s for 70,000 images.
         """
         counts = self._files.counts()
-        num_train, _ = counts or (PUBLISHED_TRAIN, None)
-        size = (1, self.image_size, self.image_size)
-        return Shape(size, NUM_CLASSES, num_train, self._files.note(counts))
+        num_train = PUBLISHED_TRAIN if counts is None else counts[0]
+        input_shape = (1, self.image_size, self.image_size)
+        return Shape(input_shape, NUM_CLASSES, num_train, self._files.note(counts))
 
     def load(self) -> Splits:
         if self._files.counts() is None:
@@ -99,7 +99,7 @@ class IdxDataset(TorchvisionDataset):
         return super().load()
 
     def _tensors(self, train: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        return self._files.read(PARTS[0] if train else PARTS[1])
+        return self._files.read(TRAIN if train else TEST)
 
     @property
     def _files(self) -> IdxFiles:
