@@ -35,7 +35,7 @@ def units_of(importance, negative=None, filters=1, patches=1, kernel_size=1):
         kind="Conv1d",
         shape=torch.Size([filters, inputs, kernel_size]),
         transposed=False,
-        patches=patches,
+        num_patches=patches,
         num_outputs=1,
         flops=1,
     )
