@@ -258,7 +258,7 @@ def wide():
 @pytest.mark.parametrize("method", ["SiPPRand", "SiPPHybrid"])
 def test_sampled_weights_average_to_the_originals(wide, method):
     net, inputs = wide
-    analysis, runs = Analysis(net, [inputs], delta=0.1), 1200  # so that the hybrid samples, too
+    analysis, runs = Analysis(net, [inputs], delta=0.1), 600  # so that the hybrid samples, too
     original, units = analysis.flat.weights(net).double(), sensitivity_units(analysis)
     ratios = []
     for run in range(runs):
