@@ -5,7 +5,7 @@ from pathlib import Path
 
 from experiment import __version__, commands
 from experiment.core.spelling import nearest
-from experiment.main import main as execute
+from experiment.main import main as run_command
 
 CONSOLE_SCRIPT = "sipp-experiment"
 
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         listed = ", ".join(known)
         print(f"error: unknown command '{name}'{suggestion} (there are: {listed})", file=sys.stderr)
         return 2
-    return execute(rest, name, f"{program()} {name}")
+    return run_command(rest, name, f"{program()} {name}")
 
 
 def program() -> str:

@@ -180,6 +180,82 @@ def test_a_failing_method_does_not_take_the_others_with_it(
     assert "Traceback" in (only_run(tmp_path / "r") / "log.txt").read_text()
 
 
+def test_a_net_whose_evaluation_fails_is_given_up_and_the_others_go_on(
+    small_config, tmp_path, monkeypatch
+):
+    from experiment.runs import serial
+
+    execute = serial.execute
+
+    def fails_once(task, inputs, workplace):
+        if task.key == "net0/evaluate":
+            raise RuntimeError("out of memory")
+        return execute(task, inputs, workplace)
+
+    monkeypatch.setattr(serial, "execute", fails_once)
+    outcome = run(load_config(small_config, ["num_nets=2"]), tmp_path / "r")
+    assert outcome.failures == ["net 0: failed: RuntimeError: out of memory"]
+    assert outcome.plot.exists()
+    rows = pandas.read_csv(tmp_path / "r" / "results.csv")
+    assert rows.net_seed.unique().tolist() == [1] and len(rows) == 5
+
+
+@pytest.mark.parametrize("schedule", ["train", "cascade"])
+def test_a_net_that_does_not_fit_the_images_is_bad_input(small_config, tmp_path, capsys, schedule):
+    arguments = ["--set", "network.name=test_run:Misfit", "--set", f"pruning.schedule={schedule}"]
+    assert launch(small_config, tmp_path / "r", *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "the net cannot run on the batch" in error
+
+
+class Misfit(torch.nn.Module):
+    def __init__(self, *, num_classes: int):
+        super().__init__()
+        self.linear = torch.nn.Linear(3, num_classes)
+
+    def forward(self, images):
+        return self.linear(images.flatten(1))
+
+
+def test_epochs_of_an_interrupted_training_are_replaced(small_config, tmp_path, monkeypatch):
+    """Those of the second attempt belong to the net, on a GPU with other numbers than the first."""
+    from experiment.training.trainer import Trainer
+
+    evaluate = Trainer.evaluate
+    calls = []
+
+    def interrupted_in_the_second_epoch(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(Trainer, "evaluate", interrupted_in_the_second_epoch)
+    config = load_config(small_config, ["pruning.methods=[WT]", "pruning.keep_ratios=[0.5]"])
+    with pytest.raises(KeyboardInterrupt):
+        run(config, tmp_path / "r")
+    path = tmp_path / "r" / "training.csv"
+    rows = pandas.read_csv(path)
+    assert rows["epoch"].tolist() == [1]
+    rows.assign(train_loss=123.0).to_csv(path, index=False)
+    run(config, tmp_path / "r")
+    rows = pandas.read_csv(path)
+    assert rows["epoch"].tolist() == [1, 2, 1, 2]
+    assert (rows["train_loss"] < 100).all()
+
+
+def test_a_damaged_shared_net_is_trained_again(small_config, tmp_path):
+    config = load_config(small_config, ["pruning.schedule=train"])
+    run(config, tmp_path / "a", nets=tmp_path / "nets")
+    (net,) = (tmp_path / "nets").rglob("*.safetensors")
+    net.unlink()
+    assert run(config, tmp_path / "b", nets=tmp_path / "nets").failures == []
+    tables = [
+        pandas.read_csv(tmp_path / name / "results.csv").drop(columns=TIMES) for name in ("a", "b")
+    ]
+    pandas.testing.assert_frame_equal(*tables, check_exact=True)
+
+
 def test_a_diverging_training_is_reported(small_config, tmp_path, capsys):
     assert launch(small_config, tmp_path / "r", "--set", "training.optimizer.lr=1e30") == 1
     error = capsys.readouterr().err

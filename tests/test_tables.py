@@ -78,6 +78,17 @@ def test_a_row_that_is_there_is_not_added_again(tmp_path):
     assert len(experiment.load_results(tmp_path)) == 5
 
 
+def test_rows_that_are_there_twice_are_written_once(tmp_path):
+    """Two processes that ran in one directory have both written them."""
+    for _ in range(2):
+        result_table(tmp_path).add(RECORD)
+    path = tmp_path / RESULTS
+    header, row = path.read_text().splitlines()
+    path.write_text("\n".join([header, row, row]) + "\n")
+    assert len(result_table(tmp_path)) == 1
+    assert path.read_text().splitlines() == [header, row]
+
+
 def test_epochs_are_told_apart_by_their_number(tmp_path):
     epoch = TrainingRecord(
         **{name: getattr(RECORD, name) for name in ("method", "net_seed", "repetition", "step")},
@@ -94,6 +105,11 @@ def test_epochs_are_told_apart_by_their_number(tmp_path):
         table.add(dataclasses.replace(epoch, epoch=number))
     assert len(table) == len(training_table(tmp_path)) == 2
     assert pandas.read_csv(tmp_path / TRAINING)["epoch"].tolist() == [1, 2]
+    table.add(dataclasses.replace(epoch, epoch=3, step=2))
+    table.add_again(dataclasses.replace(epoch, train_loss=1.0), counted_by="epoch")
+    rows = pandas.read_csv(tmp_path / TRAINING)
+    assert rows[["step", "epoch"]].to_numpy().tolist() == [[2, 3], [1, 1]]
+    assert rows["train_loss"].tolist() == [math.inf, 1.0]
 
 
 @pytest.mark.parametrize("note", [None, "short", 'of "two"\nlines, with a\nthird'])

@@ -16,11 +16,6 @@ MAX_ITERATIONS = 100
 PRECISION = 1e-11  # relative, of the sum
 
 
-def relative_error(kept: Tensor, scale: Tensor) -> Tensor:
-    """e(m) for `kept` = m and `scale` = a, elementwise; infinite at m = 0."""
-    return 3 / _excess(kept, scale)
-
-
 def allocate(scale: Tensor, error_weight: Tensor, capacity: Tensor, budget: float) -> Tensor:
     """The optimal m [units], float64.
 

@@ -8,6 +8,7 @@ test images. The exit code is 1 if a certificate that must hold does not.
 import argparse
 
 from experiment.commands._arguments import add_device, add_overrides, add_results
+from experiment.core.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,5 +52,9 @@ def run(options: argparse.Namespace) -> int:
         sample_sizes=tuple(options.sample_sizes or ()),
     )
     directory = results_directory(options.config, config.run_id(), options.results)
-    holds = measure_guarantees(config, directory, choose_device(options.device), measurement)
+    device = choose_device(options.device)
+    try:
+        holds = measure_guarantees(config, directory, device, measurement)
+    except UserError as error:
+        raise UserError(f"{options.config}: {error}") from None
     return 0 if holds else 1

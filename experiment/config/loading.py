@@ -111,9 +111,11 @@ def _completed(registry: Registry, part: Part, path: KeyPath, document: Document
 
 
 def _duplicates(methods: list[Part], document: Document) -> list[str]:
+    """One line for each method that could not be told from an earlier one in tables and plots."""
+    labels = [METHODS.label(method.name, method.options) for method in methods]
     return [
         f"{document.locate(('pruning', 'methods', index))}: {method.name} with the same options "
         f"is listed twice"
         for index, method in enumerate(methods)
-        if method in methods[:index]
+        if labels[index] in labels[:index]
     ]

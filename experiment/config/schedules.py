@@ -10,7 +10,7 @@ from experiment.core.errors import UserError
 
 @dataclass(frozen=True)
 class Step:
-    """One pruning of a cell: to which ratio, from which net, and whether it is retrained."""
+    """One pruning of a chain: to which ratio, from which net, and whether it is retrained."""
 
     index: int  # from 1
     keep_ratio: float
@@ -44,7 +44,7 @@ def keep_ratios(pruning: Pruning) -> list[float]:
 
 
 def steps(config: Config) -> list[Step]:
-    """The prunings of one cell in order.
+    """The prunings of one chain in order.
 
     With fewer retrainings than ratios, the ratios are split into that many consecutive groups as
     `numpy.array_split` does; the net is retrained at the last ratio of each group, and only pruned

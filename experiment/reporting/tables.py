@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,10 +40,9 @@ class Table:
         self.columns = list(columns(record))
         self.key = key
         rows = self._stored_rows()
-        if rows is None:
-            write_whole(path, csv_files.format_row(self.columns))
-            rows = []
-        self._known = {self._key_of(dict(zip(self.columns, row))) for row in rows}
+        self._known = {self._key_of(row) for row in rows or []}
+        if rows is None or len(rows) > len(self._known):
+            self._write(rows or [])
 
     def add(self, record: Any) -> None:
         """Append a record, unless there is one with its key."""
@@ -55,10 +54,36 @@ class Table:
             with self.path.open("a", encoding="utf-8", newline="") as file:
                 file.write(line)
 
+    def add_again(self, record: Any, counted_by: str) -> None:
+        """Append a record in place of the row with its key and of later ones by a counting column.
+
+        These rows are of an attempt that was interrupted; `counted_by` is a part of the key.
+        """
+        row = asdict(record)
+        if self._key_of(row) in self._known:
+            others = [name for name in self.key if name != counted_by]
+            kept = [
+                old
+                for old in self._stored_rows() or []
+                if any(old[name] != str(row[name]) for name in others)
+                or int(old[counted_by]) < row[counted_by]
+            ]
+            self._write(kept)
+        self.add(record)
+
     def __len__(self) -> int:
         return len(self._known)
 
-    def _stored_rows(self) -> list[list[str]] | None:
+    def _write(self, rows: list[dict[str, str]]) -> None:
+        """Write the whole file anew; of rows with the same key the first one counts."""
+        by_key = {self._key_of(row): row for row in reversed(rows)}
+        unique = [row for row in rows if by_key[self._key_of(row)] is row]
+        lines = [csv_files.format_row(self.columns)]
+        lines += [csv_files.format_row(row[name] for name in self.columns) for row in unique]
+        write_whole(self.path, "".join(lines))
+        self._known = set(by_key)
+
+    def _stored_rows(self) -> list[dict[str, str]] | None:
         """The rows in the file, or None if it is missing or damaged.
 
         An incomplete last row is removed from the file.
@@ -73,9 +98,9 @@ class Table:
             return None
         if complete != text:
             write_whole(self.path, complete)
-        return rows
+        return [dict(zip(names, row)) for row in rows]
 
-    def _key_of(self, row: dict[str, Any]) -> tuple[str, ...]:
+    def _key_of(self, row: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(str(row[name]) for name in self.key)
 
 

@@ -27,17 +27,21 @@ class Cost:
     @classmethod
     def of(cls, tasks: Sequence[Task]) -> "Cost":
         trainings = {task.fingerprint(): task for task in tasks if isinstance(task, Train)}
+        # What only leads to an early checkpoint is a part of a training that goes on from there.
         whole = [task for task in trainings.values() if task.until >= task.settings.epochs]
         retrainings = [task for task in tasks if isinstance(task, Retrain)]
         epochs = sum(task.until for task in whole)
-        epochs += sum(task.settings.epochs - task.first_epoch for task in retrainings)
+        epochs += sum(task.num_epochs for task in retrainings)
         prunings = sum(isinstance(task, Prune) for task in tasks)
         return cls(len(whole), prunings, len(retrainings), epochs)
 
 
 def describe(config: Config, path: str) -> str:
     """The resolved configuration, keep ratios, cost and |S|, as YAML with comments."""
-    cost = Cost.of(tasks(config))
+    planned = tasks(config)
+    cost = Cost.of(planned)
+    retrainings = (task.num_epochs for task in planned if isinstance(task, Retrain))
+    retraining_epochs = next(retrainings, config.retraining.epochs)
     ratios = [f"{ratio:.4g}" + "*" * retrained for ratio, retrained in schedule(config)]
     lines = [
         f"# {path}, run id {config.run_id()}",
@@ -45,7 +49,7 @@ def describe(config: Config, path: str) -> str:
         f"# keep ratios (* retrained): {', '.join(ratios) or 'none'}",
         f"# cost: {cost.trainings} trainings of {config.training.epochs} epochs, "
         f"{cost.prunings} prunings, {cost.retrainings} retrainings of "
-        f"{config.retraining.epochs} epochs; {cost.epochs} epochs in all",
+        f"{retraining_epochs} epochs; {cost.epochs} epochs in all",
         f"# {describe_sample(config)}",
     ]
     return "\n".join(lines)

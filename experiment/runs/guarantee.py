@@ -20,7 +20,7 @@ from experiment.reporting.records import REFERENCE
 from experiment.runs.execution import execute
 from experiment.runs.ledger import Ledger
 from experiment.runs.serial import open_run
-from experiment.runs.tasks import Prune, Task, Train, tasks
+from experiment.runs.tasks import Prune, Task, Train
 from experiment.runs.workplace import Workplace
 from experiment.training.trainer import DivergedError
 
@@ -69,12 +69,13 @@ def measure_guarantees(
     if config.pruning.schedule == "train":
         raise UserError("pruning.schedule: train prunes nothing that a certificate could be about")
     ledger, workplace = open_run(config, directory, device)
-    everything = tasks(config)
     tables = []
     for net_seed in range(config.num_nets):
-        of_net = [task for task in everything if task.place.net_seed == net_seed]
+        of_net = [task for task in ledger.tasks if task.place.net_seed == net_seed]
         trained = trained_net(of_net, ledger, workplace)
         tables.append(measure_net(of_net, trained, workplace, ledger, measurement))
+        for task in of_net:
+            ledger.give_up(task)
         shown = summary(tables[-1]).to_string(index=False)
         ledger.logger.say(f"net {net_seed}\n{LEGEND}\n{shown}")
     rows = pandas.concat(tables, ignore_index=True)

@@ -1,14 +1,16 @@
 """Which tasks of a run are finished, and what follows: stored results, rows of tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from experiment.nets.collapse import collapse_notes
+from experiment.core.errors import UserError
 from experiment.reporting.logger import Logger
-from experiment.reporting.records import Place, ResultRecord, TrainingRecord
+from experiment.reporting.records import Place, TrainingRecord
 from experiment.reporting.tables import result_table, training_table
+from experiment.runs.records import Record, TrainedRecord
 from experiment.runs.results import Result, Store
+from experiment.runs.rows import result_row
 from experiment.runs.tasks import Evaluate, Prune, Retrain, Task, Train
 from experiment.training.records import EpochRecord
 
@@ -30,6 +32,7 @@ class Ledger:
         keep_all: bool = False,
         shared: Store | None = None,
     ):
+        self.tasks = tasks
         self.store = Store(directory / "steps")
         self.shared = shared
         self.logger = logger
@@ -47,7 +50,7 @@ class Ledger:
         self._kept = set(self._waiting) if keep_all else kept_nets(tasks)
 
     def inputs(self, task: Task) -> list[Result] | None:
-        """The results that a task starts from; None if one is missing, since its task failed."""
+        """The results that a task starts from; None if one of them is not there (yet)."""
         if all(key in self._found for key in task.inputs):
             return [self._found[key] for key in task.inputs]
         return None
@@ -56,47 +59,67 @@ class Ledger:
         """The result of a task that was finished before, if it was."""
         result = self.store.load(task.key)
         if result is None and self.shared is not None and isinstance(task, Train):
-            result = self.shared.load(task.fingerprint())
-            if result is not None:
-                result = self.store.save(task.key, result)
+            try:
+                shared = self.shared.load(task.fingerprint())
+                result = None if shared is None else self.store.save(task.key, shared)
+            except UserError:  # somebody has deleted or damaged it: it is trained again
+                return None
         return result
 
     def store_new(self, task: Task, result: Result) -> Result:
         """Keep a result that was computed now."""
-        if self.shared is not None and isinstance(task, Train):
+        if self.shared is not None and isinstance(task, Train) and task.until > 0:
             self.shared.save(task.fingerprint(), result)
         return self.store.save(task.key, result)
 
     def finish(self, task: Task, result: Result) -> None:
         """A task is done and its result stored: write its rows and clean up what is not needed."""
         self._found[task.key] = result
-        if isinstance(task, Train | Retrain):
-            for epoch in result.record["epochs"]:
-                self.add_epoch(task, EpochRecord(**epoch))
+        if isinstance(result.record, TrainedRecord):
+            for epoch in result.record.epochs:
+                self.trainings.add(_training_row(task, epoch))
         if isinstance(task, Evaluate):
             self._add_result(task.place)
+        for key in self._no_longer_needed_after(task):
+            self._found[key].release()
+            if key not in self._kept:
+                self.store.discard_state(key)
+
+    def give_up(self, task: Task) -> None:
+        """A task will not be done: free the memory of nets that were kept for it alone."""
+        for key in self._no_longer_needed_after(task):
+            if key in self._found:
+                self._found[key].release()
+
+    def _no_longer_needed_after(self, task: Task) -> list[str]:
+        """The inputs of a task that no other task is waiting for."""
         for key in task.inputs:
             self._waiting[key].discard(task.key)
-            if not self._waiting[key]:
-                self._found[key].release()
-                if key not in self._kept:
-                    self.store.discard_state(key)
+        return [key for key in task.inputs if not self._waiting[key]]
 
     def _add_result(self, place: Place) -> None:
         """Write the row of a place if all of its evaluations are finished."""
         evaluations = self._evaluations[place]
         if all(evaluation.key in self._found for evaluation in evaluations):
-            record = result_record(evaluations, self._tasks, self._found)
-            self.results.add(record)
-            self.logger.say(record.line)
+            records: dict[str, Record] = {key: result.record for key, result in self._found.items()}
+            row = result_row(evaluations, self._tasks, records)
+            self.results.add(row)
+            self.logger.say(row.line)
 
     def add_epoch(self, task: Task, epoch: EpochRecord) -> None:
-        """Write the row of an epoch, unless it is there."""
-        self.trainings.add(TrainingRecord(**asdict(task.place), **asdict(epoch)))
+        """Write the row of an epoch that has just ended.
+
+        Rows of an earlier attempt at this epoch, which was interrupted, and of those after it go.
+        """
+        self.trainings.add_again(_training_row(task, epoch), counted_by="epoch")
 
     def result_of(self, key: str) -> Result:
         """The result of a finished task."""
         return self._found[key]
+
+
+def _training_row(task: Task, epoch: EpochRecord) -> TrainingRecord:
+    return TrainingRecord(**asdict(task.place), **asdict(epoch))
 
 
 def kept_nets(tasks: Sequence[Task]) -> set[str]:
@@ -104,59 +127,3 @@ def kept_nets(tasks: Sequence[Task]) -> set[str]:
     trained = {task.key for task in tasks if isinstance(task, Train)}
     last_of_chain = {task.chain: task.key for task in tasks if isinstance(task, Prune | Retrain)}
     return trained | set(last_of_chain.values())
-
-
-def result_record(
-    evaluations: Sequence[Evaluate], tasks: Mapping[str, Task], found: Mapping[str, Result]
-) -> ResultRecord:
-    """The row of results.csv to which the evaluations of one place lead.
-
-    There are two where a pruned net was retrained: one before and one after.
-    """
-    first = evaluations[0]
-    last = evaluations[-1]
-    before = found[first.key].record
-    after = found[last.key].record
-    made = found[last.inputs[0]].record
-    common = {
-        **asdict(first.place),
-        "network": first.network.name,
-        "dataset": first.dataset.name,
-        "accuracy_before_retraining": before["test_accuracy"],
-        **after,
-    }
-    task = tasks[first.inputs[0]]
-    if not isinstance(task, Prune):
-        return ResultRecord(
-            keep_ratio_requested=1.0,
-            keep_ratio=1.0,
-            prune_ratio=0.0,
-            flop_keep_ratio=1.0,
-            retrained=False,
-            prune_seconds=0.0,
-            retrain_seconds=made["seconds"],
-            empty_layers=0,
-            note=_joined(collapse_notes([], after["constant_output"], False)),
-            **common,
-        )
-    pruned = found[task.key].record
-    retrained = last is not first
-    notes = collapse_notes(
-        pruned["empty_layers"], after["constant_output"], pruned["constant_before"]
-    )
-    return ResultRecord(
-        keep_ratio_requested=task.keep_ratio,
-        keep_ratio=pruned["keep_ratio"],
-        prune_ratio=1 - pruned["keep_ratio"],
-        flop_keep_ratio=pruned["flop_keep_ratio"],
-        retrained=retrained,
-        prune_seconds=pruned["seconds"],
-        retrain_seconds=made["seconds"] if retrained else 0.0,
-        empty_layers=len(pruned["empty_layers"]),
-        note=_joined([pruned["size_note"] or "", *notes]),
-        **common,
-    )
-
-
-def _joined(notes: list[str]) -> str | None:
-    return "; ".join(note for note in notes if note) or None

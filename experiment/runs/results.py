@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from experiment.core.errors import UserError
 from experiment.core.files import write_whole
 from experiment.nets.state import NetState
+from experiment.runs.records import Record, from_json, to_json
 
 EPOCH = "epoch"
 
@@ -21,13 +21,8 @@ class Result:
     A stored net is read when it is first used, since most tasks of a finished run need none.
     """
 
-    def __init__(
-        self,
-        record: dict[str, Any] | None = None,
-        state: NetState | None = None,
-        path: Path | None = None,
-    ):
-        self.record = record or {}
+    def __init__(self, record: Record, state: NetState | None = None, path: Path | None = None):
+        self.record = record
         self._state = state
         self._path = path
 
@@ -72,11 +67,12 @@ class Store:
             return None
         try:
             stored = json.loads(path.read_text())
-            return Result(stored["record"], path=self._state_path(key) if stored["state"] else None)
-        except (OSError, ValueError, KeyError) as error:
+            record = from_json(stored["record"])
+            return Result(record, path=self._state_path(key) if stored["state"] else None)
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"{path}: the stored result is broken ({error}); delete the folder {path.parent} "
-                f"to compute its results again"
+                f"{path}: the stored result is broken ({error}); delete this file to compute it "
+                f"again"
             ) from None
 
     def save(self, key: str, result: Result) -> Result:
@@ -87,7 +83,7 @@ class Store:
             path = self._state_path(key)
             write_whole(path, safetensors.torch.save(_named_tensors(state)))
         # The record comes last: where there is one, all of the result is there.
-        content = {"record": result.record, "state": state is not None}
+        content = {"record": to_json(result.record), "state": state is not None}
         write_whole(self._record_path(key), json.dumps(content, indent=1))
         return Result(result.record, state, path)
 
@@ -108,14 +104,14 @@ def read_state(path: Path) -> NetState:
         named = safetensors.torch.load(path.read_bytes())
     except (OSError, safetensors.SafetensorError) as error:
         raise UserError(
-            f"{path}: the stored net cannot be read ({error}); delete the folder {path.parent} "
-            f"to compute its results again"
+            f"{path}: the stored net cannot be read ({error}); delete {path.stem}.json beside it "
+            f"to compute it again"
         ) from None
     epoch = named.pop(EPOCH, torch.tensor(0))
     parts: dict[str, dict[str, Tensor]] = {"tensor": {}, "mask": {}, "optimizer": {}}
     for joint_name, tensor in named.items():
         kind, _, name = joint_name.partition(":")
-        parts[kind][name] = tensor
+        parts.setdefault(kind, {})[name] = tensor
     return NetState(parts["tensor"], parts["mask"], parts["optimizer"], int(epoch))
 
 

@@ -14,6 +14,7 @@ from experiment.core.seeding import Stream
 from experiment.data.loading import load_data
 from experiment.reporting.environment import write_environment
 from experiment.reporting.logger import Logger
+from experiment.reporting.progress import ProgressBar
 from experiment.reporting.run_files import write_plot, write_summary
 from experiment.runs.execution import execute
 from experiment.runs.ledger import Ledger
@@ -40,11 +41,12 @@ def run(config: Config, directory: Path, device: str = "cpu", nets: Path | None 
         UserError: if the data cannot be loaded or no net of the configuration can be trained.
     """
     ledger, workplace = open_run(config, directory, device, nets)
-    given_up: set[str] = set()
+    given_up: list[str] = []
     failures = []
-    for task in tasks(config):
+    for task in ledger.tasks:
         inputs = ledger.inputs(task)
-        if inputs is None or task.chain in given_up:
+        if inputs is None or any(task.belongs_to(chain) for chain in given_up):
+            ledger.give_up(task)
             continue
         try:
             result = ledger.stored(task)
@@ -54,7 +56,8 @@ def run(config: Config, directory: Path, device: str = "cpu", nets: Path | None 
         except Exception as error:
             if isinstance(error, UserError) and task.concerns_whole_run:
                 raise
-            given_up.add(task.chain)
+            ledger.give_up(task)
+            given_up.append(task.chain)
             failures.append(failure_text(task, error))
             ledger.logger.error(failures[-1], traceback.format_exc())
     if not len(ledger.results):
@@ -88,7 +91,8 @@ def open_run(
         keep_all=config.checkpoints == "all",
         shared=Store(nets / torch.device(device).type) if nets else None,
     )
-    workplace = Workplace(data, device, progress=logger.progress, on_epoch=ledger.add_epoch)
+    workplace = Workplace(data, device, progress=ProgressBar, on_epoch=ledger.add_epoch)
+    workplace.layers(config.network)  # runs the net once: whether it fits the data is seen here
     if config.pruning.schedule != "train":
         _describe_pruning(config, workplace, logger)
     return ledger, workplace

@@ -40,6 +40,10 @@ class Task:
         """What is given up together if one of its tasks fails: a net, or a method on a net."""
         return self.key.rpartition("/")[0]
 
+    def belongs_to(self, chain: str) -> bool:
+        """Whether the task is part of a chain; what is done with a net is part of that net's."""
+        return self.key.startswith(f"{chain}/")
+
     @property
     def concerns_whole_run(self) -> bool:
         """Whether bad input that this task finds would be found for every net and method."""
@@ -108,6 +112,11 @@ class Retrain(Task):
     keep_ratio: float  # for people
 
     __hash__ = Task.__hash__
+
+    @property
+    def num_epochs(self) -> int:
+        """How many epochs it trains for."""
+        return self.settings.epochs - self.first_epoch
 
     @property
     def label(self) -> str:

@@ -1,10 +1,11 @@
 """What a process needs to execute tasks: the data, and what it keeps from one task to the next."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from experiment.config.schema import Part
@@ -19,6 +20,28 @@ from experiment.runs.tasks import Prune, Task
 from experiment.sensitivity.sample_size import sample_size
 from experiment.training.records import EpochRecord
 from experiment.training.trainer import Progress, Silent, Trainer
+
+
+@dataclass(frozen=True)
+class KeptNet:
+    """A net that is used for one task after the other."""
+
+    net: nn.Module
+    not_stored: dict[str, Tensor]  # the buffers that its state_dict does not hold, as built
+
+    @classmethod
+    def of(cls, net: nn.Module) -> "KeptNet":
+        stored = net.state_dict()
+        buffers = {name: buffer for name, buffer in net.named_buffers() if name not in stored}
+        return cls(net, {name: buffer.clone() for name, buffer in buffers.items()})
+
+    def renewed(self) -> nn.Module:
+        """The net without gradients, and with such buffers as it was built with."""
+        self.net.zero_grad(set_to_none=True)
+        for name, buffer in self.not_stored.items():
+            path, _, attribute = name.rpartition(".")
+            setattr(self.net.get_submodule(path), attribute, buffer.clone())
+        return self.net
 
 
 class Workplace:
@@ -41,7 +64,8 @@ class Workplace:
         self.device = torch.device(device)
         self.trainer = Trainer(data, progress)
         self.on_epoch = on_epoch
-        self._nets: dict[str, nn.Module] = {}
+        self._nets: dict[str, KeptNet] = {}
+        self._sample_sizes: dict[tuple, int] = {}
         self._layers: dict[str, Layers] = {}
         self._unpruned: tuple[tuple, Pruner] | None = None
 
@@ -51,12 +75,16 @@ class Workplace:
         return cls(load_data(task.dataset, Stream(task.seed), device), device)
 
     def net(self, network: Part) -> nn.Module:
-        """The net of an architecture, built once; load a state before using it."""
+        """The net of an architecture, built once; load a state before using it.
+
+        What a state does not hold is as it was when the net was built: buffers that are not
+        stored. A net's attributes in Python are not put back.
+        """
         key = _network_key(network)
         if key not in self._nets:
             with Stream(0).as_global():
-                self._nets[key] = self._build(network)
-        return self._nets[key]
+                self._nets[key] = KeptNet.of(self._build(network))
+        return self._nets[key].renewed()
 
     def initial_state(self, task: Task) -> NetState:
         """The initialised net of a task."""
@@ -72,14 +100,18 @@ class Workplace:
 
     def sample_size(self, network: Part, asked: int | None, delta: float) -> int:
         """|S|: as configured or else as the theory asks, as far as the validation images go."""
-        if asked is None:
-            asked = sample_size(self.net(network), self.example, delta)
-        return allowed_sample_size(asked, len(self.data.validation))
+        key = (_network_key(network), asked, delta)
+        if key not in self._sample_sizes:
+            if asked is None:
+                asked = sample_size(self.net(network), self.example, delta)
+            allowed = allowed_sample_size(asked, len(self.data.validation))
+            self._sample_sizes[key] = allowed
+        return self._sample_sizes[key]
 
     def pruner(self, task: Prune, source: NetState) -> Pruner:
         """A pruner of a net with the sample S of the task; that of an unpruned net is kept."""
         size = self.sample_size(task.network, task.sample_size, task.delta)
-        if source.is_pruned:  # by one method, so that no other will ask for it
+        if source.is_pruned:  # the net of one method, for which no other will ask
             return self._new_pruner(task, source, size)
         key = (
             source.digest,

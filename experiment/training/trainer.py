@@ -148,7 +148,8 @@ class Trainer:
         session = Session.start(net, state, settings, steps_per_epoch)
         num_steps = max(0, until - state.epoch) * steps_per_epoch
         records = []
-        with contextlib.closing(self.progress(num_steps, label)) as display:
+        progress = self.progress if num_steps else Silent
+        with contextlib.closing(progress(num_steps, label)) as display:
             for epoch in range(state.epoch, until):
                 record = self.epoch(session, settings, stream, epoch, display)
                 records.append(record)
@@ -183,7 +184,7 @@ class Trainer:
         if not math.isfinite(total_loss):
             raise DivergedError(
                 f"the training loss is not finite after epoch {epoch + 1}; "
-                f"a smaller training.optimizer.lr or a longer warm-up may help"
+                f"a smaller learning rate or a longer warm-up may help"
             )
         return EpochRecord(
             epoch=epoch + 1,

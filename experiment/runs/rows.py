@@ -1,0 +1,57 @@
+"""The rows of results.csv, from the records of the tasks that contribute to them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from experiment.nets.collapse import collapse_notes
+from experiment.reporting.records import ResultRecord
+from experiment.runs.records import EvaluatedRecord, PrunedRecord, Record, TrainedRecord
+from experiment.runs.tasks import Evaluate, Prune, Task
+
+UNPRUNED = PrunedRecord(
+    keep_ratio=1.0,
+    flop_keep_ratio=1.0,
+    seconds=0.0,
+    evaluations=0,
+    size_note=None,
+    empty_layers=[],
+    constant_before=False,
+)
+
+
+def result_row(
+    evaluations: Sequence[Evaluate], tasks: Mapping[str, Task], records: Mapping[str, Record]
+) -> ResultRecord:
+    """The row to which the evaluations of one place lead.
+
+    There are two where a pruned net was retrained, one before and one after.
+    """
+    first = evaluations[0]
+    last = evaluations[-1]
+    before = records[first.key]
+    after = records[last.key]
+    assert isinstance(before, EvaluatedRecord) and isinstance(after, EvaluatedRecord)
+    pruned = records[first.inputs[0]]
+    trained = records[last.inputs[0]]
+    prune = tasks[first.inputs[0]]
+    if not isinstance(pruned, PrunedRecord):
+        pruned = UNPRUNED
+    notes = collapse_notes(pruned.empty_layers, after.constant_output, pruned.constant_before)
+    if pruned.size_note is not None:
+        notes = [pruned.size_note, *notes]
+    return ResultRecord(
+        **asdict(first.place),
+        network=first.network.name,
+        dataset=first.dataset.name,
+        keep_ratio_requested=prune.keep_ratio if isinstance(prune, Prune) else 1.0,
+        keep_ratio=pruned.keep_ratio,
+        prune_ratio=1 - pruned.keep_ratio,
+        flop_keep_ratio=pruned.flop_keep_ratio,
+        retrained=last is not first,
+        accuracy_before_retraining=before.test_accuracy,
+        **asdict(after),
+        prune_seconds=pruned.seconds,
+        retrain_seconds=trained.seconds if isinstance(trained, TrainedRecord) else 0.0,
+        empty_layers=len(pruned.empty_layers),
+        note="; ".join(notes) or None,
+    )
