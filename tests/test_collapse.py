@@ -220,9 +220,8 @@ def test_a_summary_counts_nets_that_no_longer_work():
     )
     summary = summarise(rows, 0.005)
     assert fault_lines(summary) == [
-        "WT: pruned nets with an output that is the same for all samples: 1, "
-        "the first at prune ratio 99%",
-        "WT: pruned nets with layers that have no weight left: 2, the first at prune ratio 97%",
+        "WT: pruned nets whose output is the same for all samples: 1, the first at prune ratio 99%",
+        "WT: pruned nets that have layers without weights: 2, the first at prune ratio 97%",
     ]
 
 
@@ -247,7 +246,7 @@ def test_a_run_reports_where_its_nets_die(small_config, tmp_path, capsys):
     assert results["constant_output"].tolist() == [False, False, True]
     assert "the output is the same for all samples" in results["note"].iloc[2]
     assert "; the output is the same for all samples]" in shown
-    assert "WT: pruned nets with an output that is the same for all samples: 1, the" in shown
+    assert "WT: pruned nets whose output is the same for all samples: 1, the" in shown
     summary = pandas.read_csv(next(tmp_path.rglob("summary.csv")))
     assert summary["nets_with_constant_output"].tolist() == [1]
     assert main([*arguments, "--set", "pruning.min_kept_per_layer=2"]) == 0

@@ -136,7 +136,7 @@ def test_run_id_depends_on_what_affects_numbers_only(small_config):
         ("pruning: {methods: ['no_such_module:X']}", r"cannot import method 'no_such_module:X'"),
         (
             "pruning: {keep_ratios: [0.5, 0.7]}",
-            r"pruning.keep_ratios: keep ratios must fall: 0.7 comes after 0.5",
+            r"pruning.keep_ratios: keep ratios must decrease: 0.7 comes after 0.5",
         ),
         (
             "pruning: {keep_ratios: [{spacing: linear, first: 2, last: 0.1, count: 3}]}",

@@ -14,7 +14,7 @@ from experiment.nets.masks import keep_all, largest, size
 from experiment.nets.reachability import reached, remove_dead
 from experiment.pruning.calibration import MAX_EVALUATIONS, calibrate
 from experiment.pruning.decision import Choice, Prepared
-from experiment.pruning.method import Method
+from experiment.pruning.method import Method, ScoreMethod
 
 
 def test_largest_is_exact_and_breaks_ties_by_index():
@@ -190,7 +190,7 @@ def test_a_method_cannot_bring_pruned_weights_back(small_net, images):
 def test_scores_that_are_not_numbers_are_an_error(small_net, images):
     with torch.no_grad():
         small_net.conv2.weight[0] = torch.nan
-    with pytest.raises(experiment.UserError, match="the scores of layer conv2 are not numbers"):
+    with pytest.raises(experiment.UserError, match="the scores of layer conv2 contain NaN"):
         experiment.prune(small_net, [images], method="WT", keep_ratio=0.5)
 
 
@@ -371,3 +371,21 @@ def test_calibration_gives_the_closest_where_the_target_cannot_be_met():
         lambda budget: 0 if budget < 500 else 900, lambda size: size, 400, 1_000, 400, 1
     )
     assert best == 0 and evaluations <= MAX_EVALUATIONS
+
+
+class GlobalRandom(ScoreMethod):
+    """A method that ignores the stream it is given."""
+
+    def scores(self, analysis, stream):
+        return {name: torch.rand_like(weight) for name, weight in analysis.weights.items()}
+
+
+def test_torchs_own_random_numbers_are_seeded_too(small_net, images):
+    masks = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(len(masks))
+        method = GlobalRandom()
+        pruned = experiment.prune(small_net, [images], method=method, keep_ratio=0.5, seed=seed)
+        masks.append(pruned.masks["conv1.weight"])
+    assert torch.equal(masks[0], masks[1])
+    assert not torch.equal(masks[0], masks[2])

@@ -373,7 +373,10 @@ WRONG_ARGUMENTS = [
     ({"method": {"name": 3}}, "method must be a name"),
     ({"method": {"name": "WT", 3: 4}}, "method must be a name"),
     ({"method": WT}, "give an instance, WT()"),
-    ({"method": "collections:Counter"}, "gives a Counter, not an experiment.pruning.method.Method"),
+    (
+        {"method": "collections:Counter"},
+        "returned a Counter, not an experiment.pruning.method.Method",
+    ),
     ({"seed": "0"}, "seed must be a whole number, not '0'"),
     ({"seed": 0.5}, "seed must be a whole number, not 0.5"),
     ({"seed": True}, "seed must be a whole number"),
@@ -596,7 +599,7 @@ def test_help_describes_every_public_function():
 
 
 def test_results_have_a_repr_of_one_line(net):
-    expected = "Pruned(WT kept 49.33% of 75 parameters (asked 50.00%), 2 layers)"
+    expected = "Pruned(WT kept 49.33% of 75 parameters (requested 50.00%), 2 layers)"
     assert repr(prune(net, [X])) == expected
     assert repr(prune(net, [X], method={"name": "SiPP"})) == expected.replace("WT", "SiPP")
 

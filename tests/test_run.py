@@ -180,6 +180,27 @@ def test_a_failing_method_does_not_take_the_others_with_it(
     assert "Traceback" in (only_run(tmp_path / "r") / "log.txt").read_text()
 
 
+def test_a_method_that_changes_the_net_is_refused_and_harms_no_other(
+    small_config, tmp_path, monkeypatch
+):
+    from experiment.methods.sipp import SiPP
+
+    run(load_config(small_config, ["pruning.methods=[WT]"]), tmp_path / "alone")
+
+    def scores(self, analysis, stream):
+        return {name: weight.abs_() for name, weight in analysis.weights.items()}
+
+    monkeypatch.setattr(SiPP, "scores", scores)
+    outcome = run(load_config(small_config), tmp_path / "r")
+    (failure,) = outcome.failures
+    assert "method SiPP changes the weights of the net in place" in failure
+    tables = [
+        pandas.read_csv(tmp_path / name / "results.csv").drop(columns=TIMES)
+        for name in ("alone", "r")
+    ]
+    pandas.testing.assert_frame_equal(*tables, check_exact=True)
+
+
 def test_a_net_whose_evaluation_fails_is_given_up_and_the_others_go_on(
     small_config, tmp_path, monkeypatch
 ):

@@ -249,7 +249,7 @@ def test_what_is_no_result_is_refused_in_one_line(tmp_path):
 
 def test_the_line_for_people():
     assert record(note="small").line == (
-        "net 0  WT  repetition 0  step 1: kept 33.33% (asked 10.00%), test accuracy 75.00% "
+        "net 0  WT  repetition 0  step 1: kept 33.33% (requested 10.00%), test accuracy 75.00% "
         "(25.00% before retraining, 2 s)  [small]"
     )
     assert record(method="reference", step=0).line == (

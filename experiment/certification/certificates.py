@@ -45,7 +45,7 @@ class Certificates:
         """
         if not self.cover(pruned):
             raise UserError(
-                "nothing is certified about weights sampled otherwise than by their sensitivities"
+                "nothing is certified about weights that were not sampled by their sensitivities"
             )
         kept = self.analysis.flat.join_masks(pruned.masks).cpu().numpy()
         errors = C * self.units.sum(numpy.where(kept, 0, self.units.importance))

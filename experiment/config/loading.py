@@ -89,7 +89,7 @@ def _with_completed_parts(config: Config, document: Document) -> Config:
     ]
     network = complete(NETWORKS, config.network, "network")
     dataset = complete(DATASETS, config.dataset, "dataset")
-    mistakes += _duplicates(methods, document)
+    mistakes = mistakes or _duplicates(methods, document)
     if mistakes:
         raise UserError("\n".join(mistakes))
     pruning = config.pruning.model_copy(update={"methods": methods})

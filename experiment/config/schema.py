@@ -168,7 +168,7 @@ class Pruning(Section):
             ratios += spec.values if isinstance(spec, Manual) else [spec.first, spec.last]
         for before, after in itertools.pairwise(ratios):
             if after > before:
-                raise ValueError(f"keep ratios must fall: {after} comes after {before}")
+                raise ValueError(f"keep ratios must decrease: {after} comes after {before}")
         return specs
 
 

@@ -46,7 +46,7 @@ class ProportionalSampling(UnitSampling):
 
 @METHODS.register
 class Uniform(MagnitudeSampling):
-    """All weights of a unit are equally likely.
+    """Draw all weights of a unit with the same probability.
 
     Departures: drawn within units, not over the matrix.
     """

@@ -34,5 +34,5 @@ def build_network(
         num_classes=whole_number("num_classes", num_classes, least=1),
     )
     if not isinstance(net, nn.Module):
-        raise UserError(f"network {name} gives a {type(net).__name__}, not a torch.nn.Module")
+        raise UserError(f"network {name} returned a {type(net).__name__}, not a torch.nn.Module")
     return net

@@ -68,5 +68,5 @@ def _check(scores: dict[str, Tensor], analysis: Analysis) -> None:
             raise UserError(f"the method gives no scores for layer {name}")
         if scores[name].isnan().any():
             raise UserError(
-                f"the scores of layer {name} are not numbers; does the net work on the sample?"
+                f"the scores of layer {name} contain NaN; does the net work on the sample?"
             )

@@ -59,7 +59,7 @@ def prune(
     Example:
         >>> pruned = experiment.prune(net, loader, method="SiPP", keep_ratio=0.2)
         >>> pruned
-        Pruned(SiPP kept 20.00% of 272,474 parameters (asked 20.00%), 20 layers)
+        Pruned(SiPP kept 20.00% of 272,474 parameters (requested 20.00%), 20 layers)
         >>> further = experiment.prune(pruned.net, loader, keep_ratio=0.1, masks=pruned.masks)
     """
     pruner = Pruner(
@@ -89,6 +89,7 @@ def named_method(method: str | dict | Method) -> Method:
     made = METHODS.create(name, options)
     if not isinstance(made, Method):
         raise UserError(
-            f"method {name} gives a {type(made).__name__}, not an experiment.pruning.method.Method"
+            f"method {name} returned a {type(made).__name__}, "
+            f"not an experiment.pruning.method.Method"
         )
     return made

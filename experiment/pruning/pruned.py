@@ -35,7 +35,7 @@ class Pruned:
         note = f"; {self.note}" if self.note else ""
         return (
             f"Pruned({self.method} kept {self.keep_ratio:.2%} of {total:,} parameters "
-            f"(asked {self.keep_ratio_requested:.2%}), {len(self.found.prunable)} layers{note})"
+            f"(requested {self.keep_ratio_requested:.2%}), {len(self.found.prunable)} layers{note})"
         )
 
     @property

@@ -1,14 +1,16 @@
 """Pruner: one net, pruned by any method to the size that was asked for."""
 
+import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from experiment.core.errors import UserError
 from experiment.core.seeding import Stream
 from experiment.nets.checks import valid_keep_ratio, whole_number
 from experiment.nets.collapse import empty_layers, has_constant_output
@@ -38,6 +40,20 @@ class Attempt:
     size: int
 
 
+@contextlib.contextmanager
+def unchanged(net: nn.Module, method: str) -> Iterator[None]:
+    """A block that may not write into the parameters of a net: other methods use them too.
+
+    Raises UserError, in the name of the method, if it has.
+    """
+    before = [parameter._version for parameter in net.parameters()]
+    yield
+    if [parameter._version for parameter in net.parameters()] != before:
+        raise UserError(
+            f"method {method} changes the weights of the net in place: it must compute with copies"
+        )
+
+
 class Pruner:
     """Prunes one net, with the sample S, by any number of methods and to any ratios.
 
@@ -65,9 +81,10 @@ class Pruner:
         keep_ratio = valid_keep_ratio(keep_ratio)
         target = math.floor(keep_ratio * self.original_size * (1 + 1e-12))
         stopwatch = self.analysis.stopwatch()
-        prepared = method.prepare(self.analysis, stream)
-        best, evaluations = self._closest(prepared, target)
-        decision = with_added(prepared.decide(best.choice), best.kept)
+        with unchanged(self.analysis.net, type(method).__name__), stream.as_global():
+            prepared = method.prepare(self.analysis, stream)
+            best, evaluations = self._closest(prepared, target)
+            decision = with_added(prepared.decide(best.choice), best.kept)
         net = self._pruned_net(decision, best.masks)
         seconds = stopwatch.seconds()
         constant = has_constant_output(net, self.analysis.batches)

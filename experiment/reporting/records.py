@@ -81,7 +81,7 @@ class ResultRecord(Place, Subject):
             )
         return (
             f"{self.title}  step {self.step}: "
-            f"kept {self.keep_ratio:.2%} (asked {self.keep_ratio_requested:.2%}), "
+            f"kept {self.keep_ratio:.2%} (requested {self.keep_ratio_requested:.2%}), "
             f"test accuracy {self.test_accuracy:.2%}{retraining}{note}"
         )
 

@@ -7,8 +7,8 @@ from experiment.reporting.records import REFERENCE
 CHOSEN_ON = ("test", "validation")
 MEASURES = ("prune_ratio", "test_accuracy", "flop_reduction")
 FAULTS = {
-    "constant_output": "with an output that is the same for all samples",
-    "empty_layers": "with layers that have no weight left",
+    "constant_output": "whose output is the same for all samples",
+    "empty_layers": "that have layers without weights",
 }
 COLUMNS = [
     "method",

@@ -161,4 +161,5 @@ def load_results(directory: str | Path) -> "pandas.DataFrame":
     missing = [name for name in types if name not in rows]
     if missing:
         raise UserError(f"{path}: is not a table of results: it has no column {missing[0]}")
-    return rows
+    swept = [name for name in rows if name not in types]
+    return rows.drop_duplicates([*swept, *KEY], ignore_index=True)

@@ -60,7 +60,11 @@ def _prune(task: Prune, inputs: Sequence[Result], workplace: Workplace) -> Resul
     pruner = workplace.pruner(task, inputs[0].state)
     method = METHODS.build(task.method.name, task.method.options)
     stream = task.repetition_stream.child("prune", task.place.step)
-    pruned = pruner.prune(method, task.keep_ratio, stream)
+    try:
+        pruned = pruner.prune(method, task.keep_ratio, stream)
+    except Exception:
+        workplace.forget_pruner()
+        raise
     layers = workplace.layers(task.network).prunable
     record = PrunedRecord(
         keep_ratio=pruned.keep_ratio,

@@ -67,7 +67,7 @@ def measure_guarantees(
         UserError: if a net cannot be trained, or nothing is certified about any method.
     """
     if config.pruning.schedule == "train":
-        raise UserError("pruning.schedule: train prunes nothing that a certificate could be about")
+        raise UserError("pruning.schedule: with train nothing is pruned, so nothing is certified")
     ledger, workplace = open_run(config, directory, device)
     tables = []
     for net_seed in range(config.num_nets):

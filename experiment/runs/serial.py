@@ -80,7 +80,7 @@ def open_run(
     logger = Logger(directory)
     changes = write_environment(directory / "environment.json", device)
     if changes:
-        logger.note(f"resumed in another environment: {'; '.join(changes)}")
+        logger.note(f"resumed in a different environment: {'; '.join(changes)}")
     logger.say(f"results in {directory}, on {device}")
     if data.note:
         logger.say(data.note)
@@ -102,7 +102,7 @@ def _describe_pruning(config: Config, workplace: Workplace, logger: Logger) -> N
     """Say how large S is, and which parameters of the net are not pruned."""
     pruning = config.pruning
     size = workplace.sample_size(config.network, pruning.sample_size, pruning.delta)
-    logger.say(f"S: {size} validation images")
+    logger.say(f"sample S: {size} validation images")
     left_out = workplace.layers(config.network).left_out
     if left_out:
         notes = ", ".join(f"{name} ({note})" for name, note in left_out.items())

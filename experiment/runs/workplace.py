@@ -125,6 +125,10 @@ class Workplace:
             self._unpruned = (key, self._new_pruner(task, source, size))
         return self._unpruned[1]
 
+    def forget_pruner(self) -> None:
+        """Give up the pruner that is kept: a method that failed may have damaged its net."""
+        self._unpruned = None
+
     def _new_pruner(self, task: Prune, source: NetState, size: int) -> Pruner:
         net = copy_of(self.net(task.network))
         masks = source.load_into(net)
