@@ -8,7 +8,7 @@ from experiment.core.errors import UserError
 from experiment.reporting.logger import Logger
 from experiment.reporting.records import Place, TrainingRecord
 from experiment.reporting.tables import result_table, training_table
-from experiment.runs.records import Record, TrainedRecord
+from experiment.runs.records import TrainedRecord
 from experiment.runs.results import Result, Store
 from experiment.runs.rows import result_row
 from experiment.runs.tasks import Evaluate, Prune, Retrain, Task, Train
@@ -101,8 +101,7 @@ class Ledger:
         """Write the row of a place if all of its evaluations are finished."""
         evaluations = self._evaluations[place]
         if all(evaluation.key in self._found for evaluation in evaluations):
-            records: dict[str, Record] = {key: result.record for key, result in self._found.items()}
-            row = result_row(evaluations, self._tasks, records)
+            row = result_row(evaluations, self._tasks, self._found)
             self.results.add(row)
             self.logger.say(row.line)
 

@@ -5,7 +5,8 @@ from dataclasses import asdict
 
 from experiment.nets.collapse import collapse_notes
 from experiment.reporting.records import ResultRecord
-from experiment.runs.records import EvaluatedRecord, PrunedRecord, Record, TrainedRecord
+from experiment.runs.records import EvaluatedRecord, PrunedRecord, TrainedRecord
+from experiment.runs.results import Result
 from experiment.runs.tasks import Evaluate, Prune, Task
 
 UNPRUNED = PrunedRecord(
@@ -20,7 +21,7 @@ UNPRUNED = PrunedRecord(
 
 
 def result_row(
-    evaluations: Sequence[Evaluate], tasks: Mapping[str, Task], records: Mapping[str, Record]
+    evaluations: Sequence[Evaluate], tasks: Mapping[str, Task], results: Mapping[str, Result]
 ) -> ResultRecord:
     """The row to which the evaluations of one place lead.
 
@@ -28,11 +29,11 @@ def result_row(
     """
     first = evaluations[0]
     last = evaluations[-1]
-    before = records[first.key]
-    after = records[last.key]
+    before = results[first.key].record
+    after = results[last.key].record
     assert isinstance(before, EvaluatedRecord) and isinstance(after, EvaluatedRecord)
-    pruned = records[first.inputs[0]]
-    trained = records[last.inputs[0]]
+    pruned = results[first.inputs[0]].record
+    trained = results[last.inputs[0]].record
     prune = tasks[first.inputs[0]]
     if not isinstance(pruned, PrunedRecord):
         pruned = UNPRUNED
