@@ -42,6 +42,25 @@ def test_adding_a_method_a_network_and_a_data_set(tmp_path):
     assert rows["test_accuracy"].iloc[0] > 0.9
 
 
+def test_a_broken_plug_in_is_named_in_one_line_and_only_where_it_is_needed(tmp_path):
+    shutil.copytree(
+        ROOT / "experiment",
+        tmp_path / "experiment",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    (tmp_path / "experiment" / "networks" / "broken.py").write_text("def broken_net(:\n")
+    (tmp_path / "mine.yaml").write_text("network: {name: lenet5}\n")
+
+    def plan(*arguments):
+        command = [sys.executable, "-m", "experiment", "run", "mine.yaml", "--dry-run", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    assert plan().returncode == 0
+    done = plan("--set", "network.name=broken_net")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "cannot import experiment.networks.broken: SyntaxError" in done.stderr
+
+
 def test_commands_of_the_documentation_name_files_that_exist():
     for page in (ROOT / "README.md", *(ROOT / "paper").rglob("README.md")):
         for path in re.findall(r"paper/[\w/]+\.yaml", page.read_text()):

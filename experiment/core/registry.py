@@ -153,14 +153,23 @@ class Registry:
 
     def _import_all(self) -> None:
         for module in self._modules():
-            importlib.import_module(module)
+            self._import(module)
 
     def _import_defining(self, name: str) -> None:
         """Import the modules whose source defines a class or function of that name."""
         definition = re.compile(rf"^(class|def) {re.escape(name)}\b", re.MULTILINE)
         for module in self._modules():
             if definition.search(_source(module)):
-                importlib.import_module(module)
+                self._import(module)
+
+    def _import(self, module: str) -> None:
+        """Import a module of the package. Raises UserError if that fails."""
+        try:
+            importlib.import_module(module)
+        except UserError:
+            raise
+        except Exception as error:  # importing runs the module, where anything can go wrong
+            raise UserError(f"{self.kind}s: cannot import {module}: {one_line(error)}") from error
 
     def _imported(self, path: str) -> Callable:
         """The part that `package.module:Name` stands for."""
