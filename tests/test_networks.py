@@ -240,7 +240,7 @@ def test_classes_of_ones_own_with_odd_constructors(own):
             "own_networks:Failing",
             r"cannot be made with \(depth=1\): IndexError: no such layer \(.*own_networks.py, line",
         ),
-        ("own_networks:text", r"own_networks:text gives a str, not a torch.nn.Module"),
+        ("own_networks:text", r"own_networks:text returned a str, not a torch.nn.Module"),
         ("own_networks:net", r"'own_networks:net' is of type Everything, not a class or function"),
         (
             "own_networks:Plan",

@@ -8,7 +8,7 @@ SHOWN = {
     "chosen on test": "prune_ratio_chosen_on_test",
     "FLOPs removed": "flop_reduction_chosen_on_test",
     "chosen on validation": "prune_ratio_chosen_on_validation",
-    "test accuracy there": "test_accuracy_chosen_on_validation",
+    "its test accuracy": "test_accuracy_chosen_on_validation",
 }
 
 
