@@ -4,21 +4,11 @@ import math
 
 import pandas
 import pytest
-import torch
 
 from experiment.config.loading import load_config
 from experiment.main import main
 from experiment.reporting.summary import COLUMNS, summarise
 from experiment.reporting.summary_text import summary_text
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Nets this small gain nothing from a second thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def row(

@@ -5,7 +5,6 @@ import json
 import numpy
 import pandas
 import pytest
-import torch
 import yaml
 from conftest import ROOT, SMALL
 
@@ -40,15 +39,6 @@ def settings(path, *overrides):
 
 def launch(config, results, *arguments):
     return main([str(config), "--results", str(results), "--device", "cpu", *arguments])
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Nets this small gain nothing from a second thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

@@ -50,9 +50,8 @@ class Table:
         key = self._key_of(row)
         if key not in self._known:
             self._known.add(key)
-            line = csv_files.format_row(row[name] for name in self.columns)
             with self.path.open("a", encoding="utf-8", newline="") as file:
-                file.write(line)
+                file.write(self._line(row))
 
     def add_again(self, record: Any, counted_by: str) -> None:
         """Append a record in place of the row with its key and of later ones by a counting column.
@@ -76,12 +75,13 @@ class Table:
 
     def _write(self, rows: list[dict[str, str]]) -> None:
         """Write the whole file anew; of rows with the same key the first one counts."""
-        by_key = {self._key_of(row): row for row in reversed(rows)}
-        unique = [row for row in rows if by_key[self._key_of(row)] is row]
+        unique: dict[tuple[str, ...], dict[str, str]] = {}
+        for row in rows:
+            unique.setdefault(self._key_of(row), row)
         lines = [csv_files.format_row(self.columns)]
-        lines += [csv_files.format_row(row[name] for name in self.columns) for row in unique]
+        lines += [self._line(row) for row in unique.values()]
         write_whole(self.path, "".join(lines))
-        self._known = set(by_key)
+        self._known = set(unique)
 
     def _stored_rows(self) -> list[dict[str, str]] | None:
         """The rows in the file, or None if it is missing or damaged.
@@ -99,6 +99,9 @@ class Table:
         if complete != text:
             write_whole(self.path, complete)
         return [dict(zip(names, row)) for row in rows]
+
+    def _line(self, row: Mapping[str, Any]) -> str:
+        return csv_files.format_row(row[name] for name in self.columns)
 
     def _key_of(self, row: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(str(row[name]) for name in self.key)

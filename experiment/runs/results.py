@@ -101,18 +101,12 @@ class Store:
 def read_state(path: Path) -> NetState:
     """A stored net. Raises UserError if it cannot be read."""
     try:
-        named = safetensors.torch.load(path.read_bytes())
-    except (OSError, safetensors.SafetensorError) as error:
+        return _from_named_tensors(safetensors.torch.load(path.read_bytes()))
+    except (OSError, KeyError, safetensors.SafetensorError) as error:
         raise UserError(
             f"{path}: the stored net cannot be read ({error}); delete {path.stem}.json beside it "
             f"to compute it again"
         ) from None
-    epoch = named.pop(EPOCH, torch.tensor(0))
-    parts: dict[str, dict[str, Tensor]] = {"tensor": {}, "mask": {}, "optimizer": {}}
-    for joint_name, tensor in named.items():
-        kind, _, name = joint_name.partition(":")
-        parts.setdefault(kind, {})[name] = tensor
-    return NetState(parts["tensor"], parts["mask"], parts["optimizer"], int(epoch))
 
 
 def _named_tensors(state: NetState) -> dict[str, Tensor]:
@@ -123,3 +117,13 @@ def _named_tensors(state: NetState) -> dict[str, Tensor]:
     if state.epoch:
         named[EPOCH] = torch.tensor(state.epoch)
     return named
+
+
+def _from_named_tensors(named: dict[str, Tensor]) -> NetState:
+    """The inverse of `_named_tensors`. Raises KeyError for a name that is no part of a state."""
+    epoch = named.pop(EPOCH, torch.tensor(0))
+    parts: dict[str, dict[str, Tensor]] = {"tensor": {}, "mask": {}, "optimizer": {}}
+    for joint_name, tensor in named.items():
+        kind, _, name = joint_name.partition(":")
+        parts[kind][name] = tensor
+    return NetState(parts["tensor"], parts["mask"], parts["optimizer"], int(epoch))

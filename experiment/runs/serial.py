@@ -16,6 +16,7 @@ from experiment.reporting.environment import write_environment
 from experiment.reporting.logger import Logger
 from experiment.reporting.progress import ProgressBar
 from experiment.reporting.run_files import write_plot, write_summary
+from experiment.reporting.tables import load_results
 from experiment.runs.execution import execute
 from experiment.runs.ledger import Ledger
 from experiment.runs.results import Store
@@ -62,10 +63,11 @@ def run(config: Config, directory: Path, device: str = "cpu", nets: Path | None 
             ledger.logger.error(failures[-1], traceback.format_exc())
     if not len(ledger.results):
         return Outcome(None, failures)
-    summary = write_summary(directory, config.pruning.commensurate_margin)
+    rows = load_results(directory)
+    summary = write_summary(rows, directory, config.pruning.commensurate_margin)
     if summary:
         ledger.logger.say(summary)
-    return Outcome(write_plot(directory), failures)
+    return Outcome(write_plot(rows, directory), failures)
 
 
 def open_run(
