@@ -139,7 +139,7 @@ def test_an_interrupted_run_goes_on_with_the_same_numbers(small_config, tmp_path
     run(config, tmp_path / "whole")
     from experiment.training.trainer import Trainer
 
-    calls, fit = [], Trainer.fit
+    calls, fit = [], Trainer.fit_together
 
     def dies_at_the_third_training(*arguments, **keywords):
         calls.append(1)
@@ -147,7 +147,7 @@ def test_an_interrupted_run_goes_on_with_the_same_numbers(small_config, tmp_path
             raise KeyboardInterrupt
         return fit(*arguments, **keywords)
 
-    monkeypatch.setattr(Trainer, "fit", dies_at_the_third_training)
+    monkeypatch.setattr(Trainer, "fit_together", dies_at_the_third_training)
     with pytest.raises(KeyboardInterrupt):
         run(config, tmp_path / "broken")
     with (tmp_path / "broken" / "results.csv").open("a") as file:

@@ -52,13 +52,13 @@ def no_plots_of_single_runs(monkeypatch):
 @pytest.fixture
 def trainings(monkeypatch):
     """The labels of all trainings that are made."""
-    labels, fit = [], Trainer.fit
+    labels, fit = [], Trainer.fit_together
 
-    def counted(*arguments, **keywords):
-        labels.append(keywords["label"])
-        return fit(*arguments, **keywords)
+    def counted(trainer, fits):
+        labels.extend(one.label for one in fits)
+        return fit(trainer, fits)
 
-    monkeypatch.setattr(Trainer, "fit", counted)
+    monkeypatch.setattr(Trainer, "fit_together", counted)
     return labels
 
 
@@ -246,7 +246,7 @@ def test_a_rewind_takes_the_trained_net_and_trains_up_to_its_early_checkpoint(tm
 def test_an_interrupted_sweep_goes_on(tmp_path, monkeypatch, trainings):
     text = ONESHOT.replace("retrain_count: 0, methods: [SiPP, SiPPHybrid]", "methods: [WT]")
     path = write(tmp_path / "a.yaml", text + "sweep: {grid: {retraining.epochs: [1, 2]}}\n")
-    counted = Trainer.fit
+    counted = Trainer.fit_together
 
     def dies(*arguments, **keywords):
         if len(trainings) == 4:
@@ -254,7 +254,7 @@ def test_an_interrupted_sweep_goes_on(tmp_path, monkeypatch, trainings):
             raise KeyboardInterrupt
         return counted(*arguments, **keywords)
 
-    monkeypatch.setattr(Trainer, "fit", dies)
+    monkeypatch.setattr(Trainer, "fit_together", dies)
     assert launch(path, tmp_path / "broken") == 130
     assert not list((tmp_path / "broken" / "a").glob("sweep-*"))
     assert launch(path, tmp_path / "broken") == 0

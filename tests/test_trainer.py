@@ -11,7 +11,7 @@ from experiment.nets.building import build_network
 from experiment.nets.masks import keep_all
 from experiment.nets.state import NetState
 from experiment.training.optimisation import learning_rate_factor
-from experiment.training.trainer import Trainer
+from experiment.training.trainer import Fit, Trainer
 
 SGD = {"name": "SGD", "lr": 0.05, "momentum": 0.9, "nesterov": True}
 ADAM = {"name": "Adam", "lr": 1e-3}
@@ -20,6 +20,10 @@ ADAM = {"name": "Adam", "lr": 1e-3}
 @pytest.fixture(scope="module")
 def data():
     return load_data(DatasetPart(name="digits", crop_padding=1), Stream(0))
+
+
+def fit(trainer: Trainer, net: nn.Module, state: NetState, settings: Training, stream, **options):
+    return trainer.fit(Fit(net=net, state=state, settings=settings, stream=stream, **options))
 
 
 def small_net(*middle: nn.Module) -> nn.Module:
@@ -49,7 +53,7 @@ def test_twenty_steps_give_the_golden_loss(data):
     with Stream(0).as_global():
         net = build_network("lenet300_100", input_shape=data.input_shape, num_classes=10)
     settings = Training(epochs=1, batch_size=64, optimizer={"name": "SGD", "lr": 0.05})
-    _, records = Trainer(data).fit(net, NetState.of(net), settings, Stream(0))
+    _, records = fit(Trainer(data), net, NetState.of(net), settings, Stream(0))
     assert records[0].train_loss == pytest.approx(2.230998, abs=2e-4)
 
 
@@ -66,13 +70,13 @@ def test_three_epochs_and_three_more_are_six(data, middle, optimizer):
     )
     trainer = Trainer(data)
     start = NetState.of(net)
-    whole, records = trainer.fit(net, start, settings, Stream(1))
-    half, first = trainer.fit(net, start, settings, Stream(1), until=3)
+    whole, records = fit(trainer, net, start, settings, Stream(1))
+    half, first = fit(trainer, net, start, settings, Stream(1), until=3)
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.fill_(7)  # what the net held before does not matter
     torch.manual_seed(5)  # nor does torch's own generator
-    continued, second = trainer.fit(net, half, settings, Stream(1))
+    continued, second = fit(trainer, net, half, settings, Stream(1))
     assert_equal_states(whole, continued)
     assert [record.epoch for record in first + second] == [1, 2, 3, 4, 5, 6]
     for record, other in zip(records, first + second):
@@ -87,10 +91,10 @@ def test_the_optimiser_is_needed_to_go_on(data):
     settings = Training(epochs=2, batch_size=64, optimizer=SGD)
     trainer = Trainer(data)
     start = NetState.of(net)
-    whole, _ = trainer.fit(net, start, settings, Stream(1))
-    half, _ = trainer.fit(net, start, settings, Stream(1), until=1)
+    whole, _ = fit(trainer, net, start, settings, Stream(1))
+    half, _ = fit(trainer, net, start, settings, Stream(1), until=1)
     forgetful = NetState(half.tensors, half.masks, epoch=1)
-    continued, _ = trainer.fit(net, forgetful, settings, Stream(1))
+    continued, _ = fit(trainer, net, forgetful, settings, Stream(1))
     assert not torch.equal(whole.tensors["1.weight"], continued.tensors["1.weight"])
 
 
@@ -99,7 +103,7 @@ def test_masked_parameters_stay_zero(data):
     masks = keep_all(net)
     masks["1.weight"][:, ::2] = False
     settings = Training(epochs=1, batch_size=64, optimizer=SGD)
-    trained, _ = Trainer(data).fit(net, NetState.of(net, masks), settings, Stream(0))
+    trained, _ = fit(Trainer(data), net, NetState.of(net, masks), settings, Stream(0))
     assert (trained.tensors["1.weight"][:, ::2] == 0).all()
     assert (trained.tensors["1.weight"][:, 1::2] != 0).any()
     assert trained.is_pruned and torch.equal(trained.masks["1.weight"], masks["1.weight"])
@@ -116,7 +120,7 @@ def test_epochs_are_told_as_they_end(data):
 
     settings = Training(epochs=5, batch_size=64, optimizer=SGD)
     with pytest.raises(KeyboardInterrupt):
-        Trainer(data).fit(net, NetState.of(net), settings, Stream(0), on_epoch=stop_after_two)
+        fit(Trainer(data), net, NetState.of(net), settings, Stream(0), on_epoch=stop_after_two)
     assert told == [1, 2]
 
 

@@ -84,11 +84,19 @@ class Training(Section):
     optimizer: Annotated[SGD | Adam, Field(discriminator="name")] = SGD()
     warmup_epochs: int = Field(0, ge=0)
     lr_drops: LrDrops = LrDrops()
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: Literal["auto", "on", "off"] = "auto"
 
     @pydantic.field_validator("optimizer", mode="before")
     @classmethod
     def _is_sgd_unless_named(cls, optimizer: Any) -> Any:
         return {"name": "SGD", **optimizer} if isinstance(optimizer, dict) else optimizer
+
+    @pydantic.field_validator("compile", mode="before")
+    @classmethod
+    def _switches_are_words(cls, value: Any) -> Any:
+        """YAML reads `on` and `off` as booleans."""
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
     @pydantic.model_validator(mode="after")
     def _warmup_ends(self) -> Self:
@@ -184,6 +192,7 @@ class Config(Section):
     num_repetitions: int = Field(1, ge=1)
     seed: int = Field(0, ge=0)
     checkpoints: Literal["last", "all"] = "last"
+    nets_at_once: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
 
     @pydantic.model_validator(mode="after")
     def _rewinds_into_training(self) -> Self:
@@ -201,6 +210,7 @@ class Config(Section):
         values = self.model_dump()
         del values["pruning"]["commensurate_margin"]
         del values["checkpoints"]
+        del values["nets_at_once"]
         values["dataset"] = self.dataset.affecting_numbers()
         text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]

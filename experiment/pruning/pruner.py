@@ -14,7 +14,7 @@ from experiment.core.errors import UserError
 from experiment.core.seeding import Stream
 from experiment.nets.checks import valid_keep_ratio, whole_number
 from experiment.nets.collapse import empty_layers, has_constant_output
-from experiment.nets.masks import Masks, enforcer, size
+from experiment.nets.masks import Masks, set_removed_to_zero, size
 from experiment.nets.reachability import remove_dead
 from experiment.nets.running import copy_of
 from experiment.pruning.analysis import Analysis
@@ -149,7 +149,7 @@ class Pruner:
         if decision.factors is not None:
             for name, factors in self.analysis.flat.split(decision.factors).items():
                 self.analysis.layers[name].weight(net).mul_(factors)
-        enforcer(net, masks)()
+        set_removed_to_zero(net, masks)
         return net
 
     @property

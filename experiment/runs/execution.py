@@ -5,6 +5,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from torch import nn
+
 from experiment.core.registry import METHODS
 from experiment.data.loading import SAMPLE_BATCH
 from experiment.nets.collapse import has_constant_output
@@ -14,6 +16,8 @@ from experiment.runs.records import EvaluatedRecord, PrunedRecord, TrainedRecord
 from experiment.runs.results import Result
 from experiment.runs.tasks import Evaluate, Prune, Retrain, Task, Train
 from experiment.runs.workplace import Workplace
+from experiment.training.records import EpochRecord
+from experiment.training.trainer import Fit
 
 
 @functools.singledispatch
@@ -28,31 +32,11 @@ def execute(task: Task, inputs: Sequence[Result], workplace: Workplace) -> Resul
 
 
 @execute.register
-def _train(task: Train, inputs: Sequence[Result], workplace: Workplace) -> Result:
-    if inputs:
-        state = inputs[0].state
-        before = inputs[0].record
-        assert isinstance(before, TrainedRecord)
-    else:
-        state = workplace.initial_state(task)
-        before = TrainedRecord(epochs=[], seconds=0.0)
-    start = time.perf_counter()
-    trained, epochs = workplace.trainer.fit(
-        workplace.net(task.network),
-        state,
-        task.settings,
-        task.net_stream.child("train"),
-        until=task.until,
-        label=task.label,
-        on_epoch=functools.partial(workplace.on_epoch, task),
-    )
-    if task.until >= task.settings.epochs:  # no training goes on from here
-        trained = replace(trained, optimizer={}, epoch=0)
-    record = TrainedRecord(
-        epochs=before.epochs + epochs,
-        seconds=before.seconds + time.perf_counter() - start,
-    )
-    return Result(record, trained)
+def _train(task: Train | Retrain, inputs: Sequence[Result], workplace: Workplace) -> Result:
+    [outcome] = train_together([task], [inputs], workplace)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 @execute.register
@@ -79,34 +63,87 @@ def _prune(task: Prune, inputs: Sequence[Result], workplace: Workplace) -> Resul
 
 
 @execute.register
-def _retrain(task: Retrain, inputs: Sequence[Result], workplace: Workplace) -> Result:
-    start = time.perf_counter()
-    pruned = inputs[0].state
-    weights = inputs[1].state if len(inputs) > 1 else pruned
-    retrained, epochs = workplace.trainer.fit(
-        workplace.net(task.network),
-        NetState(weights.tensors, pruned.masks, epoch=task.first_epoch),
-        task.settings,
-        task.repetition_stream.child("retrain", task.place.step),
-        label=task.label,
-        on_epoch=functools.partial(workplace.on_epoch, task),
-    )
-    record = TrainedRecord(epochs=epochs, seconds=time.perf_counter() - start)
-    return Result(record, replace(retrained, optimizer={}, epoch=0))
-
-
-@execute.register
 def _evaluate(task: Evaluate, inputs: Sequence[Result], workplace: Workplace) -> Result:
     net = workplace.net(task.network)
     inputs[0].state.load_into(net)
     data = workplace.data
-    validation = workplace.trainer.evaluate(net, data.validation)
     test = workplace.trainer.evaluate(net, data.test)
     record = EvaluatedRecord(
-        validation_accuracy=validation.accuracy,
+        validation_accuracy=validation_accuracy(inputs[0], net, workplace),
         test_accuracy=test.accuracy,
         test_top5=test.top5,
         test_loss=test.loss,
         constant_output=has_constant_output(net, data.validation.batches(SAMPLE_BATCH)),
     )
     return Result(record)
+
+
+def train_together(
+    tasks: Sequence[Train | Retrain], inputs: Sequence[Sequence[Result]], workplace: Workplace
+) -> list[Result | Exception]:
+    """The results of several trainings, which are those of one after the other.
+
+    `inputs` are those of each task. A training that fails leaves its exception.
+    """
+    start = time.perf_counter()
+    fits: dict[int, Fit] = {}
+    results: dict[int, Result | Exception] = {}
+    for seat, (task, of_task) in enumerate(zip(tasks, inputs)):
+        try:
+            fits[seat] = fit(task, of_task, workplace, seat)
+        except Exception as error:
+            results[seat] = error
+    outcomes = workplace.trainer.fit_together(list(fits.values()))
+    seconds = (time.perf_counter() - start) / len(tasks)
+    for seat, outcome in zip(fits, outcomes):
+        if isinstance(outcome, Exception):
+            results[seat] = outcome
+        else:
+            results[seat] = trained(tasks[seat], inputs[seat], *outcome, seconds)
+    return [results[seat] for seat in range(len(tasks))]
+
+
+def fit(task: Train | Retrain, inputs: Sequence[Result], workplace: Workplace, seat: int) -> Fit:
+    """What the Trainer has to do, with the net of that seat."""
+    if isinstance(task, Train):
+        state = inputs[0].state if inputs else workplace.initial_state(task)
+        stream = task.net_stream.child("train")
+    else:
+        pruned = inputs[0].state
+        weights = inputs[-1].state  # those of an earlier epoch, if there is a second input
+        state = NetState(weights.tensors, pruned.masks, epoch=task.first_epoch)
+        stream = task.repetition_stream.child("retrain", task.place.step)
+    return Fit(
+        net=workplace.net(task.network, seat),
+        state=state,
+        settings=task.settings,
+        stream=stream,
+        until=task.until if isinstance(task, Train) else None,
+        label=task.label,
+        on_epoch=functools.partial(workplace.on_epoch, task),
+    )
+
+
+def trained(
+    task: Train | Retrain,
+    inputs: Sequence[Result],
+    state: NetState,
+    epochs: list[EpochRecord],
+    seconds: float,
+) -> Result:
+    """The result of a training; one that went on from another counts the epochs before, too."""
+    before = inputs[0].record if inputs else None
+    if isinstance(before, TrainedRecord):
+        epochs = before.epochs + epochs
+        seconds = before.seconds + seconds
+    if isinstance(task, Retrain) or task.until >= task.settings.epochs:  # none goes on from here
+        state = replace(state, optimizer={}, epoch=0)
+    return Result(TrainedRecord(epochs=epochs, seconds=seconds), state)
+
+
+def validation_accuracy(evaluated: Result, net: nn.Module, workplace: Workplace) -> float:
+    """The accuracy of the net, which is loaded into `net`. Its training has measured it already."""
+    record = evaluated.record
+    if isinstance(record, TrainedRecord) and record.epochs:
+        return record.epochs[-1].validation_accuracy
+    return workplace.trainer.evaluate(net, workplace.data.validation).accuracy

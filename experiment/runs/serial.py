@@ -1,8 +1,10 @@
 """Running an experiment in one process, one task after the other."""
 
 import traceback
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -17,10 +19,11 @@ from experiment.reporting.logger import Logger
 from experiment.reporting.progress import ProgressBar
 from experiment.reporting.run_files import write_plot, write_summary
 from experiment.reporting.tables import load_results
-from experiment.runs.execution import execute
+from experiment.runs.execution import execute, train_together
 from experiment.runs.ledger import Ledger
-from experiment.runs.results import Store
-from experiment.runs.tasks import Task, tasks
+from experiment.runs.results import Result, Store
+from experiment.runs.tasks import Retrain, Task, Train, tasks
+from experiment.runs.waiting import Waiting
 from experiment.runs.workplace import Workplace
 
 
@@ -42,25 +45,24 @@ def run(config: Config, directory: Path, device: str = "cpu", nets: Path | None 
         UserError: if the data cannot be loaded or no net of the configuration can be trained.
     """
     ledger, workplace = open_run(config, directory, device, nets)
-    given_up: list[str] = []
+    at_once = 1 if config.nets_at_once == "auto" else config.nets_at_once
     failures = []
-    for task in ledger.tasks:
-        inputs = ledger.inputs(task)
-        if inputs is None or any(task.belongs_to(chain) for chain in given_up):
-            ledger.give_up(task)
-            continue
-        try:
-            result = ledger.stored(task)
-            if result is None:
-                result = ledger.store_new(task, execute(task, inputs, workplace))
-            ledger.finish(task, result)
-        except Exception as error:
+    waiting = Waiting(ledger.tasks, ledger)
+    while waiting:
+        fatal = None
+        for task, outcome in outcomes(waiting.take(at_once), ledger, workplace):
+            failed = isinstance(outcome, Exception)
+            error = outcome if failed else attempt(ledger.finish, task, outcome)
+            if error is None:
+                continue
             if isinstance(error, UserError) and task.concerns_whole_run:
-                raise
-            ledger.give_up(task)
-            given_up.append(task.chain)
+                fatal = error
             failures.append(failure_text(task, error))
-            ledger.logger.error(failures[-1], traceback.format_exc())
+            ledger.logger.error(failures[-1], "".join(traceback.format_exception(error)))
+            ledger.give_up(task)
+            waiting.give_up(task.chain)
+        if fatal is not None:
+            raise fatal
     if not len(ledger.results):
         return Outcome(None, failures)
     rows = load_results(directory)
@@ -68,6 +70,42 @@ def run(config: Config, directory: Path, device: str = "cpu", nets: Path | None 
     if summary:
         ledger.logger.say(summary)
     return Outcome(write_plot(rows, directory), failures)
+
+
+def outcomes(
+    tasks: Sequence[Task], ledger: Ledger, workplace: Workplace
+) -> Iterator[tuple[Task, Result | Exception]]:
+    """What comes of tasks that are done together: stored results, and exceptions of failures."""
+    missing = []
+    for task in tasks:
+        result = attempt(ledger.stored, task)
+        if result is None:
+            missing.append(task)
+        else:
+            yield task, result
+    for task, result in zip(missing, computed(missing, ledger, workplace)):
+        if not isinstance(result, Exception):
+            result = attempt(ledger.store_new, task, result)
+        yield task, result
+
+
+def computed(
+    tasks: Sequence[Task], ledger: Ledger, workplace: Workplace
+) -> list[Result | Exception]:
+    """New results of one task, or of several trainings."""
+    inputs = [ledger.inputs(task) or [] for task in tasks]
+    trainings = [task for task in tasks if isinstance(task, Train | Retrain)]
+    if len(trainings) > 1:
+        return train_together(trainings, inputs, workplace)
+    return [attempt(execute, task, of_task, workplace) for task, of_task in zip(tasks, inputs)]
+
+
+def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns, or the exception that it raises."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        return error
 
 
 def open_run(

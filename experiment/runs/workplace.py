@@ -13,6 +13,7 @@ from experiment.core.seeding import Stream
 from experiment.data.loading import Data, allowed_sample_size, load_data
 from experiment.nets.building import build_network
 from experiment.nets.layers import Layers, find_layers
+from experiment.nets.layout import lay_out_by_default, lay_out_for_speed
 from experiment.nets.running import copy_of
 from experiment.nets.state import NetState
 from experiment.pruning.pruner import Pruner
@@ -64,7 +65,7 @@ class Workplace:
         self.device = torch.device(device)
         self.trainer = Trainer(data, progress)
         self.on_epoch = on_epoch
-        self._nets: dict[str, KeptNet] = {}
+        self._nets: dict[tuple[str, int], KeptNet] = {}
         self._sample_sizes: dict[tuple, int] = {}
         self._layers: dict[str, Layers] = {}
         self._unpruned: tuple[tuple, Pruner] | None = None
@@ -74,16 +75,18 @@ class Workplace:
         """A workplace for the tasks of an experiment, in a process that has nothing yet."""
         return cls(load_data(task.dataset, Stream(task.seed), device), device)
 
-    def net(self, network: Part) -> nn.Module:
-        """The net of an architecture, built once; load a state before using it.
+    def net(self, network: Part, seat: int = 0) -> nn.Module:
+        """A net of an architecture, built once for each seat; load a state before using it.
 
-        What a state does not hold is as it was when the net was built: buffers that are not
-        stored. A net's attributes in Python are not put back.
+        Nets that are trained at once have a seat each. What a state does not hold is as it was when
+        the net was built: buffers that are not stored. A net's attributes in Python are not put
+        back.
         """
-        key = _network_key(network)
+        key = (_network_key(network), seat)
         if key not in self._nets:
             with Stream(0).as_global():
-                self._nets[key] = KeptNet.of(self._build(network))
+                net = lay_out_for_speed(self._build(network), self.example)
+            self._nets[key] = KeptNet.of(net)
         return self._nets[key].renewed()
 
     def initial_state(self, task: Task) -> NetState:
@@ -130,7 +133,7 @@ class Workplace:
         self._unpruned = None
 
     def _new_pruner(self, task: Prune, source: NetState, size: int) -> Pruner:
-        net = copy_of(self.net(task.network))
+        net = lay_out_by_default(copy_of(self.net(task.network)))
         masks = source.load_into(net)
         return Pruner(
             net,

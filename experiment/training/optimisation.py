@@ -6,16 +6,25 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from experiment.config.schema import Training
+from experiment.nets.running import device_of
 from experiment.nets.state import copied
 
 OPTIMIZERS = {"SGD": torch.optim.SGD, "Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
 
 
-def make_optimizer(net: nn.Module, settings: Training) -> Optimizer:
-    """torch's optimiser of that name with the configured options."""
+def make_optimizer(net: nn.Module, settings: Training, *, recorded: bool = False) -> Optimizer:
+    """torch's optimiser of that name with the configured options, in its fused version.
+
+    If its steps are to be `recorded`, the learning rate is a tensor, which can be changed between
+    replays.
+    """
     options = settings.optimizer.model_dump()
     kind = OPTIMIZERS[options.pop("name")]
-    return kind(net.parameters(), **options)
+    parameters = list(net.parameters())
+    if recorded:
+        options["lr"] = torch.tensor(options["lr"], device=device_of(net))
+    fused = all(parameter.is_floating_point() for parameter in parameters)
+    return kind(parameters, fused=fused, **options)
 
 
 def make_scheduler(

@@ -1,44 +1,25 @@
-"""Trainer: fits a net to data and evaluates it; knows nothing of pruning."""
+"""Trainer: fits nets to data and evaluates them; knows nothing of pruning."""
 
 import contextlib
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from experiment.config.schema import Training
-from experiment.core.errors import UserError
-from experiment.core.seeding import Stream
+from experiment.core.seeding import Stream, Turns
 from experiment.data.loading import Data
 from experiment.data.split import Split
-from experiment.nets.masks import Masks, enforcer
-from experiment.nets.running import device_of, evaluating
+from experiment.nets.running import device_of
 from experiment.nets.state import NetState
-from experiment.training.optimisation import (
-    load_optimizer,
-    make_optimizer,
-    make_scheduler,
-    optimizer_tensors,
-)
+from experiment.training.compilation import Compiler
+from experiment.training.evaluation import Evaluation, evaluate
 from experiment.training.records import EpochRecord
-
-EVALUATION_BATCH = 512
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Cross entropy, and the share of samples whose class is the first, or among the first five."""
-
-    loss: float
-    accuracy: float
-    top5: float
+from experiment.training.session import Session
 
 
 class DivergedError(RuntimeError):
@@ -68,44 +49,26 @@ class Silent:
         pass
 
 
-@dataclass(frozen=True)
-class Session:
-    """A net in training, and what changes it."""
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """One training: a net from a state to the epoch `until`, or to the last one."""
 
-    net: nn.Module
-    masks: Masks
-    enforce_masks: Callable[[], None]
-    optimizer: Optimizer
-    scheduler: LambdaLR
+    net: nn.Module  # trained in place; what it holds before is replaced by the state
+    state: NetState  # a net, its masks, how many epochs are done, and the optimiser after them
+    settings: Training
+    stream: Stream  # that of the whole training
+    until: int | None = None
+    label: str = "training"
+    on_epoch: Callable[[EpochRecord], None] = lambda record: None
+    """Called with the record of each epoch as it ends."""
 
-    @classmethod
-    def start(
-        cls, net: nn.Module, state: NetState, settings: Training, steps_per_epoch: int
-    ) -> "Session":
-        """Begin or go on where the state has stopped; the net takes all that the state says."""
-        masks = state.load_into(net)
-        enforce_masks = enforcer(net, masks)
-        enforce_masks()
-        optimizer = make_optimizer(net, settings)
-        load_optimizer(net, optimizer, state.optimizer)
-        scheduler = make_scheduler(optimizer, settings, state.epoch, steps_per_epoch)
-        return cls(net, masks, enforce_masks, optimizer, scheduler)
+    @property
+    def last_epoch(self) -> int:
+        return self.settings.epochs if self.until is None else self.until
 
-    def step(self, loss: Tensor) -> None:
-        """One step of the optimiser and of the learning rate; masked parameters stay zero."""
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        self.scheduler.step()
-        self.enforce_masks()
 
-    def state(self, epoch: int) -> NetState:
-        """What training can go on from after that many epochs."""
-        return replace(
-            NetState.of(self.net, self.masks),
-            optimizer=optimizer_tensors(self.net, self.optimizer),
-            epoch=epoch,
-        )
+Fitted = tuple[NetState, list[EpochRecord]]
+"""The state after the last epoch, from which training can go on, and the epochs' records."""
 
 
 class Trainer:
@@ -114,72 +77,85 @@ class Trainer:
     def __init__(self, data: Data, progress: Callable[[int, str], Progress] = Silent):
         self.data = data
         self.progress = progress
+        self._compiler = Compiler()
 
-    def fit(
-        self,
-        net: nn.Module,
-        state: NetState,
-        settings: Training,
-        stream: Stream,
-        *,
-        until: int | None = None,
-        label: str = "training",
-        on_epoch: Callable[[EpochRecord], None] = lambda record: None,
-    ) -> tuple[NetState, list[EpochRecord]]:
-        """Train a net from a state to the epoch `until`, or to the last one.
+    def fit(self, fit: Fit) -> Fitted:
+        """Do one training.
 
         Every epoch takes its order, variations and dropout from a stream of its own, so that it
         does not matter where a training was stopped and continued. Masked parameters stay zero.
 
-        Args:
-            net: trained in place; what it holds before is replaced by the state.
-            state: a net, its masks, how many epochs are done, and the optimiser after them.
-            stream: that of the whole training.
-            on_epoch: called with the record of each epoch as it ends.
-
-        Returns:
-            The state after the last epoch, from which training can go on, and the epochs' records.
-
         Raises:
             DivergedError: when the loss is no longer finite.
         """
-        until = settings.epochs if until is None else until
-        steps_per_epoch = self.data.train.num_batches(settings.batch_size)
-        session = Session.start(net, state, settings, steps_per_epoch)
-        num_steps = max(0, until - state.epoch) * steps_per_epoch
-        records = []
-        progress = self.progress if num_steps else Silent
-        with contextlib.closing(progress(num_steps, label)) as display:
-            for epoch in range(state.epoch, until):
-                record = self.epoch(session, settings, stream, epoch, display)
-                records.append(record)
-                on_epoch(record)
-        return session.state(max(state.epoch, until)), records
+        [outcome] = self.fit_together([fit])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
-    def epoch(
-        self, session: Session, settings: Training, stream: Stream, epoch: int, display: Progress
-    ) -> EpochRecord:
+    def fit_together(self, fits: Sequence[Fit]) -> list[Fitted | Exception]:
+        """Do several trainings, of different nets, step by step in turn.
+
+        On a GPU each has a stream of its own, so that small nets fill it together. The results are
+        those of one training after the other, to the bit. A training that fails leaves its
+        exception, and the others go on.
+        """
+        outcomes: dict[int, Fitted | Exception] = {}
+        with contextlib.closing(self._display(fits)) as display:
+            trainings = {number: self._training(fit, display) for number, fit in enumerate(fits)}
+            lanes = [_Lane(device_of(fit.net)) for fit in fits]
+            while trainings:
+                for number, training in list(trainings.items()):
+                    try:
+                        with lanes[number].turn():
+                            next(training)
+                    except StopIteration as end:
+                        outcomes[number] = end.value
+                    except Exception as error:
+                        outcomes[number] = error
+                    if number in outcomes:
+                        del trainings[number]
+        return [outcomes[number] for number in range(len(fits))]
+
+    def _display(self, fits: Sequence[Fit]) -> Progress:
+        num_steps = sum(
+            max(0, fit.last_epoch - fit.state.epoch)
+            * self.data.train.num_batches(fit.settings.batch_size)
+            for fit in fits
+        )
+        label = fits[0].label if len(fits) == 1 else f"{fits[0].label} and {len(fits) - 1} more"
+        return (self.progress if num_steps else Silent)(num_steps, label)
+
+    def _training(self, fit: Fit, display: Progress) -> Generator[None, None, Fitted]:
+        """A training that pauses after each step."""
+        compiled = self._compiler.compiled(fit.net) if fit.settings.compile == "on" else None
+        session = Session(fit.net, fit.state, fit.settings, self.data, compiled)
+        records = []
+        for epoch in range(fit.state.epoch, fit.last_epoch):
+            record = yield from self._epoch(session, fit, epoch, display)
+            records.append(record)
+            fit.on_epoch(record)
+        return session.state(max(fit.state.epoch, fit.last_epoch)), records
+
+    def _epoch(
+        self, session: Session, fit: Fit, epoch: int, display: Progress
+    ) -> Generator[None, None, EpochRecord]:
         """One pass over the training images, and the validation images after it.
 
         `epoch` is the number of epochs done before. Raises DivergedError.
         """
         start = time.perf_counter()
         learning_rate = float(session.scheduler.get_last_lr()[0])
-        of_epoch = stream.child("epoch", epoch)
-        batches = self.data.train.training_batches(settings.batch_size, of_epoch.generator())
-        sums = torch.zeros(3, device=device_of(session.net))  # losses, correct answers, images
+        of_epoch = fit.stream.child("epoch", epoch)
+        torch.manual_seed(of_epoch.child("dropout").integer())
+        session.sums.zero_()
         session.net.train()
-        with of_epoch.child("dropout").as_global():
-            for inputs, targets in batches:
-                outputs = session.net(inputs)
-                check_outputs(outputs, self.data.num_classes)
-                loss = cross_entropy(outputs, targets)
-                session.step(loss)
-                correct = (outputs.detach().argmax(1) == targets).sum()
-                count = torch.full_like(correct, len(targets))
-                sums += torch.stack([loss.detach() * len(targets), correct, count])
-                display.update(sums)
-        total_loss, total_correct, num_images = sums.tolist()
+        batch_size = fit.settings.batch_size
+        for draws in self.data.train.training_draws(batch_size, of_epoch.generator()):
+            session.step(*draws)
+            display.update(session.sums)
+            yield
+        total_loss, total_correct, num_images = session.sums.tolist()
         validation = self.evaluate(session.net, self.data.validation)
         if not math.isfinite(total_loss):
             raise DivergedError(
@@ -196,33 +172,23 @@ class Trainer:
             seconds=time.perf_counter() - start,
         )
 
-    @torch.no_grad()
     def evaluate(self, net: nn.Module, split: Split) -> Evaluation:
         """Loss and accuracies of a net, in eval mode, on all images of a split."""
-        loss = 0.0
-        first = 0
-        among_five = 0
-        with evaluating(net):
-            for inputs, targets in split.batches(EVALUATION_BATCH):
-                outputs = net(inputs)
-                check_outputs(outputs, self.data.num_classes)
-                loss += float(cross_entropy(outputs, targets, reduction="sum"))
-                predicted = outputs.topk(min(5, outputs.shape[1]), dim=1).indices
-                correct = predicted == targets[:, None]
-                first += int(correct[:, 0].sum())
-                among_five += int(correct.any(1).sum())
-        return Evaluation(loss / len(split), first / len(split), among_five / len(split))
+        return evaluate(net, split, self.data.num_classes)
 
 
-def check_outputs(outputs: Tensor, num_classes: int) -> None:
-    """Raise UserError unless the outputs are a tensor [batch, num_classes]."""
-    if not isinstance(outputs, Tensor):
-        raise UserError(
-            f"the network's output must be a tensor [batch, {num_classes}], "
-            f"not a {type(outputs).__name__}"
-        )
-    if outputs.dim() != 2 or outputs.shape[1] != num_classes:
-        raise UserError(
-            f"the network's output has shape {list(outputs.shape)}; "
-            f"it must be [batch, {num_classes}]"
-        )
+class _Lane:
+    """What one of several trainings has for itself: random generators and, on a GPU, a stream."""
+
+    def __init__(self, device: torch.device):
+        self._turns = Turns()
+        self._stream = None
+        if device.type == "cuda":
+            self._stream = torch.cuda.Stream(device)
+            self._stream.wait_stream(torch.cuda.current_stream(device))
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """A block for the next step of the training."""
+        with self._turns.turn(), torch.cuda.stream(self._stream):
+            yield

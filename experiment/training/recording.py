@@ -1,0 +1,53 @@
+"""Training steps recorded as CUDA graphs, which are launched as one instead of one by one."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+WARM_UP_STEPS = 3  # real steps, in which libraries choose their algorithms and allocate memory
+
+Step = Callable[..., None]
+
+
+class RecordedStep:
+    """A training step that is recorded once and then replayed, with other draws in its place.
+
+    The step may read and write only tensors that stay where they are, besides the draws that it is
+    called with. Draws of another size than the first ones, as those of an epoch's last batch, are
+    not replayed but computed as usual; nor is anything if the step draws random numbers on the
+    GPU, since steps that are replayed side by side would share one generator. Must be called on a
+    stream other than the default one.
+    """
+
+    def __init__(self, step: Step):
+        self.step = step
+        self.num_calls = 0
+        self.is_random = False
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.draws: list[Tensor] = []  # where the graph reads them
+
+    def __call__(self, *draws: Tensor) -> None:
+        if not self.draws:
+            self.draws = [tensor.clone() for tensor in draws]
+        if [tensor.shape for tensor in draws] != [tensor.shape for tensor in self.draws]:
+            self.step(*draws)
+            return
+        self.num_calls += 1
+        if self.num_calls <= WARM_UP_STEPS or self.is_random:
+            before = torch.cuda.get_rng_state()
+            self.step(*draws)
+            self.is_random |= not torch.equal(before, torch.cuda.get_rng_state())
+            return
+        for place, tensor in zip(self.draws, draws):
+            place.copy_(tensor)
+        if self.graph is None:
+            self.graph = self._recorded()
+        self.graph.replay()
+
+    def _recorded(self) -> torch.cuda.CUDAGraph:
+        """The graph of a step; recording it computes nothing."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+            self.step(*self.draws)
+        return graph

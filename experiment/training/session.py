@@ -1,0 +1,96 @@
+"""A net in training, and what changes it."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from experiment.config.schema import Training
+from experiment.data.loading import Data
+from experiment.nets.layout import as_laid_out, has_channels_last
+from experiment.nets.masks import enforcer, set_removed_to_zero
+from experiment.nets.running import device_of
+from experiment.nets.state import NetState
+from experiment.training.compilation import Forward
+from experiment.training.evaluation import check_outputs
+from experiment.training.optimisation import (
+    load_optimizer,
+    make_optimizer,
+    make_scheduler,
+    optimizer_tensors,
+)
+from experiment.training.precision import autocast
+from experiment.training.recording import RecordedStep
+
+
+class Session:
+    """Begins or goes on where a state has stopped; the net takes all that the state says.
+
+    `compiled`, if there is one, is the net's forward pass for batches of the configured size. On a
+    GPU, a session of a compiled net records its steps.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        state: NetState,
+        settings: Training,
+        data: Data,
+        compiled: Forward | None = None,
+    ):
+        self.net = net
+        self.settings = settings
+        self.data = data
+        self.device = device_of(net)
+        self.compiled = compiled
+        self.channels_last = has_channels_last(net)
+        recorded = compiled is not None and self.device.type == "cuda"
+        self.masks = state.load_into(net)
+        self.enforce_masks = enforcer(net, self.masks)
+        self.enforce_masks()
+        self.optimizer = make_optimizer(net, settings, recorded=recorded)
+        load_optimizer(net, self.optimizer, state.optimizer)
+        steps_per_epoch = data.train.num_batches(settings.batch_size)
+        self.scheduler = make_scheduler(self.optimizer, settings, state.epoch, steps_per_epoch)
+        self.sums = torch.zeros(3, device=self.device)
+        self._update = RecordedStep(self.update) if recorded else self.update
+
+    def step(self, *draws: Tensor) -> None:
+        """One step of the optimiser and of the learning rate, with what `Split.varied` takes."""
+        self._update(*draws)
+        self.scheduler.step()
+
+    def update(self, *draws: Tensor) -> None:
+        """Batch, forward, backward, optimiser and masks; masked parameters stay zero.
+
+        `sums` counts losses, correct answers and images.
+        """
+        images, labels = self.data.train.varied(*draws)
+        outputs = self.outputs(as_laid_out(images, self.channels_last))
+        loss = cross_entropy(outputs, labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.enforce_masks()
+        correct = (outputs.detach().argmax(1) == labels).sum()
+        count = torch.full_like(correct, len(labels))
+        self.sums += torch.stack([loss.detach() * len(labels), correct, count])
+
+    def outputs(self, images: Tensor) -> Tensor:
+        """The net's outputs, computed in the precision that is configured."""
+        is_whole_batch = len(images) == self.settings.batch_size
+        forward = self.compiled if self.compiled is not None and is_whole_batch else self.net
+        with autocast(self.device, self.settings.precision):
+            outputs = forward(images)
+        check_outputs(outputs, self.data.num_classes)
+        return outputs if self.settings.precision == "float32" else outputs.float()
+
+    def state(self, epoch: int) -> NetState:
+        """What training can go on from after that many epochs."""
+        set_removed_to_zero(self.net, self.masks)  # not to -0, as multiplying negative ones gives
+        return replace(
+            NetState.of(self.net, self.masks),
+            optimizer=optimizer_tensors(self.net, self.optimizer),
+            epoch=epoch,
+        )
