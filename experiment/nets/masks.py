@@ -73,6 +73,6 @@ def enforcer(net: nn.Module, masks: Masks) -> Callable[[], None]:
     @torch.no_grad()
     def enforce() -> None:
         if parameters:
-            torch._foreach_mul_(parameters, factors)  # type: ignore[arg-type]  # of its overloads
+            torch._foreach_mul_(parameters, factors)
 
     return enforce

@@ -51,9 +51,10 @@ def run(config: Config, directory: Path, device: str = "cpu", nets: Path | None 
     while waiting:
         fatal = None
         for task, outcome in outcomes(waiting.take(at_once), ledger, workplace):
-            failed = isinstance(outcome, Exception)
-            error = outcome if failed else attempt(ledger.finish, task, outcome)
-            if error is None:
+            error = outcome
+            if isinstance(outcome, Result):
+                error = attempt(ledger.finish, task, outcome)
+            if not isinstance(error, Exception):
                 continue
             if isinstance(error, UserError) and task.concerns_whole_run:
                 fatal = error
