@@ -42,7 +42,8 @@ def _clear_errors() -> Iterator[None]:
     try:
         yield
     except torch._dynamo.exc.TorchDynamoException as error:
+        cause = getattr(error, "inner_exception", error)
         raise UserError(
-            f"training.compile: torch.compile cannot compile this net here: {first_line(error)}; "
+            f"training.compile: torch.compile cannot compile this net here: {first_line(cause)}; "
             f"use off"
         ) from error

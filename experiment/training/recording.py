@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from experiment.core.errors import UserError, first_line
+
 WARM_UP_STEPS = 3  # real steps, in which libraries choose their algorithms and allocate memory
 
 Step = Callable[..., None]
@@ -48,6 +50,17 @@ class RecordedStep:
     def _recorded(self) -> torch.cuda.CUDAGraph:
         """The graph of a step; recording it computes nothing."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
-            self.step(*self.draws)
+        try:
+            with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+                self.step(*self.draws)
+        except Exception as error:
+            raise UserError(
+                f"training.compile: a training step of this net cannot be recorded as a CUDA "
+                f"graph: {first_line(error)}; use off"
+            ) from error
         return graph
+
+
+def can_record(device: torch.device) -> bool:
+    """Whether steps on a device can be recorded."""
+    return device.type == "cuda"

@@ -21,7 +21,7 @@ from experiment.training.optimisation import (
     optimizer_tensors,
 )
 from experiment.training.precision import autocast
-from experiment.training.recording import RecordedStep
+from experiment.training.recording import RecordedStep, can_record
 
 
 class Session:
@@ -45,7 +45,7 @@ class Session:
         self.device = device_of(net)
         self.compiled = compiled
         self.channels_last = has_channels_last(net)
-        recorded = compiled is not None and self.device.type == "cuda"
+        recorded = compiled is not None and can_record(self.device)
         self.masks = state.load_into(net)
         self.enforce_masks = enforcer(net, self.masks)
         self.enforce_masks()
