@@ -85,7 +85,7 @@ class Training(Section):
     warmup_epochs: int = Field(0, ge=0)
     lr_drops: LrDrops = LrDrops()
     precision: Literal["float32", "bfloat16"] = "float32"
-    compile: Literal["auto", "on", "off"] = "auto"
+    compile: Literal["auto", "on", "off"] = "off"
 
     @pydantic.field_validator("optimizer", mode="before")
     @classmethod

@@ -55,7 +55,9 @@ class ResultRecord(Place, Subject):
     prune_seconds: float = column(
         "time to prune, including the sensitivities even where several methods share them"
     )
-    retrain_seconds: float = column("time to retrain; for the unpruned net, to train")
+    retrain_seconds: float = column(
+        "time to retrain; for the unpruned net, to train. Nets trained at once share it equally"
+    )
     empty_layers: int = column("number of prunable layers without a weight")
     constant_output: bool = column(
         "whether the net gives the same output for all validation images"

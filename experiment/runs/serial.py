@@ -19,6 +19,7 @@ from experiment.reporting.logger import Logger
 from experiment.reporting.progress import ProgressBar
 from experiment.reporting.run_files import write_plot, write_summary
 from experiment.reporting.tables import load_results
+from experiment.runs.compilation import with_compilation_decided
 from experiment.runs.execution import execute, train_together
 from experiment.runs.ledger import Ledger
 from experiment.runs.results import Result, Store
@@ -57,7 +58,8 @@ def run(config: Config, directory: Path, device: str = "cpu", nets: Path | None 
             if not isinstance(error, Exception):
                 continue
             if isinstance(error, UserError) and task.concerns_whole_run:
-                fatal = error
+                fatal = error  # of no other net anything else would come
+                continue
             failures.append(failure_text(task, error))
             ledger.logger.error(failures[-1], "".join(traceback.format_exception(error)))
             ledger.give_up(task)
@@ -125,6 +127,9 @@ def open_run(
     logger.say(f"results in {directory}, on {device}")
     if data.note:
         logger.say(data.note)
+    workplace = Workplace(data, device, progress=ProgressBar)
+    workplace.layers(config.network)  # runs the net once: whether it fits the data is seen here
+    config = with_compilation_decided(config, workplace, directory)
     ledger = Ledger(
         tasks(config),
         directory,
@@ -132,8 +137,7 @@ def open_run(
         keep_all=config.checkpoints == "all",
         shared=Store(nets / torch.device(device).type) if nets else None,
     )
-    workplace = Workplace(data, device, progress=ProgressBar, on_epoch=ledger.add_epoch)
-    workplace.layers(config.network)  # runs the net once: whether it fits the data is seen here
+    workplace.on_epoch = ledger.add_epoch
     if config.pruning.schedule != "train":
         _describe_pruning(config, workplace, logger)
     return ledger, workplace

@@ -17,4 +17,4 @@ class EpochRecord:
     train_accuracy: float = column("accuracy on the same images, at the same time")
     validation_loss: float = column("mean cross entropy on the validation images after the epoch")
     validation_accuracy: float = column("accuracy on the validation images after the epoch")
-    seconds: float = column("time that the epoch took")
+    seconds: float = column("time that the epoch took, with that of other nets trained at once")

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from experiment.config.schema import Training
-from experiment.core.seeding import Stream, Turns
+from experiment.core.seeding import Stream
 from experiment.data.loading import Data
 from experiment.data.split import Split
 from experiment.nets.running import device_of
 from experiment.nets.state import NetState
 from experiment.training.compilation import Compiler
 from experiment.training.evaluation import Evaluation, evaluate
+from experiment.training.lane import Lane
 from experiment.training.records import EpochRecord
 from experiment.training.session import Session
 
@@ -103,7 +104,7 @@ class Trainer:
         outcomes: dict[int, Fitted | Exception] = {}
         with contextlib.closing(self._display(fits)) as display:
             trainings = {number: self._training(fit, display) for number, fit in enumerate(fits)}
-            lanes = [_Lane(device_of(fit.net)) for fit in fits]
+            lanes = [Lane(device_of(fit.net)) for fit in fits]
             while trainings:
                 for number, training in list(trainings.items()):
                     try:
@@ -128,8 +129,7 @@ class Trainer:
 
     def _training(self, fit: Fit, display: Progress) -> Generator[None, None, Fitted]:
         """A training that pauses after each step."""
-        compiled = self._compiler.compiled(fit.net) if fit.settings.compile == "on" else None
-        session = Session(fit.net, fit.state, fit.settings, self.data, compiled)
+        session = self.session(fit.net, fit.state, fit.settings)
         records = []
         for epoch in range(fit.state.epoch, fit.last_epoch):
             record = yield from self._epoch(session, fit, epoch, display)
@@ -172,23 +172,11 @@ class Trainer:
             seconds=time.perf_counter() - start,
         )
 
+    def session(self, net: nn.Module, state: NetState, settings: Training) -> Session:
+        """A net, in place, ready to be trained on from a state."""
+        compiled = self._compiler.compiled(net) if settings.compile == "on" else None
+        return Session(net, state, settings, self.data, compiled)
+
     def evaluate(self, net: nn.Module, split: Split) -> Evaluation:
         """Loss and accuracies of a net, in eval mode, on all images of a split."""
         return evaluate(net, split, self.data.num_classes)
-
-
-class _Lane:
-    """What one of several trainings has for itself: random generators and, on a GPU, a stream."""
-
-    def __init__(self, device: torch.device):
-        self._turns = Turns()
-        self._stream = None
-        if device.type == "cuda":
-            self._stream = torch.cuda.Stream(device)
-            self._stream.wait_stream(torch.cuda.current_stream(device))
-
-    @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
-        """A block for the next step of the training."""
-        with self._turns.turn(), torch.cuda.stream(self._stream):
-            yield

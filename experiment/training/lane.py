@@ -1,0 +1,25 @@
+"""What a training has for itself while others go on beside it."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+from experiment.core.seeding import Turns
+
+
+class Lane:
+    """Torch's global random generators and, on a GPU, a stream of its own."""
+
+    def __init__(self, device: torch.device):
+        self._turns = Turns()
+        self._stream = None
+        if device.type == "cuda":
+            self._stream = torch.cuda.Stream(device)
+            self._stream.wait_stream(torch.cuda.current_stream(device))
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """A block in which the training goes on."""
+        with self._turns.turn(), torch.cuda.stream(self._stream):
+            yield
