@@ -74,13 +74,14 @@ class Turns:
 
 
 def _generator_states() -> list[torch.Tensor]:
-    """Those of the CPU and, as soon as it is used, of every CUDA device."""
-    of_devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    return [torch.get_rng_state(), *of_devices]
+    """That of the CPU and, as soon as CUDA is used, that of the current device."""
+    if torch.cuda.is_initialized():
+        return [torch.get_rng_state(), torch.cuda.get_rng_state()]
+    return [torch.get_rng_state()]
 
 
 def _set_generator_states(states: list[torch.Tensor]) -> None:
-    on_cpu, *of_devices = states
+    on_cpu, *on_device = states
     torch.set_rng_state(on_cpu)
-    if of_devices:
-        torch.cuda.set_rng_state_all(of_devices)
+    for state in on_device:
+        torch.cuda.set_rng_state(state)

@@ -9,12 +9,12 @@ from experiment.core.seeding import Turns
 
 
 class Lane:
-    """Torch's global random generators and, on a GPU, a stream of its own."""
+    """Torch's global random generators and, on a GPU, a stream if it is to have its own."""
 
-    def __init__(self, device: torch.device):
+    def __init__(self, device: torch.device, *, own_stream: bool):
         self._turns = Turns()
         self._stream = None
-        if device.type == "cuda":
+        if own_stream and device.type == "cuda":
             self._stream = torch.cuda.Stream(device)
             self._stream.wait_stream(torch.cuda.current_stream(device))
 

@@ -13,10 +13,10 @@ OPTIMIZERS = {"SGD": torch.optim.SGD, "Adam": torch.optim.Adam, "AdamW": torch.o
 
 
 def make_optimizer(net: nn.Module, settings: Training, *, recorded: bool = False) -> Optimizer:
-    """torch's optimiser of that name with the configured options, in its fused version.
+    """torch's optimiser of that name with the configured options; on a CPU its fused version.
 
-    If its steps are to be `recorded` as CUDA graphs, the learning rate is a tensor, which can be
-    changed between replays.
+    If its steps are to be `recorded` as CUDA graphs, it is fused too, and the learning rate is a
+    tensor, which can be changed between replays.
     """
     options = settings.optimizer.model_dump()
     kind = OPTIMIZERS[options.pop("name")]
@@ -25,8 +25,9 @@ def make_optimizer(net: nn.Module, settings: Training, *, recorded: bool = False
         options["lr"] = torch.tensor(options["lr"], device=device_of(net))
         if kind is not torch.optim.SGD:  # which always can be captured
             options["capturable"] = True
-    fused = all(parameter.is_floating_point() for parameter in parameters)
-    return kind(parameters, fused=fused, **options)
+    if (recorded or device_of(net).type == "cpu") and all(map(torch.is_floating_point, parameters)):
+        options["fused"] = True
+    return kind(parameters, **options)
 
 
 def make_scheduler(

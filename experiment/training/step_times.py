@@ -32,7 +32,7 @@ class StepTimes:
 def step_times(trainer: Trainer, net: nn.Module, settings: Training) -> StepTimes:
     """Train a net, in place, for some steps with whole batches."""
     device = device_of(net)
-    lane = Lane(device)
+    lane = Lane(device, own_stream=settings.compile == "on")
     seconds = []
     with lane.turn():
         torch.manual_seed(0)

@@ -104,7 +104,13 @@ class Trainer:
         outcomes: dict[int, Fitted | Exception] = {}
         with contextlib.closing(self._display(fits)) as display:
             trainings = {number: self._training(fit, display) for number, fit in enumerate(fits)}
-            lanes = [Lane(device_of(fit.net)) for fit in fits]
+            lanes = [
+                Lane(
+                    device_of(fit.net),
+                    own_stream=len(fits) > 1 or fit.settings.compile == "on",
+                )
+                for fit in fits
+            ]
             while trainings:
                 for number, training in list(trainings.items()):
                     try:
