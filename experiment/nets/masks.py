@@ -28,16 +28,17 @@ def largest(scores: Tensor, count: int, candidates: Tensor) -> Tensor:
 
     Among equal scores those with the lowest index are kept.
     """
-    values = scores[candidates]
+    num_candidates = int(candidates.sum())
     if count <= 0:
         return torch.zeros_like(candidates)
-    if count >= len(values):
+    if count >= num_candidates:
         return candidates.clone()
-    threshold = _value_of_rank(values, len(values) - count)
-    kept = values > threshold
-    ties = (values == threshold).nonzero().flatten()
+    values = scores if num_candidates == len(scores) else scores[candidates]
+    threshold = _value_of_rank(values, num_candidates - count)
+    kept = candidates & (scores > threshold)
+    ties = (candidates & (scores == threshold)).nonzero().flatten()
     kept[ties[: count - int(kept.sum())]] = True
-    return torch.zeros_like(candidates).masked_scatter_(candidates, kept)
+    return kept
 
 
 def _value_of_rank(values: Tensor, rank: int) -> Tensor:
