@@ -139,7 +139,7 @@ def _averaging(kept: Tensor, dtype: torch.dtype) -> Tensor:
     """A mask as numbers; the kept weights of each row sum to 1."""
     result = kept.to(dtype)
     if kept.dim() >= 2:
-        num_kept = kept.flatten(1).sum(1).clamp(min=1)
+        num_kept = result.flatten(1).sum(1).clamp_(min=1)
         result /= num_kept.reshape(-1, *[1] * (kept.dim() - 1))
     return result
 

@@ -64,7 +64,7 @@ class LargestOverall(LargestScores):
         """The rank, counted from 1, of the candidate with this score and position."""
         larger = self.candidates & (self.joined > score)
         ties = self.candidates[:position] & (self.joined[:position] == score)
-        return int(larger.sum()) + int(ties.sum()) + 1
+        return int(larger.count_nonzero()) + int(ties.count_nonzero()) + 1
 
 
 class LargestOfRows(LargestScores):

@@ -160,7 +160,7 @@ class Pruner:
     @property
     def _num_candidates(self) -> int:
         """The number of prunable weights that are left."""
-        return int(self.analysis.candidates.sum())
+        return int(self.analysis.candidates.count_nonzero())
 
     @property
     def _num_fixed(self) -> int:
