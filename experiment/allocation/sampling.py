@@ -22,7 +22,7 @@ def draws_needed(units: Units, kept: numpy.ndarray) -> numpy.ndarray:
     The expectation is sum_j 1 - (1 - p_j)^N. It is concave in N, so Newton's method climbs to the
     solution from below. `kept` must be less than the capacity.
     """
-    draws = numpy.concatenate([_draws_of_block(units, table, kept) for table in units.tables])
+    draws = units.by_unit(lambda table: _draws_of_block(units, table, kept))
     return numpy.ceil(draws * (1 - 1e-12) - 1e-9)
 
 

@@ -7,10 +7,12 @@ are numbered consecutively; all arrays over items follow that order.
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy
+import torch
 
 from experiment.nets.layers import PrunableLayer
 from experiment.sensitivity.constants import C
@@ -103,18 +105,28 @@ class Units:
     @property
     def unit(self) -> numpy.ndarray:
         """The unit of each item [items]."""
-        return self._joined(lambda table: table.units.start + table.row)
+        return self.by_item(lambda table: table.units.start + table.row)
 
-    def by_item(self, values: numpy.ndarray) -> numpy.ndarray:
-        """The value of its unit [units] for each item [items]."""
-        return self._joined(lambda table: values[table.units][table.row])
+    def by_item(self, values: Callable[[Table], numpy.ndarray]) -> numpy.ndarray:
+        """What a function gives for the items of each block, as one array [items].
+
+        Threads share the blocks, which must not depend on each other.
+        """
+        return numpy.concatenate(self._by_block(values))
+
+    def by_unit(self, values: Callable[[Table], numpy.ndarray]) -> numpy.ndarray:
+        """The same for a function that gives something for the units of each block [units]."""
+        return numpy.concatenate(self._by_block(values))
+
+    def _by_block(self, values: Callable[[Table], numpy.ndarray]) -> list[numpy.ndarray]:
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            return list(pool.map(values, self.tables))
 
     def sum(self, values: numpy.ndarray) -> numpy.ndarray:
         """Sum of a value over the items of each unit."""
-        sums = [
-            numpy.bincount(table.row, values[table.items], table.num_rows) for table in self.tables
-        ]
-        return numpy.concatenate(sums)
+        return self.by_unit(
+            lambda table: numpy.bincount(table.row, values[table.items], table.num_rows)
+        )
 
     @cached_property
     def total(self) -> numpy.ndarray:
@@ -129,7 +141,7 @@ class Units:
     @property
     def probability(self) -> numpy.ndarray:
         """p_j = s_j / T of each item [items]; 0 where T is."""
-        return self._joined(self.probability_in)
+        return self.by_item(self.probability_in)
 
     def probability_in(self, table: Table) -> numpy.ndarray:
         """The same for the items of a block."""
@@ -137,14 +149,10 @@ class Units:
         importance = self.importance[table.items]
         return numpy.divide(importance, total, out=numpy.zeros_like(total), where=total > 0)
 
-    def _joined(self, values: Callable[[Table], numpy.ndarray]) -> numpy.ndarray:
-        """What a function gives for the items of each block, as one array [items]."""
-        return numpy.concatenate([values(table) for table in self.tables])
-
     @cached_property
     def error_weight(self) -> numpy.ndarray:
         """l of each unit."""
-        return self._by_block([block.error_weight for block in self.blocks])
+        return self._repeated([block.error_weight for block in self.blocks])
 
     @cached_property
     def alpha(self) -> numpy.ndarray:
@@ -161,14 +169,14 @@ class Units:
             max(0.01, math.log(8 * (block.patches + 1) * block.kernel_size) - math.log(self.delta))
             for block in self.blocks
         ]
-        return 2 * C * self.total * self._by_block(logarithms) / 3
+        return 2 * C * self.total * self._repeated(logarithms) / 3
 
     @cached_property
     def rank(self) -> numpy.ndarray:
         """Rank of each item in its unit by falling importance, from 0; ties go by index."""
-        return self._joined(lambda table: _ranks(self.importance[table.items], table))
+        return self.by_item(lambda table: _ranks(self.importance[table.items], table))
 
-    def _by_block(self, values: list[float]) -> numpy.ndarray:
+    def _repeated(self, values: list[float]) -> numpy.ndarray:
         return numpy.repeat(values, [block.num_units for block in self.blocks])
 
 

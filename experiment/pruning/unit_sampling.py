@@ -41,7 +41,10 @@ class Sampler:
 
     def found(self, draws: numpy.ndarray) -> numpy.ndarray:
         """Which weights [weights] the draws [units] find."""
-        return (self.first <= self.units.by_item(draws)) & (self.units.importance > 0)
+        early = self.units.by_item(
+            lambda table: self.first[table.items] <= draws[table.units][table.row]
+        )
+        return early & (self.units.importance > 0)
 
     def factors(self, draws: numpy.ndarray) -> numpy.ndarray:
         """count / (N p) [weights], float32, which makes drawn weights unbiased; 1 in units that stay."""
