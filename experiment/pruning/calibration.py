@@ -16,6 +16,13 @@ class Known(NamedTuple):
     size: int
 
 
+class Evaluated(NamedTuple):
+    """Budgets that keep the same, and the size of the net that an attempt found."""
+
+    budgets: range
+    size: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Budgets:
     """What a method knows of its budgets before any is tried."""
@@ -44,12 +51,10 @@ def calibrate(
     A budget in [0, largest] may lead to a net that is smaller than the budget promises, because
     parameters died, or that is larger or smaller by chance. The size is searched for as a function
     of the budget, between a budget that gave too little and one that gave too much: first by regula
-    falsi, then, as the function may have jumps, by halving. Where larger budgets leave the size
-    as it is, everything is dead, and budgets at which layers open are tried.
-
-    If only a jump is left between the two, that is all for nested budgets: no other size is closer.
-    For others, budgets around the best one are tried, since the function may jump back. The
-    returned attempt is the very one that was measured.
+    falsi, then, as the function may have jumps, by halving. If only a jump is left between the two,
+    that is all for nested budgets: no other size is closer. For others, budgets around the best one
+    are tried, since the function may jump back. The returned attempt is the very one that was
+    measured.
 
     Args:
         attempt: prunes to a budget.
@@ -63,8 +68,11 @@ def calibrate(
     search = _Search(attempt, size, largest, target, budgets or Budgets())
     following: int | None = min(max(budget, 0), largest)
     while following is not None and search.evaluations < MAX_EVALUATIONS:
-        search.try_budget(following)
-        if abs(search.best.size - target) <= tolerance or search.is_over:
+        size_found = search.try_budget(following)
+        if abs(size_found - target) <= tolerance:
+            break
+        search.probe_openings()
+        if search.is_over:
             break
         following = search.next_budget()
     return search.best_attempt, search.evaluations
@@ -86,77 +94,102 @@ class _Search(Generic[Attempt]):
         self.largest = largest
         self.target = target
         self.budgets = budgets
-        self.evaluations = 0
-        self.evaluated: list[tuple[range, int]] = []  # budgets that are alike, and their size
-        self.sizes: dict[int, int] = {}  # of the budgets tried
+        self.evaluated: list[Evaluated] = []
+        self.sizes: dict[int, int] = {}  # of the budgets tried, evaluated or not
         self.too_little: Known | None = None
         self.too_much: Known | None = None
-        self.has_plateau = False  # whether a larger budget left too small a size as it was
+        self.is_probed = False  # whether budgets at which layers open have been evaluated
         self.best: Known
         self.best_attempt: Attempt
 
-    def try_budget(self, budget: int) -> None:
-        """Find the size that a budget gives. Nothing is evaluated if one like it was."""
-        sizes = (size for budgets, size in self.evaluated if budget in budgets)
-        size = next(sizes, None)
+    def try_budget(self, budget: int) -> int:
+        """The size that a budget gives. It is not evaluated if it follows from others."""
+        size = self._known_size(budget)
         if size is None:
             size = self._evaluate(budget)
-            if self.too_little is not None and size == self.too_little.size:
-                self.has_plateau = True
         known = Known(budget, size)
         self.sizes[budget] = size
         if size < self.target:
             self.too_little = max(self.too_little or known, known)
         else:
             self.too_much = min(self.too_much or known, known)
-
-    def _evaluate(self, budget: int) -> int:
-        attempt = self.attempt(budget)
-        size = self.size(attempt)
-        if not self.evaluations or abs(size - self.target) < abs(self.best.size - self.target):
-            self.best = Known(budget, size)
-            self.best_attempt = attempt
-        self.evaluations += 1
-        self.evaluated.append((self.budgets.alike(budget), size))
         return size
+
+    def probe_openings(self) -> None:
+        """Find the jump of the size where nothing but a layer without weights is in the way.
+
+        If a larger budget leaves too small a size as it was, everything is dead. It may come alive
+        as a whole when the layer opens; halving would take long to find that budget.
+        """
+        sizes = [known.size for known in self.evaluated if known.size < self.target]
+        if self.is_probed or len(sizes) == len(set(sizes)):
+            return
+        self.is_probed = True
+        openings = self.budgets.openings(self._most_too_little)
+        while self.evaluations < MAX_EVALUATIONS:
+            between = [
+                budget
+                for budget in openings
+                if self._most_too_little < budget < self._least_too_much
+            ]
+            if not between:
+                break
+            self._evaluate(between[len(between) // 2])
+        if self._least_too_much in openings and not self.is_over:
+            self._evaluate(self._least_too_much - 1)
 
     @property
     def is_over(self) -> bool:
         """Whether it is certain that no other size is closer to the target."""
-        if not self.budgets.nested:
-            return self.too_much is not None and self.too_much.budget == 0
-        too_little = -1
-        if self.too_little is not None:
-            too_little = self.budgets.alike(self.too_little.budget)[-1]
-        too_much = self.largest + 1
-        if self.too_much is not None:
-            too_much = self.budgets.alike(self.too_much.budget)[0]
-        return too_much - too_little <= 1
+        if self.budgets.nested:
+            return self._least_too_much - self._most_too_little <= 1
+        return self._least_too_much == 0
 
     def next_budget(self) -> int | None:
         """What to try next; None if there is nothing left."""
-        following: int | None = None
-        if self.has_plateau:
-            following = self._budget_at_opening()
-        if following is None:
-            following = _next_budget(
-                self.too_little, self.too_much, self.largest, self.target, len(self.sizes)
-            )
+        following: int | None = _next_budget(
+            self.too_little, self.too_much, self.largest, self.target, len(self.sizes)
+        )
         if following in self.sizes:
             following = _nearby_budget(self.best, self.target, self.largest, self.sizes)
         return following
 
-    def _budget_at_opening(self) -> int | None:
-        """The middle one of the openings in question, or the last budget before it."""
-        assert self.too_little is not None
-        high = self.largest if self.too_much is None else self.too_much.budget
-        openings = self.budgets.openings(self.too_little.budget)
-        openings = [budget for budget in openings if budget <= high]
-        if not openings:
-            return None
-        middle = openings[len(openings) // 2]
-        following = middle - 1 if middle in self.sizes else middle
-        return None if following in self.sizes else following
+    @property
+    def _most_too_little(self) -> int:
+        """The largest budget that is known to give too little; -1 if none is."""
+        known = [known.budgets[-1] for known in self.evaluated if known.size < self.target]
+        return max(known, default=-1)
+
+    @property
+    def _least_too_much(self) -> int:
+        """The smallest budget that is known to give enough; one too large if none is."""
+        known = [known.budgets[0] for known in self.evaluated if known.size >= self.target]
+        return min(known, default=self.largest + 1)
+
+    def _known_size(self, budget: int) -> int | None:
+        """The size that follows from what was evaluated, if it does."""
+        for known in self.evaluated:
+            if budget in known.budgets:
+                return known.size
+        if self.budgets.nested:
+            below = [known.size for known in self.evaluated if known.budgets[-1] < budget]
+            above = [known.size for known in self.evaluated if known.budgets[0] > budget]
+            if below and above and max(below) == min(above):
+                return max(below)
+        return None
+
+    def _evaluate(self, budget: int) -> int:
+        attempt = self.attempt(budget)
+        size = self.size(attempt)
+        if not self.evaluated or abs(size - self.target) < abs(self.best.size - self.target):
+            self.best = Known(budget, size)
+            self.best_attempt = attempt
+        self.evaluated.append(Evaluated(self.budgets.alike(budget), size))
+        return size
+
+    @property
+    def evaluations(self) -> int:
+        return len(self.evaluated)
 
 
 def _next_budget(
