@@ -50,9 +50,7 @@ class HybridSampling(UnitSampling):
         """The most sensitive weights [weights] of each unit, as many as its rounded budget."""
         whole = numpy.floor(budgets + self.rounding)
         rank = self.units.rank
-        top = self.units.by_item(
-            lambda table: rank[table.items] < whole[table.units][table.row]
-        )
+        top = self.units.by_item(lambda table: rank[table.items] < whole[table.units][table.row])
         return top & (self.units.importance > 0)
 
     def _better_sampled(self, draws: numpy.ndarray, top: numpy.ndarray) -> numpy.ndarray:

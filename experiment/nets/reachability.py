@@ -54,7 +54,8 @@ def reached(net: nn.Module, layers: dict[str, PrunableLayer], masks: Masks, exam
 
     def record(name: str, parameter: Tensor) -> None:
         """Note where a gradient is not zero, and forget it: together they would fill a net."""
-        nonzero = (parameter.grad != 0).to(masks[name].device)
+        assert parameter.grad is not None
+        nonzero = torch.ne(parameter.grad, 0).to(masks[name].device)
         parameter.grad = None
         if name in outputs_of:  # an output's own mask does not enter its gradients
             result[name] = _whole_outputs(outputs_of[name], nonzero)

@@ -99,9 +99,7 @@ def copy_of(net: nn.Module, parameters: dict[str, nn.Parameter] | None = None) -
 
     Raises UserError if Python cannot make one.
     """
-    others = {
-        id(net.get_parameter(name)): other for name, other in (parameters or {}).items()
-    }
+    others = {id(net.get_parameter(name)): other for name, other in (parameters or {}).items()}
     computed: dict[int, Tensor] = {  # tensors with a graph, which deepcopy refuses to copy
         id(value): value.detach().clone()
         for module in net.modules()

@@ -40,7 +40,7 @@ class LargestOverall(LargestScores):
 
     def __init__(self, scores: dict[str, Tensor], analysis: Analysis):
         super().__init__(scores, analysis)
-        self.joined = self.flat.join(scores)
+        self.joined = self.flat.join(self.scores)
 
     def choose(self, budget: int) -> Choice:
         return Choice(kept=largest(self.joined, budget, self.candidates))

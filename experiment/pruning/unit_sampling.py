@@ -41,13 +41,17 @@ class Sampler:
 
     def found(self, draws: numpy.ndarray) -> numpy.ndarray:
         """Which weights [weights] the draws [units] find."""
+        first = self.first
         early = self.units.by_item(
-            lambda table: self.first[table.items] <= draws[table.units][table.row]
+            lambda table: first[table.items] <= draws[table.units][table.row]
         )
         return early & (self.units.importance > 0)
 
     def factors(self, draws: numpy.ndarray) -> numpy.ndarray:
-        """count / (N p) [weights], float32, which makes drawn weights unbiased; 1 in units that stay."""
+        """count / (N p) [weights], which makes drawn weights unbiased; 1 in units that stay.
+
+        float32, as the weights are.
+        """
         finite = numpy.where(numpy.isfinite(draws), draws, 0)
         random = self.stream.child("counts").numpy_generator()
         units = self.units

@@ -73,10 +73,12 @@ def measure(
             raise UserError(f"the weight of layer {name} holds numbers that are not finite")
         maxima[name] = RunningMaxima(weight, layer.num_patches, reductions)
     watch(net, layers, batches, lambda name, product, num_samples: maxima[name].add(product))
-    return {
-        reduction: {name: own.sensitivity(reduction) for name, own in maxima.items()}
-        for reduction in reductions
-    }
+    result: dict[Reduction, dict[str, Tensor]] = {reduction: {} for reduction in reductions}
+    for name in layers:
+        own = maxima.pop(name)  # its memory is free for the next
+        for reduction in reductions:
+            result[reduction][name] = own.sensitivity(reduction)
+    return result
 
 
 class RunningMaxima:
