@@ -9,12 +9,16 @@ from torch import nn
 
 import experiment
 from experiment.core.registry import METHODS
+from experiment.core.seeding import Stream
 from experiment.nets.layers import find_layers
 from experiment.nets.masks import keep_all, largest, size
 from experiment.nets.reachability import reached, remove_dead
-from experiment.pruning.calibration import MAX_EVALUATIONS, calibrate
+from experiment.pruning.analysis import Analysis
+from experiment.pruning.calibration import MAX_EVALUATIONS, Budgets, calibrate
 from experiment.pruning.decision import Choice, Prepared
 from experiment.pruning.method import Method, ScoreMethod
+from experiment.pruning.prune import named_method
+from experiment.pruning.pruner import Pruner
 
 
 def test_largest_is_exact_and_breaks_ties_by_index():
@@ -389,3 +393,65 @@ def test_torchs_own_random_numbers_are_seeded_too(small_net, images):
         masks.append(pruned.masks["conv1.weight"])
     assert torch.equal(masks[0], masks[1])
     assert not torch.equal(masks[0], masks[2])
+
+
+def test_a_jump_of_nested_budgets_ends_the_search():
+    """Two adjacent budgets give 10 and 90: nothing is closer to 40 than 10."""
+    tried = []
+
+    def attempt(budget):
+        tried.append(budget)
+        return 10 if budget < 517 else 90
+
+    best, evaluations = calibrate(attempt, int, 40, 1000, 40, 0.1, Budgets(nested=True))
+    assert best == 10 and evaluations == len(tried) < 20 and {516, 517} <= set(tried)
+
+
+def test_budgets_that_are_alike_are_evaluated_once():
+    """Every 100 budgets keep the same: 11 sizes, of which 300 and 400 are next to the target."""
+    tried = []
+
+    def attempt(budget):
+        tried.append(budget)
+        return 100 * (budget // 100)
+
+    def alike(budget):
+        start = 100 * (budget // 100)
+        return range(start, min(start + 100, 1001))
+
+    budgets = Budgets(nested=True, alike=alike)
+    best, evaluations = calibrate(attempt, int, 340, 1000, 340, 0.1, budgets)
+    assert best == 300 and len({budget // 100 for budget in tried}) == len(tried) == evaluations
+    assert evaluations <= 4
+
+
+def test_a_head_of_zeros_is_found_to_be_a_jump():
+    """Its weights go first, and then all is dead; with one of them, half of the net is alive."""
+    torch.manual_seed(0)
+    layers = nn.Linear(50, 200), nn.ReLU(), nn.Linear(200, 50), nn.ReLU(), nn.Linear(50, 10)
+    nn.init.zeros_(layers[4].weight)
+    with pytest.warns(UserWarning, match="degenerate"):
+        pruned = experiment.prune(
+            nn.Sequential(*layers), [torch.rand(4, 50)], method="WT", keep_ratio=0.2
+        )
+    assert size(pruned.masks) == 10 and pruned.evaluations <= 5
+
+
+@pytest.mark.parametrize("method", ["FT", "SoftNet", "PFP"])
+def test_filter_methods_find_the_closest_possible_size(method):
+    torch.manual_seed(0)
+    net = experiment.build_network("lenet5", input_shape=(1, 28, 28), num_classes=10)
+    images = torch.rand(4, 1, 28, 28)
+    analysis = Analysis(net, [images])
+    prepared = named_method(method).prepare(analysis, Stream(0))
+    pruner = Pruner(net, [images])
+    lengths = range(prepared.fewest, len(prepared.order) + 1)
+    budgets = {prepared.count(prepared._top(length)) for length in lengths}
+    sizes = [pruner._attempt(prepared, budget).size for budget in budgets]
+    for keep_ratio in (0.9, 0.5, 0.2):
+        pruned = pruner.prune(named_method(method), keep_ratio, Stream(0))
+        target = int(keep_ratio * pruner.original_size)
+        closest = min(abs(size - target) for size in sizes)
+        found = abs(size(pruned.masks) - target)
+        assert found <= max(closest, 0.002 * min(target, pruner.original_size - target))
+        assert pruned.evaluations < 20

@@ -195,6 +195,37 @@ def test_draws_by_hand():
     assert draws_needed(units_of([1.0, 0.0]), numpy.array([0.4, 0.0]))[0] == 1
 
 
+def slow_draws(probability, kept):
+    """The smallest N, by doubling and halving, with which `kept` items are expected."""
+
+    def is_enough(number):
+        found = -numpy.expm1(number * numpy.log1p(-probability))
+        return found.sum() >= kept * (1 - 1e-12)
+
+    low, high = 0, 1
+    while not is_enough(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_enough(middle) else (middle, high)
+    return high
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_draws_of_many_units_agree_with_a_search_one_unit_at_a_time(seed):
+    random = numpy.random.default_rng(seed)
+    importance = random.random((12, 40)) ** random.integers(1, 4, (12, 1))
+    importance[random.random((12, 40)) < 0.2] = 0
+    units = units_of(importance, negative=random.random((12, 40)) < 0.4, filters=12)
+    kept = random.random(24) * numpy.maximum(units.capacity - 0.5, 0)
+    kept[random.random(24) < 0.2] = 0
+    draws = draws_needed(units, kept)
+    for unit in range(24):
+        probability = units.probability[units.unit == unit]
+        expected = slow_draws(probability, kept[unit]) if kept[unit] > 0 else 0
+        assert draws[unit] == expected
+
+
 def test_units_with_vanishing_probabilities_stay_as_they_are():
     sampler = Sampler(units_of([1.0, 1e-22, 1e-22]), Stream(0))
     draws = sampler.draws(numpy.array([2.4, 0.0]))

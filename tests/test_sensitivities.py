@@ -12,7 +12,7 @@ from torch import nn
 
 from experiment import UserError, sensitivities
 from experiment.nets.layers import find_layers
-from experiment.sensitivity import max_product_eager, points
+from experiment.sensitivity import max_product, max_product_eager, points
 from experiment.sensitivity.empirical import measure
 from experiment.sensitivity.max_product import kernel
 from experiment.sensitivity.reference import contributions, reference_sensitivities
@@ -290,8 +290,40 @@ def test_kernels_agree_with_the_plain_product(groups):
     for max_product_ in (kernel("numba"), max_product_eager.max_product_):
         running = start.clone()
         max_product_(running, matrix, reciprocals, weight)
-        torch.testing.assert_close(running[weight != 0], expected[weight != 0])
+        assert torch.equal(running[weight != 0], expected[weight != 0])
     assert kernel("numba").__module__.endswith("numba")
+
+
+FIRST_CALL = """
+import sys, torch, experiment
+torch.manual_seed(0)
+net = experiment.build_network("resnet20", input_shape=(3, 32, 32), num_classes=10)
+experiment.prune(net, [torch.randn(4, 3, 32, 32)], method="SiPP", keep_ratio=0.5)
+print("numba" in sys.modules)
+"""
+
+
+def test_small_work_waits_for_no_compiler():
+    printed = subprocess.run(
+        [sys.executable, "-c", FIRST_CALL], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert printed.strip() == "False"
+
+
+def test_large_work_is_compiled(monkeypatch):
+    """The kernel changes after so many products, and the numbers stay the same."""
+    used = []
+
+    def recorded(name):
+        used.append(name)
+        return kernel(name)
+
+    monkeypatch.setattr(max_product, "kernel", recorded)
+    monkeypatch.setattr(max_product, "eager_products", 0)
+    monkeypatch.setattr(max_product, "EAGER_PRODUCTS", 1)
+    net, images = nn.Linear(6, 4), torch.rand(5, 6)
+    first, second = (sensitivities(net, [images])[""] for _ in range(2))
+    assert used == ["eager", "numba"] and torch.equal(first, second)
 
 
 INTERPRETED = """

@@ -148,11 +148,21 @@ def test_nets_that_cast_inside_are_pruned(method, cast):
     assert pruned.keep_ratio == pytest.approx(0.8, abs=0.05)
 
 
-def test_a_net_that_needs_single_precision_is_refused_in_one_sentence():
-    ones = torch.ones(1, 6)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_net_may_need_its_own_precision(dtype):
+    ones = torch.ones(1, 6, dtype=dtype)
     net = Net(lambda net, x: functional.linear(ones, net.a.weight) + net.a(x), a=nn.Linear(6, 4))
-    with pytest.raises(experiment.UserError, match="does not run in double precision with other"):
-        experiment.prune(net, [torch.randn(4, 6)], method="WT", keep_ratio=0.8)
+    images = torch.randn(4, 6, dtype=dtype)
+    pruned = experiment.prune(net.to(dtype), [images], method="WT", keep_ratio=0.5)
+    assert pruned.keep_ratio == 0.5
+
+
+def test_a_net_that_needs_half_precision_is_refused_in_one_sentence():
+    ones = torch.ones(1, 6, dtype=torch.bfloat16)
+    net = Net(lambda net, x: functional.linear(ones, net.a.weight) + net.a(x), a=nn.Linear(6, 4))
+    images = torch.randn(4, 6, dtype=torch.bfloat16)
+    with pytest.raises(experiment.UserError, match="does not run in float32 with other weights"):
+        experiment.prune(net.bfloat16(), [images], method="WT", keep_ratio=0.8)
 
 
 def test_wanda_reads_convolutions_in_any_memory_format(images):

@@ -8,11 +8,10 @@ given the first appearances. Together the counts of a unit are multinomial(N, p)
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy
 
-from experiment.allocation.units import Units
+from experiment.allocation.units import Table, Units
 
 NEWTON_STEPS = 100
 
@@ -23,24 +22,68 @@ def draws_needed(units: Units, kept: numpy.ndarray) -> numpy.ndarray:
     The expectation is sum_j 1 - (1 - p_j)^N. It is concave in N, so Newton's method climbs to the
     solution from below. `kept` must be less than the capacity.
     """
-    some = (kept > 0)[units.unit] & (units.probability > 0)
-    unit = units.unit[some]
-    with numpy.errstate(divide="ignore"):  # p = 1: one draw finds the only item
-        log_missing = numpy.log1p(-units.probability[some])
-    log_base = numpy.maximum(log_missing, -1e300)
-    draws = numpy.maximum(kept, 0.0)
-    for _ in range(NEWTON_STEPS):
-        with numpy.errstate(invalid="ignore"):
-            missing = numpy.exp(draws[unit] * log_missing)
-        found = numpy.bincount(unit, 1 - missing, units.num_units)
-        gain = numpy.bincount(unit, -missing * log_base, units.num_units)
-        step = numpy.divide(
-            kept - found, gain, out=numpy.zeros(units.num_units), where=(gain > 0) & (kept > 0)
-        )
-        draws = draws + numpy.maximum(step, 0)
-        if (step <= 1e-9 * draws).all():
-            break
+    draws = units.by_unit(lambda table: _draws_of_block(units, table, kept))
     return numpy.ceil(draws * (1 - 1e-12) - 1e-9)
+
+
+def _draws_of_block(units: Units, table: Table, kept: numpy.ndarray) -> numpy.ndarray:
+    """The same for the units of a block, not rounded. Units that have converged are left out."""
+    draws = numpy.zeros(table.num_rows)
+    wanted = kept[table.units]
+    probability = units.probability_in(table)
+    items = table.by_unit((wanted > 0)[table.row] & (probability > 0))
+    if not len(items):
+        return draws
+    with numpy.errstate(divide="ignore"):  # p = 1: one draw finds the only item
+        log_missing = numpy.log1p(-probability[items])
+    row = table.row[items]
+    draws = _fewest_draws(wanted, units.capacity[table.units])
+    for _ in range(NEWTON_STEPS):
+        first = numpy.flatnonzero(numpy.diff(row, prepend=-1))  # item of each unit that is left
+        active = row[first]
+        step = _newton_step(log_missing, first, draws[active], wanted[active])
+        draws[active] += step
+        unfinished = step > 1e-9 * draws[active]
+        if not unfinished.any():
+            break
+        lengths = numpy.diff(first, append=len(row))
+        left = numpy.repeat(unfinished, lengths)
+        row = row[left]
+        log_missing = log_missing[left]
+    return draws
+
+
+def _newton_step(
+    log_missing: numpy.ndarray, first: numpy.ndarray, draws: numpy.ndarray, kept: numpy.ndarray
+) -> numpy.ndarray:
+    """By how much the draws of each unit [units] grow.
+
+    Args:
+        log_missing: ln(1 - p) of the items [items] of one unit after the other.
+        first: the index of each unit's first item [units].
+        draws, kept: N so far and the number of items sought, of each unit [units].
+    """
+    lengths = numpy.diff(first, append=len(log_missing))
+    with numpy.errstate(invalid="ignore"):
+        missing = numpy.exp(numpy.repeat(draws, lengths) * log_missing)
+    found = numpy.add.reduceat(1 - missing, first)
+    gain = -numpy.add.reduceat(missing * numpy.maximum(log_missing, -1e300), first)
+    step = numpy.divide(kept - found, gain, out=numpy.zeros(len(kept)), where=gain > 0)
+    return numpy.maximum(step, 0)
+
+
+def _fewest_draws(kept: numpy.ndarray, capacity: numpy.ndarray) -> numpy.ndarray:
+    """A number of draws [units] below the one sought: that of n items of the same probability.
+
+    With them N draws find n (1 - (1 - 1 / n)^N) different items, the most that they can find.
+    """
+    several = (capacity > 1) & (kept < capacity)
+    share = numpy.divide(kept, capacity, out=numpy.zeros(len(kept)), where=several)
+    inverse = numpy.divide(1, capacity, out=numpy.zeros(len(kept)), where=several)
+    equal = numpy.divide(
+        numpy.log1p(-share), numpy.log1p(-inverse), out=numpy.zeros(len(kept)), where=several
+    )
+    return numpy.maximum(kept, equal * (1 - 1e-9))
 
 
 def first_appearances(
@@ -55,12 +98,12 @@ def first_appearances(
     `unused_rows` more rows of random numbers are drawn for each block and thrown away: all they do
     is move the stream on.
     """
-    result = numpy.empty(len(units.unit))
-    for table in _tables(units):
+    result = numpy.empty(len(units.importance))
+    for table in units.tables:
         shape = (table.num_rows + unused_rows, table.num_columns)
         exponential = random.exponential(size=shape)[: table.num_rows]
         uniform = 1 - random.random(size=shape)[: table.num_rows]  # in (0, 1]
-        probability = table.spread(units.probability, empty=0.0)
+        probability = table.spread(units.probability_in(table), empty=0.0)
         result[table.items] = table.gather(_appearances(probability, exponential, uniform))
     return result
 
@@ -75,7 +118,7 @@ def _appearances(
         out=numpy.full_like(exponential, numpy.inf),
         where=probability > 0,
     )
-    order = numpy.argsort(race, axis=1, kind="stable")
+    order = numpy.argsort(race, axis=1)
     ordered = numpy.take_along_axis(probability, order, axis=1)
     unseen = numpy.cumsum(ordered[:, ::-1], axis=1)[:, ::-1]  # mass before the k-th appears
     unseen = numpy.minimum(unseen, 1.0)
@@ -92,16 +135,22 @@ def draw_counts(
     units: Units, first: numpy.ndarray, draws: numpy.ndarray, random: numpy.random.Generator
 ) -> numpy.ndarray:
     """How often each item is drawn [items] in `draws` [units] draws, given its first appearance."""
-    result = numpy.empty(len(units.unit), dtype=numpy.int64)
-    for table in _tables(units):
-        drawn = _counts(
-            table.spread(units.probability, empty=0.0),
-            table.spread(first, empty=numpy.inf),
+    counts = counts_by_block(units, first, draws, random)
+    return numpy.concatenate([of_block for _, of_block in counts])
+
+
+def counts_by_block(
+    units: Units, first: numpy.ndarray, draws: numpy.ndarray, random: numpy.random.Generator
+) -> Iterator[tuple[Table, numpy.ndarray]]:
+    """The same, one block after the other: counts of all items would fill memory."""
+    for table in units.tables:
+        counts = _counts(
+            table.spread(units.probability_in(table), empty=0.0),
+            table.spread(first[table.items], empty=numpy.inf),
             draws[table.units, None],
             random,
         )
-        result[table.items] = table.gather(drawn)
-    return result
+        yield table, table.gather(counts)
 
 
 def _counts(
@@ -116,55 +165,26 @@ def _counts(
     of them is the k-th item with probability p_k / (p_1 + ... + p_k); the others join those of the
     interval before.
     """
-    order = numpy.argsort(first, axis=1, kind="stable")
-    appeared = numpy.take_along_axis(first, order, axis=1)
+    most_found = int((first <= draws).sum(1).max(initial=0))
+    order = numpy.argsort(first, axis=1)
+    appeared = numpy.take_along_axis(first, order[:, : most_found + 1], axis=1)
+    next_new = numpy.full((len(first), most_found), numpy.inf)
+    next_new[:, : appeared.shape[1] - 1] = appeared[:, 1:]
+    order = order[:, :most_found]
+    appeared = appeared[:, :most_found]
     ordered = numpy.take_along_axis(probability, order, axis=1)
     seen_mass = numpy.cumsum(ordered, axis=1)
     share = numpy.divide(ordered, seen_mass, out=numpy.zeros_like(ordered), where=ordered > 0)
-    never = numpy.full((len(first), 1), numpy.inf)
-    next_new = numpy.concatenate([appeared[:, 1:], never], axis=1)
     found = appeared <= draws
     repeats = numpy.where(found, numpy.minimum(next_new, draws + 1) - appeared - 1, 0)
     repeats = repeats.astype(numpy.int64)
     counts = found.astype(numpy.int64)
     pool = numpy.zeros(len(first), dtype=numpy.int64)
-    for k in reversed(range(int(found.sum(1).max(initial=0)))):
+    for k in reversed(range(most_found)):
         pool = pool + repeats[:, k]
         hits = random.binomial(pool, share[:, k])
         counts[:, k] += hits
         pool = pool - hits
-    by_column = numpy.empty_like(counts)
+    by_column = numpy.zeros(first.shape, dtype=numpy.int64)
     numpy.put_along_axis(by_column, order, counts, axis=1)
     return by_column
-
-
-@dataclass(frozen=True)
-class _Table:
-    """The rows of a block's units: which items they hold, and where."""
-
-    units: slice
-    items: slice
-    num_rows: int
-    num_columns: int
-    entry: numpy.ndarray  # [items of the block]: index into the flattened table
-
-    def spread(self, values: numpy.ndarray, *, empty: float) -> numpy.ndarray:
-        """A value of all items [items] as the table; `empty` where it holds no item."""
-        table = numpy.full(self.num_rows * self.num_columns, empty)
-        table[self.entry] = values[self.items]
-        return table.reshape(self.num_rows, self.num_columns)
-
-    def gather(self, table: numpy.ndarray) -> numpy.ndarray:
-        """The inverse: the values of the block's items."""
-        return table.reshape(-1).take(self.entry)
-
-
-def _tables(units: Units) -> Iterator[_Table]:
-    first_unit = 0
-    first_item = 0
-    for block in units.blocks:
-        own_units = slice(first_unit, first_unit + block.num_units)
-        items = slice(first_item, first_item + block.num_items)
-        yield _Table(own_units, items, block.num_units, block.num_columns, units.entry[items])
-        first_unit += block.num_units
-        first_item += block.num_items

@@ -6,11 +6,13 @@ are numbered consecutively; all arrays over items follow that order.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy
+import torch
 
 from experiment.nets.layers import PrunableLayer
 from experiment.sensitivity.constants import C
@@ -33,12 +35,50 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Table:
+    """The items of a block, with a row per unit and a column for each of its items."""
+
+    units: slice  # of the block
+    items: slice
+    num_rows: int
+    num_columns: int
+    second: numpy.ndarray  # [items of the block]: as in `Units`
+
+    @cached_property
+    def row(self) -> numpy.ndarray:
+        """The unit of each item of the block [items of the block], counted from its first one."""
+        second = self.second.reshape(-1, self.num_columns)
+        units_per_row = self.num_rows // len(second)
+        return (units_per_row * numpy.arange(len(second))[:, None] + second).reshape(-1)
+
+    @cached_property
+    def entry(self) -> numpy.ndarray:
+        """The index [items of the block] of each item in the table, flattened."""
+        column = numpy.arange(self.num_columns)
+        return (self.row.reshape(-1, self.num_columns) * self.num_columns + column).reshape(-1)
+
+    def by_unit(self, some: numpy.ndarray) -> numpy.ndarray:
+        """The indices in the block of some of its items, one unit after the other."""
+        first = numpy.flatnonzero(some & ~self.second)
+        return numpy.concatenate([first, numpy.flatnonzero(some & self.second)])
+
+    def spread(self, values: numpy.ndarray, *, empty: float) -> numpy.ndarray:
+        """A value of each item of the block as the table; `empty` where it holds no item."""
+        table = numpy.full(self.num_rows * self.num_columns, empty)
+        table[self.entry] = values
+        return table.reshape(self.num_rows, self.num_columns)
+
+    def gather(self, table: numpy.ndarray) -> numpy.ndarray:
+        """The inverse: the values of the block's items."""
+        return table.reshape(-1).take(self.entry)
+
+
+@dataclass(frozen=True)
 class Units:
     """Importances of items, grouped by unit."""
 
-    importance: numpy.ndarray  # [items] float64 >= 0: sensitivities, or what takes their place
-    unit: numpy.ndarray  # [items]: the unit of each
-    entry: numpy.ndarray  # [items]: the index of each in the table of its block, flattened
+    importance: numpy.ndarray  # [items] >= 0: sensitivities, or what takes their place
+    second: numpy.ndarray  # [items] bool: of two units that share their columns, the second one's
     blocks: list[Block]
     delta: float  # failure probability of the certificates
 
@@ -46,13 +86,47 @@ class Units:
         """The same units with another importance of their items."""
         return replace(self, importance=importance)
 
+    @property
+    def tables(self) -> Iterator[Table]:
+        """The blocks as tables, one after the other: those of all of them would fill memory."""
+        first_unit = 0
+        first_item = 0
+        for block in self.blocks:
+            units = slice(first_unit, first_unit + block.num_units)
+            items = slice(first_item, first_item + block.num_items)
+            yield Table(units, items, block.num_units, block.num_columns, self.second[items])
+            first_unit += block.num_units
+            first_item += block.num_items
+
     @cached_property
     def num_units(self) -> int:
         return sum(block.num_units for block in self.blocks)
 
+    @property
+    def unit(self) -> numpy.ndarray:
+        """The unit of each item [items]."""
+        return self.by_item(lambda table: table.units.start + table.row)
+
+    def by_item(self, values: Callable[[Table], numpy.ndarray]) -> numpy.ndarray:
+        """What a function gives for the items of each block, as one array [items].
+
+        Threads share the blocks, which must not depend on each other.
+        """
+        return numpy.concatenate(self._by_block(values))
+
+    def by_unit(self, values: Callable[[Table], numpy.ndarray]) -> numpy.ndarray:
+        """The same for a function that gives something for the units of each block [units]."""
+        return numpy.concatenate(self._by_block(values))
+
+    def _by_block(self, values: Callable[[Table], numpy.ndarray]) -> list[numpy.ndarray]:
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            return list(pool.map(values, self.tables))
+
     def sum(self, values: numpy.ndarray) -> numpy.ndarray:
         """Sum of a value over the items of each unit."""
-        return numpy.bincount(self.unit, values, self.num_units)
+        return self.by_unit(
+            lambda table: numpy.bincount(table.row, values[table.items], table.num_rows)
+        )
 
     @cached_property
     def total(self) -> numpy.ndarray:
@@ -64,16 +138,21 @@ class Units:
         """n, the number of items of positive importance."""
         return self.sum(self.importance > 0)
 
-    @cached_property
+    @property
     def probability(self) -> numpy.ndarray:
-        """p_j = s_j / T; 0 where T is."""
-        total = self.total[self.unit]
-        return numpy.divide(self.importance, total, out=numpy.zeros_like(total), where=total > 0)
+        """p_j = s_j / T of each item [items]; 0 where T is."""
+        return self.by_item(self.probability_in)
+
+    def probability_in(self, table: Table) -> numpy.ndarray:
+        """The same for the items of a block."""
+        total = self.total[table.units][table.row]
+        importance = self.importance[table.items]
+        return numpy.divide(importance, total, out=numpy.zeros_like(total), where=total > 0)
 
     @cached_property
     def error_weight(self) -> numpy.ndarray:
         """l of each unit."""
-        return self._by_block([block.error_weight for block in self.blocks])
+        return self._repeated([block.error_weight for block in self.blocks])
 
     @cached_property
     def alpha(self) -> numpy.ndarray:
@@ -90,20 +169,26 @@ class Units:
             max(0.01, math.log(8 * (block.patches + 1) * block.kernel_size) - math.log(self.delta))
             for block in self.blocks
         ]
-        return 2 * C * self.total * self._by_block(logarithms) / 3
+        return 2 * C * self.total * self._repeated(logarithms) / 3
 
     @cached_property
     def rank(self) -> numpy.ndarray:
         """Rank of each item in its unit by falling importance, from 0; ties go by index."""
-        order = numpy.lexsort((-self.importance, self.unit))  # lexsort is stable
-        sizes = numpy.bincount(self.unit, minlength=self.num_units)
-        first = numpy.cumsum(sizes) - sizes  # position in the order of each unit's first item
-        rank = numpy.empty(len(order), dtype=numpy.int64)
-        rank[order] = numpy.arange(len(order)) - first[self.unit[order]]
-        return rank
+        return self.by_item(lambda table: _ranks(self.importance[table.items], table))
 
-    def _by_block(self, values: list[float]) -> numpy.ndarray:
+    def _repeated(self, values: list[float]) -> numpy.ndarray:
         return numpy.repeat(values, [block.num_units for block in self.blocks])
+
+
+def _ranks(importance: numpy.ndarray, table: Table) -> numpy.ndarray:
+    """The rank of each item of a block in its unit, from 0."""
+    shape = (-1, table.num_columns)
+    order = numpy.argsort(-importance.reshape(shape), axis=1, kind="stable")
+    second = numpy.take_along_axis(table.second.reshape(shape), order, axis=1)
+    in_unit = numpy.where(second, numpy.cumsum(second, axis=1), numpy.cumsum(~second, axis=1)) - 1
+    rank = numpy.empty(order.shape, dtype=numpy.int32)
+    numpy.put_along_axis(rank, order, in_unit, axis=1)
+    return rank.reshape(-1)
 
 
 def signed_weights(
@@ -124,31 +209,18 @@ def signed_weights(
         layers: what the weights belong to.
         delta: failure probability of the certificates.
     """
-    blocks = []
-    units = []
-    entries = []
-    first_item = 0
-    first_unit = 0
-    for layer in layers:
-        filters = layer.shape[0]
-        weights = layer.shape[1:].numel()
-        blocks.append(
-            Block(
-                num_units=2 * filters,
-                num_columns=weights,
-                num_items=filters * weights,
-                patches=layer.num_patches,
-                kernel_size=layer.shape[2:].numel(),
-                error_weight=1 / filters,
-            )
+    blocks = [
+        Block(
+            num_units=2 * layer.shape[0],
+            num_columns=layer.shape[1:].numel(),
+            num_items=layer.shape.numel(),
+            patches=layer.num_patches,
+            kernel_size=layer.shape[2:].numel(),
+            error_weight=1 / layer.shape[0],
         )
-        items = slice(first_item, first_item + filters * weights)
-        row = 2 * numpy.arange(filters)[:, None] + negative[items].reshape(filters, weights)
-        units.append(row.reshape(-1) + first_unit)
-        entries.append((row * weights + numpy.arange(weights)).reshape(-1))
-        first_item += filters * weights
-        first_unit += 2 * filters
-    return Units(importance, numpy.concatenate(units), numpy.concatenate(entries), blocks, delta)
+        for layer in layers
+    ]
+    return Units(importance, negative, blocks, delta)
 
 
 def channel_groups(
@@ -176,6 +248,4 @@ def channel_groups(
         )
         for size, patches_of_group, kernel_size in zip(sizes, patches, kernel_sizes)
     ]
-    entries = [numpy.arange(block.num_columns) for block in blocks]
-    group = numpy.repeat(numpy.arange(len(blocks)), [block.num_items for block in blocks])
-    return Units(importance, group, numpy.concatenate(entries), blocks, delta)
+    return Units(importance, numpy.zeros(len(importance), dtype=bool), blocks, delta)

@@ -10,7 +10,7 @@ from experiment.channels.channels import Channels, spread
 from experiment.core.errors import UserError
 from experiment.nets.layers import joint_name
 from experiment.nets.running import copy_of
-from experiment.nets.surrogates import InDouble, run_in_double
+from experiment.nets.surrogates import InPrecision, run_in_precision
 from experiment.nets.tensors import map_tensors, tensors
 
 TOLERANCE = 1e-6  # relative, in double precision
@@ -56,7 +56,7 @@ class Influence:
         return len(before) != len(after) or not all(map(_equal, before, after))
 
     def _outputs(self) -> list[Tensor]:
-        output = run_in_double(self.net, self.inputs, InDouble())
+        output = run_in_precision(self.net, self.inputs, InPrecision())
         return [tensor.double() for tensor in tensors(output)]
 
 

@@ -52,7 +52,7 @@ class Uniform(MagnitudeSampling):
     """
 
     def importance(self, units: Units) -> numpy.ndarray:
-        return (units.importance > 0).astype(float)
+        return (units.importance > 0).astype(numpy.float32)
 
 
 @METHODS.register
@@ -74,7 +74,7 @@ class L2Sampling(MagnitudeSampling):
     """
 
     def importance(self, units: Units) -> numpy.ndarray:
-        return units.importance**2
+        return units.importance.astype(float) ** 2
 
 
 @METHODS.register
@@ -85,8 +85,9 @@ class L1L2Sampling(MagnitudeSampling):
     """
 
     def importance(self, units: Units) -> numpy.ndarray:
-        by_size = _over_mean(units.importance, units)
-        by_square = _over_mean(units.importance**2, units)
+        magnitude = units.importance.astype(float)
+        by_size = _over_mean(magnitude, units)
+        by_square = _over_mean(magnitude**2, units)
         return (by_size + by_square) / 2
 
 

@@ -42,13 +42,16 @@ class HybridSampling(UnitSampling):
         draws = self.sampler.draws(budgets)
         top = self._most_sensitive(budgets)
         sampled = self._better_sampled(draws, top)
-        kept = numpy.where(sampled[self.units.unit], self.sampler.found(draws), top)
+        is_sampled = self.units.by_item(lambda table: sampled[table.units][table.row])
+        kept = numpy.where(is_sampled, self.sampler.found(draws), top)
         return self.filled(kept, numpy.where(sampled, draws, numpy.inf), budget)
 
     def _most_sensitive(self, budgets: numpy.ndarray) -> numpy.ndarray:
         """The most sensitive weights [weights] of each unit, as many as its rounded budget."""
         whole = numpy.floor(budgets + self.rounding)
-        return (self.units.rank < whole[self.units.unit]) & (self.units.importance > 0)
+        rank = self.units.rank
+        top = self.units.by_item(lambda table: rank[table.items] < whole[table.units][table.row])
+        return top & (self.units.importance > 0)
 
     def _better_sampled(self, draws: numpy.ndarray, top: numpy.ndarray) -> numpy.ndarray:
         """The units [units] with a smaller certificate when sampled than with `top` [weights]."""

@@ -16,7 +16,7 @@ from experiment.nets.layers import PrunableLayer
 from experiment.nets.masks import largest
 from experiment.nets.normalisations import normalisation
 from experiment.nets.running import copy_of, first_sample
-from experiment.nets.surrogates import InDouble, run_in_double
+from experiment.nets.surrogates import InPrecision, run_in_precision
 from experiment.nets.tensors import divided, ones_like, tensors
 from experiment.pruning.analysis import Analysis
 from experiment.pruning.decision import Choice, Prepared
@@ -132,7 +132,7 @@ class PositiveNet:
     def flow(self, scale: float) -> Tensor:
         """R, with inputs of this size instead of 1."""
         inputs = divided(self.inputs, 1 / scale)
-        output = run_in_double(self.net, inputs, _Scales())
+        output = run_in_precision(self.net, inputs, _Scales())
         outputs = [one for one in tensors(output) if one.requires_grad]
         return sum((output.sum() for output in outputs), torch.zeros((), dtype=torch.float64))
 
@@ -149,7 +149,7 @@ def positive_copy(net: nn.Module) -> nn.Module:
     return positive
 
 
-class _Scales(InDouble):
+class _Scales(InPrecision):
     """Within the block normalisations are positive scales and bounded functions are the identity.
 
     The scales are |weight| / deviation with BatchNorm's running deviation, and |weight| for other

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from experiment.core.errors import UserError
 from experiment.nets.layers import PrunableLayer
 from experiment.nets.masks import Masks
 from experiment.nets.running import batch_length, run_in_eval_mode, split_batch
@@ -38,17 +39,41 @@ def has_constant_output(net: nn.Module, batches: Iterable[Any]) -> bool:
 
     Stops at the first difference. A single sample is compared with a changed copy of itself.
     """
+    batches = list(batches)
+    if _first_two_differ(net, batches[0]):
+        return False
     first: list[Tensor] | None = None
     for inputs in _several_samples(batches):
-        outputs = [
-            output
-            for output in tensors(run_in_eval_mode(net, (inputs, None)))
-            if output.is_floating_point() and output.dim()
-        ]
+        outputs = _outputs(net, inputs)
         first = first or [output[:1] for output in outputs]
         if not all(map(_is_constant, outputs, first)):
             return False
     return bool(first)
+
+
+def _first_two_differ(net: nn.Module, batch: Any) -> bool:
+    """Whether the outputs of the first two samples differ, which settles it for most nets."""
+    inputs, _ = split_batch(batch)
+    length = batch_length(inputs)
+    if length < 2:
+        return False
+    two = map_tensors(
+        lambda tensor: tensor[:2] if tensor.dim() and len(tensor) == length else tensor, inputs
+    )
+    try:
+        outputs = _outputs(net, two)
+    except UserError:  # some inputs have no samples
+        return False
+    return not all(_is_constant(output, output[:1]) for output in outputs)
+
+
+def _outputs(net: nn.Module, inputs: Any) -> list[Tensor]:
+    """The floating-point tensors that a net returns, except single numbers."""
+    return [
+        output
+        for output in tensors(run_in_eval_mode(net, (inputs, None)))
+        if output.is_floating_point() and output.dim()
+    ]
 
 
 def _several_samples(batches: Iterable[Any]) -> Iterator[Any]:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from experiment.nets.layers import PrunableLayer
 from experiment.nets.masks import Masks
+from experiment.nets.tensors import storage_of
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,10 @@ class FlatWeights:
         return {name: layer.shape for name, layer in self.layers.items()}
 
     def join(self, by_layer: dict[str, Tensor]) -> Tensor:
-        """One vector from one oriented tensor per layer."""
-        return torch.cat([by_layer[name].flatten() for name in self.layers])
+        """One vector from one oriented tensor per layer; no copy if they are pieces of one."""
+        pieces = [by_layer[name].flatten() for name in self.layers]
+        whole = _whole(pieces)
+        return torch.cat(pieces) if whole is None else whole
 
     def split(self, vector: Tensor) -> dict[str, Tensor]:
         """The oriented tensors of the layers in the vector."""
@@ -51,3 +54,16 @@ class FlatWeights:
         return self.join(
             {name: layer.weight(net).detach().float() for name, layer in self.layers.items()}
         )
+
+
+def _whole(pieces: list[Tensor]) -> Tensor | None:
+    """The vector that pieces [lengths] are views of, one after the other; None if there is none."""
+    first = pieces[0]
+    position = first.storage_offset()
+    for piece in pieces:
+        if storage_of(piece) != storage_of(first) or piece.dtype != first.dtype:
+            return None
+        if piece.storage_offset() != position or piece.stride() != (1,):
+            return None
+        position += len(piece)
+    return first.as_strided((position - first.storage_offset(),), (1,))

@@ -20,7 +20,7 @@ def keep_all(net: nn.Module) -> Masks:
 
 def size(masks: Masks) -> int:
     """The number of parameters that are not masked away; never a count of non-zero values."""
-    return sum(int(mask.sum()) for mask in masks.values())
+    return sum(int(mask.count_nonzero()) for mask in masks.values())
 
 
 def largest(scores: Tensor, count: int, candidates: Tensor) -> Tensor:
@@ -28,16 +28,19 @@ def largest(scores: Tensor, count: int, candidates: Tensor) -> Tensor:
 
     Among equal scores those with the lowest index are kept.
     """
-    values = scores[candidates]
+    num_candidates = int(candidates.count_nonzero())
     if count <= 0:
         return torch.zeros_like(candidates)
-    if count >= len(values):
+    if count >= num_candidates:
         return candidates.clone()
-    threshold = _value_of_rank(values, len(values) - count)
-    kept = values > threshold
-    ties = (values == threshold).nonzero().flatten()
-    kept[ties[: count - int(kept.sum())]] = True
-    return torch.zeros_like(candidates).masked_scatter_(candidates, kept)
+    values = scores if num_candidates == len(scores) else scores[candidates]
+    threshold = _value_of_rank(values, num_candidates - count)
+    kept = candidates & (scores > threshold)
+    ties = candidates & (scores == threshold)
+    num_missing = count - int(kept.count_nonzero())
+    if num_missing < int(ties.count_nonzero()):
+        ties[ties.nonzero().flatten()[num_missing:]] = False
+    return kept | ties
 
 
 def _value_of_rank(values: Tensor, rank: int) -> Tensor:

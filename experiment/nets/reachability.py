@@ -5,6 +5,7 @@ surrogate of the net: every kept weight is positive, every normalisation a posit
 activation function the identity, so that a gradient is zero exactly if there is no path.
 """
 
+import functools
 from typing import Any
 
 import torch
@@ -13,8 +14,8 @@ from torch import Tensor, nn
 from experiment.core.errors import UserError, first_line
 from experiment.nets.layers import PrunableLayer
 from experiment.nets.masks import Masks
-from experiment.nets.running import copy_of, device_of, first_sample
-from experiment.nets.surrogates import Positive, run_in_double
+from experiment.nets.running import copy_of, device_of, dtype_of, first_sample
+from experiment.nets.surrogates import Positive, run_in_precision
 from experiment.nets.tensors import moved, refilled, tensors
 
 NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -47,26 +48,40 @@ def reached(net: nn.Module, layers: dict[str, PrunableLayer], masks: Masks, exam
     The weights of one output are either all reached or none is. Raises UserError if the net's
     output does not depend on its parameters.
     """
+    vectors = _vectors(net, layers)
+    outputs_of = {layer.parameter: layer for layer in layers.values()}
+    result: Masks = {}
+
+    def record(name: str, parameter: Tensor) -> None:
+        """Note where a gradient is not zero, and forget it: together they would fill a net."""
+        assert parameter.grad is not None
+        nonzero = torch.ne(parameter.grad, 0).to(masks[name].device)
+        parameter.grad = None
+        if name in outputs_of:  # an output's own mask does not enter its gradients
+            result[name] = _whole_outputs(outputs_of[name], nonzero)
+        elif name in vectors:
+            result[name] = nonzero
+
     surrogate = _surrogate(net, masks)
-    gradients = {
-        name: gradient.to(masks[name].device)
-        for name, gradient in _gradients(surrogate, example).items()
-    }
-    result = {name: gradients[name] != 0 for name in _vectors(net, layers) if name in gradients}
-    for layer in layers.values():
-        if layer.parameter in gradients:  # an output's own mask does not enter its gradients
-            nonzero = layer.oriented(gradients[layer.parameter] != 0)
-            outputs = nonzero.flatten(1).any(1)
-            weights = outputs.reshape(-1, *[1] * (len(layer.shape) - 1)).expand(layer.shape)
-            result[layer.parameter] = layer.oriented(weights)
+    for name, parameter in surrogate.named_parameters():
+        if parameter.requires_grad:
+            parameter.register_post_accumulate_grad_hook(functools.partial(record, name))
+    _differentiate(surrogate, example)
     return result
 
 
-def _gradients(surrogate: nn.Module, example: Any) -> dict[str, Tensor]:
-    """The gradients of all outputs with respect to those parameters that they depend on."""
-    inputs = moved(_positive(first_sample(example)), device_of(surrogate))
+def _whole_outputs(layer: PrunableLayer, nonzero: Tensor) -> Tensor:
+    """All weights of those outputs of a layer that have a gradient somewhere: a view."""
+    outputs = layer.oriented(nonzero).flatten(1).any(1)
+    return layer.oriented(outputs.reshape(-1, *[1] * (len(layer.shape) - 1)).expand(layer.shape))
+
+
+def _differentiate(surrogate: nn.Module, example: Any) -> None:
+    """Differentiate all outputs with respect to the parameters that they depend on."""
+    dtype = dtype_of(surrogate)
+    inputs = moved(_positive(first_sample(example), dtype), device_of(surrogate))
     with torch.enable_grad():
-        output = run_in_double(surrogate, inputs, Positive())
+        output = run_in_precision(surrogate, inputs, Positive(dtype))
         outputs = [tensor for tensor in tensors(output) if tensor.requires_grad]
         if not outputs:
             raise UserError(
@@ -80,11 +95,6 @@ def _gradients(surrogate: nn.Module, example: Any) -> dict[str, Tensor]:
                 "the net's output cannot be differentiated, which finding dead parameters "
                 f"requires: {first_line(error)}"
             ) from error
-    return {
-        name: parameter.grad
-        for name, parameter in surrogate.named_parameters()
-        if parameter.grad is not None
-    }
 
 
 def _weighted_sum(outputs: list[Tensor]) -> Tensor:
@@ -97,44 +107,48 @@ def _weighted_sum(outputs: list[Tensor]) -> Tensor:
     return sum(terms, start=outputs[0].new_zeros(()))
 
 
-def _vectors(net: nn.Module, layers: dict[str, PrunableLayer]) -> list[str]:
+def _vectors(net: nn.Module, layers: dict[str, PrunableLayer]) -> set[str]:
     """The one-dimensional parameters of normalisations and of modules that own a layer's weight."""
     weights = {layer.parameter for layer in layers.values()}
     names = {id(parameter): name for name, parameter in net.named_parameters()}
-    result = []
+    result = set()
     for module in net.modules():
         own = {names[id(one)]: one for one in module._parameters.values() if one is not None}
         if isinstance(module, NORMALISATIONS) or weights & own.keys():
-            result += [name for name, parameter in own.items() if parameter.dim() == 1]
+            result |= {name for name, parameter in own.items() if parameter.dim() == 1}
     return result
 
 
 def _surrogate(net: nn.Module, masks: Masks) -> nn.Module:
-    """A copy in double precision whose kept weights average their inputs."""
-    surrogate = copy_of(net)
-    if device_of(net).type == "mps":  # which has no double precision
-        surrogate = surrogate.cpu()
-    surrogate = surrogate.double()
-    for name, parameter in surrogate.named_parameters():
-        parameter.grad = None
+    """A copy in single precision, or double as the net is, whose kept weights average inputs.
+
+    Its numbers stay near 1, so single precision will do.
+    """
+    dtype = torch.promote_types(dtype_of(net), torch.float32)
+    averaging = {
+        name: nn.Parameter(_averaging(masks[name].to(parameter.device), dtype))
+        for name, parameter in net.named_parameters()
+        if parameter.is_floating_point() and name in masks
+    }
+    surrogate = copy_of(net, averaging).to(dtype)
+    for parameter in surrogate.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
-        if name in masks:
-            parameter.detach().copy_(_averaging(masks[name].to(parameter)))
     return surrogate
 
 
-def _averaging(kept: Tensor) -> Tensor:
+def _averaging(kept: Tensor, dtype: torch.dtype) -> Tensor:
     """A mask as numbers; the kept weights of each row sum to 1."""
-    if kept.dim() < 2:
-        return kept
-    num_kept = kept.flatten(1).sum(1).clamp(min=1)
-    return kept / num_kept.reshape(-1, *[1] * (kept.dim() - 1))
+    result = kept.to(dtype)
+    if kept.dim() >= 2:
+        num_kept = result.flatten(1).sum(1).clamp_(min=1)
+        result /= num_kept.reshape(-1, *[1] * (kept.dim() - 1))
+    return result
 
 
-def _positive(example: Any) -> Any:
+def _positive(example: Any, dtype: torch.dtype) -> Any:
     """The example, on the CPU, with positive random numbers in its floating-point tensors."""
     generator = torch.Generator().manual_seed(0)
     return refilled(
         example,
-        lambda shape: 0.5 + 0.5 * torch.rand(shape, generator=generator, dtype=torch.float64),
+        lambda shape: 0.5 + 0.5 * torch.rand(shape, generator=generator, dtype=dtype),
     )

@@ -94,16 +94,20 @@ def first_sample(batch: Any) -> Any:
     return map_tensors(lambda tensor: tensor[:1] if tensor.dim() else tensor, inputs)
 
 
-def copy_of(net: nn.Module) -> nn.Module:
-    """A deep copy of a net. Raises UserError if Python cannot make one."""
-    computed = {  # tensors with a graph, which deepcopy refuses to copy
+def copy_of(net: nn.Module, parameters: dict[str, nn.Parameter] | None = None) -> nn.Module:
+    """A deep copy of a net, with other parameters (by name) in place of some of its own.
+
+    Raises UserError if Python cannot make one.
+    """
+    others = {id(net.get_parameter(name)): other for name, other in (parameters or {}).items()}
+    computed: dict[int, Tensor] = {  # tensors with a graph, which deepcopy refuses to copy
         id(value): value.detach().clone()
         for module in net.modules()
         for value in vars(module).values()
         if isinstance(value, Tensor) and not value.is_leaf
     }
     try:
-        return copy.deepcopy(net, computed)
+        return copy.deepcopy(net, computed | others)
     except Exception as error:  # a module may hold anything
         raise UserError(
             f"the net cannot be copied by copy.deepcopy: {first_line(error)}"

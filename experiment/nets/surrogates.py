@@ -1,4 +1,4 @@
-"""Running a net in double precision, with some of torch's functions replaced.
+"""Running a net in another precision, with some of torch's functions replaced.
 
 `Positive` makes it the surrogate in which gradients show the paths: all values stay positive, no
 function is flat, and everything that may be chosen contributes.
@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from experiment.core.errors import UserError, first_line
 from experiment.nets.normalisations import Normalisation, normalisation
 from experiment.nets.running import call, evaluating
+from experiment.nets.tensors import type_name
 
 ACTIVATIONS = {
     "relu",
@@ -70,8 +71,12 @@ POOLINGS = {f"{kind}max_pool{dims}d" for kind in ("", "adaptive_") for dims in (
 POOLING_OPTIONS = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
 
-class InDouble(TorchFunctionMode):
-    """Within the block, casts to any floating-point type give double precision."""
+class InPrecision(TorchFunctionMode):
+    """Within the block, casts to any floating-point type give this one."""
+
+    def __init__(self, dtype: torch.dtype = torch.float64):
+        super().__init__()
+        self.dtype = dtype
 
     def __torch_function__(
         self,
@@ -83,11 +88,11 @@ class InDouble(TorchFunctionMode):
         kwargs = kwargs or {}
         name = getattr(function, "__name__", "")
         if name in ("float", "half", "bfloat16"):
-            return args[0].double()
+            return args[0].to(self.dtype)
         if name in ("to", "type") and any(map(_is_floating, (*args[1:], *kwargs.values()))):
-            return args[0].double()
+            return args[0].to(self.dtype)
         if _is_floating(kwargs.get("dtype")):
-            kwargs = kwargs | {"dtype": torch.float64}
+            kwargs = kwargs | {"dtype": self.dtype}
         return self.replaced(name, function, args, kwargs)
 
     def replaced(self, name: str, function: Callable, args: tuple, kwargs: dict) -> Any:
@@ -99,26 +104,26 @@ def _is_floating(value: Any) -> bool:
     return isinstance(value, torch.dtype) and value.is_floating_point
 
 
-def run_in_double(net: nn.Module, inputs: Any, mode: InDouble) -> Any:
-    """The output of a net in double precision, in eval mode, with its functions replaced by a mode.
+def run_in_precision(net: nn.Module, inputs: Any, mode: InPrecision) -> Any:
+    """The output of a net in eval mode, with its functions replaced by a mode, in its precision.
 
     Raises UserError if the net does not run like this.
     """
     default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
+    torch.set_default_dtype(mode.dtype)
     try:
         with evaluating(net), mode:
             return call(net, inputs)
     except Exception as error:  # the net is the user's code
         raise UserError(
-            f"the net does not run in double precision with other weights, which finding "
+            f"the net does not run in {type_name(mode.dtype)} with other weights, which finding "
             f"dead parameters and channels requires: {first_line(error)}"
         ) from error
     finally:
         torch.set_default_dtype(default)
 
 
-class Positive(InDouble):
+class Positive(InPrecision):
     """Within the block all values stay positive and every path carries a gradient.
 
     Activation functions do nothing: where they are flat, a path would seem to end. Maxima and other

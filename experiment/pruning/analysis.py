@@ -92,11 +92,13 @@ class Analysis:
         return self.once("channels", lambda: find_channels(self.net, self.batches[0], self.layers))
 
     def sensitivities(self, reduction: Reduction) -> dict[str, Tensor]:
-        """Oriented sensitivities of each layer."""
-        return self.once(
-            f"sensitivities {reduction}",
-            lambda: measure(self.net, self.layers, self.batches, (reduction,))[reduction],
-        )
+        """Oriented sensitivities of each layer: pieces of one flat vector."""
+
+        def measured() -> dict[str, Tensor]:
+            by_layer = measure(self.net, self.layers, self.batches, (reduction,))[reduction]
+            return self.flat.split(self.flat.join(by_layer))
+
+        return self.once(f"sensitivities {reduction}", measured)
 
     def once(self, name: str, compute: Callable[[], Any]) -> Any:
         """The value of that name, computed and timed when first asked for."""

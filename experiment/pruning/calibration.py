@@ -1,7 +1,8 @@
 """Searching for the budget of weights with which the whole net has the size that was asked for."""
 
 from collections.abc import Callable, Container
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
 
 Attempt = TypeVar("Attempt")
 MAX_EVALUATIONS = 20
@@ -9,10 +10,31 @@ FALSI_EVALUATIONS = 4  # with interpolation; after these, the interval is halved
 
 
 class Known(NamedTuple):
-    """A budget that was tried, and the size of the net that it gave."""
+    """A budget, and the size of the net that it gives."""
 
     budget: int
     size: int
+
+
+class Evaluated(NamedTuple):
+    """Budgets that keep the same, and the size of the net that an attempt found."""
+
+    budgets: range
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budgets:
+    """What a method knows of its budgets before any is tried."""
+
+    nested: bool = False
+    """Whether a larger budget keeps all that a smaller one keeps: then sizes only grow."""
+
+    alike: Callable[[int], range] = lambda budget: range(budget, budget + 1)
+    """The budgets with which the method keeps the same as with this one."""
+
+    openings: Callable[[int], list[int]] = lambda budget: []
+    """The larger budgets, ascending, from which on another layer has weights."""
 
 
 def calibrate(
@@ -22,15 +44,17 @@ def calibrate(
     largest: int,
     target: int,
     tolerance: float,
+    budgets: Budgets | None = None,
 ) -> tuple[Attempt, int]:
-    """The attempt whose size is closest to the target, and how many budgets were tried.
+    """The attempt whose size is closest to the target, and how many were evaluated.
 
     A budget in [0, largest] may lead to a net that is smaller than the budget promises, because
     parameters died, or that is larger or smaller by chance. The size is searched for as a function
     of the budget, between a budget that gave too little and one that gave too much: first by regula
     falsi, then, as the function may have jumps, by halving. If only a jump is left between the two,
-    budgets around the best one are tried, since the function may jump back. The returned attempt is
-    the very one that was measured.
+    that is all for nested budgets: no other size is closer. For others, budgets around the best one
+    are tried, since the function may jump back. The returned attempt is the very one that was
+    measured.
 
     Args:
         attempt: prunes to a budget.
@@ -39,34 +63,133 @@ def calibrate(
         largest: the largest one there is.
         target: the size asked for.
         tolerance: distance from the target at which the search ends.
+        budgets: what the method knows of them.
     """
-    budget = min(max(budget, 0), largest)
-    best = attempt(budget)
-    known = best_known = Known(budget, size(best))
-    sizes = {budget: known.size}  # of the budgets tried
-    too_little: Known | None = None
-    too_much: Known | None = None
-    while len(sizes) < MAX_EVALUATIONS:
-        if abs(known.size - target) <= tolerance:
+    search = _Search(attempt, size, largest, target, budgets or Budgets())
+    following: int | None = min(max(budget, 0), largest)
+    while following is not None and search.evaluations < MAX_EVALUATIONS:
+        size_found = search.try_budget(following)
+        if abs(size_found - target) <= tolerance:
             break
-        if known.budget == 0 and known.size > target:
-            break  # there is no smaller budget
-        if known.size < target:
-            too_little = max(too_little or known, known)
+        search.probe_openings()
+        if search.is_over:
+            break
+        following = search.next_budget()
+    return search.best_attempt, search.evaluations
+
+
+class _Search(Generic[Attempt]):
+    """The budgets tried so far, and the one to try next."""
+
+    def __init__(
+        self,
+        attempt: Callable[[int], Attempt],
+        size: Callable[[Attempt], int],
+        largest: int,
+        target: int,
+        budgets: Budgets,
+    ):
+        self.attempt = attempt
+        self.size = size
+        self.largest = largest
+        self.target = target
+        self.budgets = budgets
+        self.evaluated: list[Evaluated] = []
+        self.sizes: dict[int, int] = {}  # of the budgets tried, evaluated or not
+        self.too_little: Known | None = None
+        self.too_much: Known | None = None
+        self.is_probed = False  # whether budgets at which layers open have been evaluated
+        self.best: Known
+        self.best_attempt: Attempt
+
+    def try_budget(self, budget: int) -> int:
+        """The size that a budget gives. It is not evaluated if it follows from others."""
+        size = self._known_size(budget)
+        if size is None:
+            size = self._evaluate(budget)
+        known = Known(budget, size)
+        self.sizes[budget] = size
+        if size < self.target:
+            self.too_little = max(self.too_little or known, known)
         else:
-            too_much = min(too_much or known, known)
-        following: int | None = _next_budget(too_little, too_much, largest, target, len(sizes))
-        if following in sizes:
-            following = _nearby_budget(best_known, target, largest, sizes)
-        if following is None:
-            break
-        current = attempt(following)
-        known = Known(following, size(current))
-        sizes[following] = known.size
-        if abs(known.size - target) < abs(best_known.size - target):
-            best = current
-            best_known = known
-    return best, len(sizes)
+            self.too_much = min(self.too_much or known, known)
+        return size
+
+    def probe_openings(self) -> None:
+        """Find the jump of the size where nothing but a layer without weights is in the way.
+
+        If a larger budget leaves too small a size as it was, everything is dead. It may come alive
+        as a whole when the layer opens; halving would take long to find that budget.
+        """
+        sizes = [known.size for known in self.evaluated if known.size < self.target]
+        if self.is_probed or len(sizes) == len(set(sizes)):
+            return
+        self.is_probed = True
+        openings = self.budgets.openings(self._most_too_little)
+        while self.evaluations < MAX_EVALUATIONS:
+            between = [
+                budget
+                for budget in openings
+                if self._most_too_little < budget < self._least_too_much
+            ]
+            if not between:
+                break
+            self._evaluate(between[len(between) // 2])
+        if self._least_too_much in openings and not self.is_over:
+            self._evaluate(self._least_too_much - 1)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is certain that no other size is closer to the target."""
+        if self.budgets.nested:
+            return self._least_too_much - self._most_too_little <= 1
+        return self._least_too_much == 0
+
+    def next_budget(self) -> int | None:
+        """What to try next; None if there is nothing left."""
+        following: int | None = _next_budget(
+            self.too_little, self.too_much, self.largest, self.target, len(self.sizes)
+        )
+        if following in self.sizes:
+            following = _nearby_budget(self.best, self.target, self.largest, self.sizes)
+        return following
+
+    @property
+    def _most_too_little(self) -> int:
+        """The largest budget that is known to give too little; -1 if none is."""
+        known = [known.budgets[-1] for known in self.evaluated if known.size < self.target]
+        return max(known, default=-1)
+
+    @property
+    def _least_too_much(self) -> int:
+        """The smallest budget that is known to give enough; one too large if none is."""
+        known = [known.budgets[0] for known in self.evaluated if known.size >= self.target]
+        return min(known, default=self.largest + 1)
+
+    def _known_size(self, budget: int) -> int | None:
+        """The size that follows from what was evaluated, if it does."""
+        for known in self.evaluated:
+            if budget in known.budgets:
+                return known.size
+        if self.budgets.nested:
+            below = [known.size for known in self.evaluated if known.budgets[-1] < budget]
+            above = [known.size for known in self.evaluated if known.budgets[0] > budget]
+            if below and above and max(below) == min(above):
+                return max(below)
+        return None
+
+    def _evaluate(self, budget: int) -> int:
+        attempt = self.attempt(budget)
+        size = self.size(attempt)
+        if not self.evaluated or abs(size - self.target) < abs(self.best.size - self.target):
+            self.best = Known(budget, size)
+            self.best_attempt = attempt
+        self.evaluated.append(Evaluated(self.budgets.alike(budget), size))
+        return size
+
+    @property
+    def evaluations(self) -> int:
+        return len(self.evaluated)
 
 
 def _next_budget(

@@ -40,9 +40,23 @@ class Prepared(abc.ABC, Generic[ChoiceKind]):
     All answers must be the same whenever the same is asked.
     """
 
+    nested = False
+    """Whether a larger budget keeps all that a smaller one keeps: then sizes only grow."""
+
     @abc.abstractmethod
     def choose(self, budget: int) -> ChoiceKind:
         """What stays with a budget of weights. Called for every budget that is tried."""
+
+    def alike(self, budget: int) -> range:
+        """The budgets with which the same stays as with this one, as far as the method knows."""
+        return range(budget, budget + 1)
+
+    def openings(self, budget: int) -> list[int]:
+        """The least budgets, ascending, with which layers have weights that have none with this.
+
+        Empty where the method does not know.
+        """
+        return []
 
     def decide(self, choice: ChoiceKind) -> Decision:
         """Finish one of the choices: the only one that is used. Called once."""

@@ -57,6 +57,8 @@ class ChannelChoice(Choice):
 class RankedChannels(Prepared[ChannelChoice]):
     """Keeps as many channels from the top of a ranking as a budget of weights permits."""
 
+    nested = True
+
     def __init__(self, analysis: Analysis, ranking: Ranking, alive: numpy.ndarray):
         channels = analysis.channels
         self.analysis = analysis
@@ -64,6 +66,7 @@ class RankedChannels(Prepared[ChannelChoice]):
         self.order = keeping_order(channels, ranking.priority, alive)
         self.fewest = len(numpy.unique(channels.group[alive]))  # the best one of each group
         self.count = WeightCount(channels, analysis.flat.split(analysis.candidates))
+        self.num_weights = int(analysis.candidates.sum())
 
     def choose(self, budget: int) -> ChannelChoice:
         analysis = self.analysis
@@ -74,6 +77,14 @@ class RankedChannels(Prepared[ChannelChoice]):
             vectors=analysis.channels.vector_masks(analysis.masks, kept),
             channels=kept,
         )
+
+    def alike(self, budget: int) -> range:
+        """The budgets that permit as many channels as this one."""
+        length = self._length(budget)
+        first = self.count(self._top(length)) if length > self.fewest else 0
+        if length == len(self.order):
+            return range(first, self.num_weights + 1)
+        return range(first, self.count(self._top(length + 1)))
 
     def decide(self, choice: ChannelChoice) -> Decision:
         factors = self.ranking.factors(choice.channels)

@@ -36,12 +36,35 @@ class LargestScores(Prepared):
 class LargestOverall(LargestScores):
     """Scores are compared over the whole net."""
 
+    nested = True
+
     def __init__(self, scores: dict[str, Tensor], analysis: Analysis):
         super().__init__(scores, analysis)
-        self.joined = self.flat.join(scores)
+        self.joined = self.flat.join(self.scores)
 
     def choose(self, budget: int) -> Choice:
         return Choice(kept=largest(self.joined, budget, self.candidates))
+
+    def openings(self, budget: int) -> list[int]:
+        """The ranks, counted from 1, of the best candidates of the layers that are empty."""
+        candidates = self.flat.split(self.candidates)
+        kept = self.flat.split(self.choose(budget).kept)
+        scores = self.flat.split(self.joined)
+        ranks = []
+        start = 0  # of the layer in the flat vector
+        for name, mask in candidates.items():
+            if mask.any() and not kept[name].any():
+                best = scores[name][mask].max()
+                first = (mask & (scores[name] == best)).flatten().nonzero()[0]
+                ranks.append(self._rank(best, start + int(first)))
+            start += mask.numel()
+        return sorted(ranks)
+
+    def _rank(self, score: Tensor, position: int) -> int:
+        """The rank, counted from 1, of the candidate with this score and position."""
+        larger = self.candidates & (self.joined > score)
+        ties = self.candidates[:position] & (self.joined[:position] == score)
+        return int(larger.count_nonzero()) + int(ties.count_nonzero()) + 1
 
 
 class LargestOfRows(LargestScores):

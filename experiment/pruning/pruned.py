@@ -24,7 +24,7 @@ class Pruned:
     empty_layers: list[str]  # prunable layers that have no weight left
     constant_output: bool  # whether the output is the same for all samples
     constant_before: bool  # and was so before pruning
-    evaluations: int  # how many budgets the calibration tried
+    evaluations: int  # how many choices the calibration measured
     seconds: float  # including those of computations that other methods share
     decision: Decision  # what the method decided, before dead parameters were dropped
     found: Layers  # the prunable layers, and what stays out

@@ -18,7 +18,7 @@ from experiment.nets.masks import Masks, set_removed_to_zero, size
 from experiment.nets.reachability import remove_dead
 from experiment.nets.running import copy_of
 from experiment.pruning.analysis import Analysis
-from experiment.pruning.calibration import calibrate
+from experiment.pruning.calibration import Budgets, calibrate
 from experiment.pruning.decision import Choice, Decision, Prepared
 from experiment.pruning.method import Method
 from experiment.pruning.minimum import with_added, with_minimum
@@ -105,12 +105,17 @@ class Pruner:
         )
 
     def _closest(self, prepared: Prepared, target: int) -> tuple[Attempt, int]:
-        """The attempt whose size is closest to the target, and how many budgets were tried."""
+        """The attempt whose size is closest to the target, and how many were made."""
         return calibrate(
             lambda budget: self._attempt(prepared, budget),
             lambda attempt: attempt.size,
             budget=target - self._num_fixed,
             largest=self._num_candidates,
+            budgets=Budgets(
+                nested=prepared.nested and not self.min_kept_per_layer,
+                alike=prepared.alike,
+                openings=prepared.openings,
+            ),
             target=target,
             # a share of what is kept, and of what is removed
             tolerance=TOLERANCE * min(target, self.original_size - target),
@@ -155,7 +160,7 @@ class Pruner:
     @property
     def _num_candidates(self) -> int:
         """The number of prunable weights that are left."""
-        return int(self.analysis.candidates.sum())
+        return int(self.analysis.candidates.count_nonzero())
 
     @property
     def _num_fixed(self) -> int:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from experiment.allocation.optimal import allocate
-from experiment.allocation.sampling import draw_counts, draws_needed, first_appearances
+from experiment.allocation.sampling import counts_by_block, draws_needed, first_appearances
 from experiment.allocation.units import Units
 from experiment.core.seeding import Stream
 from experiment.pruning.analysis import Analysis
@@ -41,15 +41,26 @@ class Sampler:
 
     def found(self, draws: numpy.ndarray) -> numpy.ndarray:
         """Which weights [weights] the draws [units] find."""
-        return (self.first <= draws[self.units.unit]) & (self.units.importance > 0)
+        first = self.first
+        early = self.units.by_item(
+            lambda table: first[table.items] <= draws[table.units][table.row]
+        )
+        return early & (self.units.importance > 0)
 
     def factors(self, draws: numpy.ndarray) -> numpy.ndarray:
-        """count / (N p) [weights], which makes drawn weights unbiased; 1 in units that stay."""
+        """count / (N p) [weights], which makes drawn weights unbiased; 1 in units that stay.
+
+        float32, as the weights are.
+        """
         finite = numpy.where(numpy.isfinite(draws), draws, 0)
         random = self.stream.child("counts").numpy_generator()
-        counts = draw_counts(self.units, self.first, finite, random)
-        expected = finite[self.units.unit] * self.units.probability
-        return numpy.divide(counts, expected, out=numpy.ones(len(counts)), where=expected > 0)
+        units = self.units
+        factors = numpy.ones(len(units.importance), dtype=numpy.float32)
+        for table, counts in counts_by_block(units, self.first, finite, random):
+            expected = finite[table.units][table.row] * units.probability_in(table)
+            of_block = factors[table.items]  # a view
+            numpy.divide(counts, expected, out=of_block, where=expected > 0, casting="same_kind")
+        return factors
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,10 @@ def sensitivity_units(analysis: Analysis) -> Units:
 
 
 def weight_units(analysis: Analysis, importance: Tensor) -> Units:
-    """The units of a net with an importance of each weight of the flat vector.
+    """The units of a net with an importance of each weight of the flat vector, float32.
 
     Weights that were pruned earlier have none.
     """
-    present = torch.where(analysis.candidates, importance, 0).cpu().double().numpy()
+    present = torch.where(analysis.candidates, importance, 0).cpu().numpy()
     negative = (analysis.flat.weights(analysis.net) < 0).cpu().numpy()
     return signed_weights(present, negative, analysis.layers.values(), analysis.delta)

@@ -73,10 +73,12 @@ def measure(
             raise UserError(f"the weight of layer {name} holds numbers that are not finite")
         maxima[name] = RunningMaxima(weight, layer.num_patches, reductions)
     watch(net, layers, batches, lambda name, product, num_samples: maxima[name].add(product))
-    return {
-        reduction: {name: own.sensitivity(reduction) for name, own in maxima.items()}
-        for reduction in reductions
-    }
+    result: dict[Reduction, dict[str, Tensor]] = {reduction: {} for reduction in reductions}
+    for name in layers:
+        own = maxima.pop(name)  # its memory is free for the next
+        for reduction in reductions:
+            result[reduction][name] = own.sensitivity(reduction)
+    return result
 
 
 class RunningMaxima:
@@ -103,12 +105,9 @@ class RunningMaxima:
         running = {
             reduction: block_of(values).contiguous() for reduction, values in self.running.items()
         }
-        positive = weight.clamp(min=0)
-        negative = weight.clamp(max=0).neg_()
-        signed = torch.cat([positive, negative], dim=1)
+        signed = torch.cat([weight.clamp(min=0), weight.clamp(max=0).neg_()], dim=1)
         for part in nonnegative_parts(product.inputs.detach().float()):
-            for chunk in tiles(product, part):
-                _add_chunk(running, chunk, weight, signed)
+            _add_part(running, tiles(product, part), weight, signed)
         for reduction, values in running.items():  # no copy if the block is the whole weight
             block_of(self.running[reduction]).copy_(values)
 
@@ -119,21 +118,31 @@ class RunningMaxima:
         return (largest * self.weight.abs()).clamp_(max=1)
 
 
-def _add_chunk(
-    running: dict[Reduction, Tensor], chunk: Iterable[Tensor], weight: Tensor, signed: Tensor
+def _add_part(
+    running: dict[Reduction, Tensor],
+    chunks: Iterable[Iterable[Tensor]],
+    weight: Tensor,
+    signed: Tensor,
 ) -> None:
-    """Raise the running maxima [groups, filters, K] by a chunk of samples, given as its tiles."""
-    total = weight.new_zeros(())  # will be samples, groups, 2 x filters, K
-    num_points = 0
-    for points in chunk:
-        reciprocals = _reciprocals(points, signed)
-        if "max" in running:
-            max_product_(running["max"], points, reciprocals.unflatten(2, (2, -1)), weight)
-        if "mean" in running:
-            total = total + reciprocals @ points.mT
-            num_points += points.shape[-1]
-    if num_points:
-        positive, negative = total.amax(0).div_(num_points).chunk(2, dim=1)
+    """Raise the running maxima [groups, filters, K] by chunks of samples, given as their tiles."""
+    largest = torch.zeros_like(signed) if "mean" in running else None  # sum over P, of both signs
+    num_points = 0  # P, the same for all samples
+    for chunk in chunks:
+        total: Tensor | None = None  # samples, groups, 2 x filters, K
+        num_points = 0
+        for points in chunk:
+            reciprocals = _reciprocals(points, signed)
+            if "max" in running:
+                max_product_(running["max"], points, reciprocals.unflatten(2, (2, -1)), weight)
+            if largest is not None:
+                sums = reciprocals @ points.mT
+                total = sums if total is None else total.add_(sums)
+                num_points += points.shape[-1]
+        if largest is not None and total is not None:
+            torch.maximum(largest, total.amax(0) if len(total) > 1 else total[0], out=largest)
+    if largest is not None and num_points:
+        # Division and selection keep the order, so that once for all samples is enough.
+        positive, negative = largest.div_(num_points).chunk(2, dim=1)
         mean = torch.where(weight < 0, negative, positive)
         torch.maximum(running["mean"], mean, out=running["mean"])
 

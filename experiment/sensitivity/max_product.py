@@ -13,16 +13,27 @@ Kernel = Callable[[Tensor, Tensor, Tensor, Tensor], None]
 COMPILED = {"cpu": "numba", "cuda": "triton"}
 
 
+# So many products a process computes with the eager kernel: compiling another takes longer.
+EAGER_PRODUCTS = 2**28
+eager_products = 0  # that it has computed so far
+
+
 def max_product_(running: Tensor, points: Tensor, reciprocals: Tensor, weight: Tensor) -> None:
     """Raise running[g,i,j] to max_{n,p} points[n,g,j,p] * reciprocals[n,g,s,i,p]; in place.
 
     s is 1 if weight[g,i,j] is negative, else 0; where the weight is 0, `running` may stay as it is.
+    All kernels give the same numbers, to the bit.
 
     Shapes: running and weight [groups, filters, K], points [samples, groups, K, P] and reciprocals
     [samples, groups, 2, filters, P]. All are contiguous, float32 and finite, and all but weight are
     at least 0.
     """
-    kernel(COMPILED.get(running.device.type, "eager"))(running, points, reciprocals, weight)
+    global eager_products
+    name = COMPILED.get(running.device.type, "eager")
+    if eager_products < EAGER_PRODUCTS and name != "eager":
+        name = "eager"
+        eager_products += running.numel() * len(points) * points.shape[-1]
+    kernel(name)(running, points, reciprocals, weight)
 
 
 @functools.cache
