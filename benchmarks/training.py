@@ -146,9 +146,7 @@ class UsualTraining:
         self.net = net
         self.device = next(net.parameters()).device
         self.masks = {name: mask.to(self.device).float() for name, mask in masks.items()}
-        self.optimizer = torch.optim.SGD(
-            net.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4
-        )
+        self.optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
         self.scheduler = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, [1000])
 
     def epoch(self, batches: Batches) -> float:
