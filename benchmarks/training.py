@@ -12,14 +12,16 @@ recorded, and is not timed.
 """
 
 import argparse
+import contextlib
 import functools
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest import mock
 
 import pandas
 import torch
@@ -75,8 +77,7 @@ class Version:
 def main(arguments: list[str] | None = None) -> int:
     options = parsed(arguments)
     device = torch.device(choose_device(options.device))
-    with tempfile.TemporaryDirectory() as empty:
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = empty  # so that compiling is timed in full
+    with without_compiled_code():
         versions = all_versions(options, device)
         first, best = fastest(versions, options.rounds)
     table = as_table(versions, first, best, peaks(device))
@@ -84,6 +85,16 @@ def main(arguments: list[str] | None = None) -> int:
     print(table.to_string(index=False, na_rep="", float_format="{:.3g}".format))
     print(f"table: {options.csv}")
     return 0
+
+
+@contextlib.contextmanager
+def without_compiled_code() -> Iterator[None]:
+    """A block in which what earlier runs have compiled is not found, so that all of it is timed."""
+    with (
+        tempfile.TemporaryDirectory() as empty,
+        mock.patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=empty),
+    ):
+        yield
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
@@ -397,12 +408,13 @@ def peaks(device: torch.device) -> dict[str, float]:
     On a GPU, float32 as convolutions compute it: by default in TensorFloat-32.
     """
     size = PEAK_SIZE[device.type]
-    torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision
+    of_convolutions = torch.backends.cudnn.conv.fp32_precision
     found = {}
-    for precision, dtype in PRECISIONS.items():
-        matrix = torch.randn(size, size, device=device, dtype=dtype)
-        product = functools.partial(torch.mm, matrix, matrix)
-        found[precision] = 2 * size**3 / min(timed(product, device) for _ in range(10))
+    with mock.patch.object(torch.backends.cuda.matmul, "fp32_precision", of_convolutions):
+        for precision, dtype in PRECISIONS.items():
+            matrix = torch.randn(size, size, device=device, dtype=dtype)
+            product = functools.partial(torch.mm, matrix, matrix)
+            found[precision] = 2 * size**3 / min(timed(product, device) for _ in range(10))
     return found
 
 
