@@ -408,13 +408,15 @@ def peaks(device: torch.device) -> dict[str, float]:
     On a GPU, float32 as convolutions compute it: by default in TensorFloat-32.
     """
     size = PEAK_SIZE[device.type]
-    of_convolutions = torch.backends.cudnn.conv.fp32_precision
+    products = torch.backends.cuda.matmul
+    before = products.fp32_precision
+    products.fp32_precision = torch.backends.cudnn.conv.fp32_precision
     found = {}
-    with mock.patch.object(torch.backends.cuda.matmul, "fp32_precision", of_convolutions):
-        for precision, dtype in PRECISIONS.items():
-            matrix = torch.randn(size, size, device=device, dtype=dtype)
-            product = functools.partial(torch.mm, matrix, matrix)
-            found[precision] = 2 * size**3 / min(timed(product, device) for _ in range(10))
+    for precision, dtype in PRECISIONS.items():
+        matrix = torch.randn(size, size, device=device, dtype=dtype)
+        product = functools.partial(torch.mm, matrix, matrix)
+        found[precision] = 2 * size**3 / min(timed(product, device) for _ in range(10))
+    products.fp32_precision = before
     return found
 
 
