@@ -33,12 +33,13 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 import experiment
-from experiment.config.schema import Part, Training
+from experiment.config.schema import SGD, Part, Training
 from experiment.core.devices import choose_device
 from experiment.core.files import write_whole
 from experiment.core.seeding import Stream
 from experiment.data.augmentation import Augmentation
 from experiment.data.loading import Data
+from experiment.data.streamed_split import num_cores
 from experiment.data.tensor_split import TensorSplit
 from experiment.nets.running import wait_for
 from experiment.nets.state import NetState
@@ -51,7 +52,9 @@ MEAN = [0.4914, 0.4822, 0.4465]
 STD = [0.2023, 0.1994, 0.2010]
 PADDING = 4
 KEEP_RATIO = 0.2
-SETTINGS = Training(epochs=1000, batch_size=128)  # more epochs than are ever trained here
+LEARNING_RATE = 0.01
+# More epochs than are ever trained here.
+SETTINGS = Training(epochs=1000, batch_size=128, optimizer=SGD(lr=LEARNING_RATE))
 EVALUATION_BATCH = 512
 PEAK_SIZE = {"cpu": 2048, "cuda": 8192, "mps": 4096}  # of the matrices whose product is the peak
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -106,7 +109,9 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--images", type=int, help="default: 1024 on a CPU, 12800 on a GPU")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--nets", type=int, help="at once; default: 2 on a CPU, 4 on a GPU")
-    parser.add_argument("--workers", type=int, default=2, help="of the usual recipe's DataLoader")
+    parser.add_argument(
+        "--workers", type=int, default=num_cores(), help="of the usual recipe's DataLoader"
+    )
     parser.add_argument("--without-compile", action="store_true")
     parser.add_argument("--csv", type=Path, default=Path("results/benchmarks/training.csv"))
     options = parser.parse_args(arguments)
@@ -123,7 +128,7 @@ class PilImages(torch.utils.data.Dataset):
     """Images as torchvision's CIFAR10 keeps and returns them."""
 
     def __init__(self, split: TensorSplit, transforms: Sequence[Callable]):
-        self.images = split.images.permute(0, 2, 3, 1).numpy()
+        self.images = split.images.permute(0, 2, 3, 1).contiguous().numpy()
         self.labels = split.labels.tolist()
         self.transform = torchvision.transforms.Compose(transforms)
 
@@ -157,7 +162,9 @@ class UsualTraining:
         self.net = net
         self.device = next(net.parameters()).device
         self.masks = {name: mask.to(self.device).float() for name, mask in masks.items()}
-        self.optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+        self.optimizer = torch.optim.SGD(
+            net.parameters(), lr=LEARNING_RATE, momentum=0.9, weight_decay=1e-4
+        )
         self.scheduler = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, [1000])
 
     def epoch(self, batches: Batches) -> float:
@@ -203,9 +210,10 @@ def all_versions(options: argparse.Namespace, device: torch.device) -> list[Vers
     """Training and evaluation, the usual way and ours, all from the same pruned net."""
     data = random_data(options.images, device)
     state = pruned_state(options.network, data)
+    flops = flops_per_image(UsualTraining(build(options.network), state.masks))
     return [
-        *usual_versions(options, data, state, device),
-        *our_versions(options, data, state, device),
+        *usual_versions(options, data, state, device, flops),
+        *our_versions(options, data, state, device, flops),
     ]
 
 
@@ -234,7 +242,11 @@ def build(network: str) -> nn.Module:
 
 
 def usual_versions(
-    options: argparse.Namespace, data: Data, state: NetState, device: torch.device
+    options: argparse.Namespace,
+    data: Data,
+    state: NetState,
+    device: torch.device,
+    flops: dict[str, float],
 ) -> list[Version]:
     """The usual recipe with its data loading, and with batches that lie ready on the device."""
     net = build(options.network).to(device)
@@ -254,7 +266,6 @@ def usual_versions(
         "evaluate, usual recipe without loading": lambda: usual_evaluation(evaluated, ready),
         f"evaluate, batches of {EVALUATION_BATCH}": lambda: usual_evaluation(evaluated, large),
     }
-    flops = flops_per_image(training, ready[0])
     return [
         version(what, functools.partial(timed, run, device), options.images, flops)
         for what, run in runs.items()
@@ -262,12 +273,13 @@ def usual_versions(
 
 
 def our_versions(
-    options: argparse.Namespace, data: Data, state: NetState, device: torch.device
+    options: argparse.Namespace,
+    data: Data,
+    state: NetState,
+    device: torch.device,
+    flops: dict[str, float],
 ) -> list[Version]:
     """Our Trainer in every precision, compiled and not, with one net and with several."""
-    usual = UsualTraining(build(options.network).to(device), state.masks)
-    [example] = data.test.subset(torch.arange(2)).batches(2)
-    flops = flops_per_image(usual, example)
     versions = [
         version(
             "train, our Trainer",
@@ -368,9 +380,10 @@ class OurTraining:
 # Measuring
 
 
-def flops_per_image(training: UsualTraining, batch: tuple[Tensor, Tensor]) -> dict[str, float]:
+def flops_per_image(training: UsualTraining) -> dict[str, float]:
     """Floating-point operations of a training step and of an evaluation, as torch counts them."""
-    images, labels = batch
+    images = torch.zeros(2, *SHAPE)
+    labels = torch.zeros(2, dtype=torch.long)
     with FlopCounterMode(display=False) as of_step:
         training.step(images, labels)
     with FlopCounterMode(display=False) as of_evaluation, torch.no_grad():
