@@ -82,8 +82,8 @@ def main(arguments: list[str] | None = None) -> int:
     device = torch.device(choose_device(options.device))
     with without_compiled_code():
         versions = all_versions(options, device)
-        first, best = fastest(versions, options.rounds)
-    table = as_table(versions, first, best, peaks(device))
+        first, best, peak = fastest(versions, options.rounds, device)
+    table = as_table(versions, first, best, peak)
     write_whole(options.csv, table.to_csv(index=False))
     print(table.to_string(index=False, na_rep="", float_format="{:.3g}".format))
     print(f"table: {options.csv}")
@@ -394,17 +394,26 @@ def flops_per_image(training: UsualTraining) -> dict[str, float]:
     }
 
 
-def fastest(versions: list[Version], rounds: int) -> tuple[list[float], list[float]]:
-    """Seconds of each version: of its first call, warm-up included, and of the fastest round."""
+def fastest(
+    versions: list[Version], rounds: int, device: torch.device
+) -> tuple[list[float], list[float], dict[str, float]]:
+    """Seconds of each version in its first call and in its fastest round, and the highest peaks.
+
+    The first call includes the warm-up. Peaks are measured in each round too, since a share of them
+    means nothing if something else was computing meanwhile.
+    """
     first = []
     for one in versions:
         start = time.perf_counter()
         one.seconds()
         first.append(time.perf_counter() - start)
     best = [float("inf")] * len(versions)
+    highest = dict.fromkeys(PRECISIONS, 0.0)
     for _ in range(rounds):
         best = [min(before, one.seconds()) for before, one in zip(best, versions)]
-    return first, best
+        found = peaks(device)
+        highest = {precision: max(highest[precision], found[precision]) for precision in found}
+    return first, best, highest
 
 
 def timed(function: Callable, device: torch.device) -> float:
