@@ -27,11 +27,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="print what would be run and what it would cost"
     )
+    parser.add_argument(
+        "--time", action="store_true", help="with --dry-run: measure how many hours it would take"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Check all configurations, then plan or run them one after the other."""
+    if options.time and not options.dry_run:
+        raise UserError("--time: only measures what a run would take; add --dry-run")
     experiments = [(path, load(path, options.overrides)) for path in options.configs]
+    if options.time:
+        return plan_with_time(experiments, options.device)
     if options.dry_run:
         for path, content in experiments:
             print(plan(path, content))
@@ -68,6 +75,40 @@ def plan(path: str, content: "Config | Sweep") -> str:
     from experiment.runs.dry_run import describe, describe_sweep
 
     return describe_sweep(content, path) if isinstance(content, Sweep) else describe(content, path)
+
+
+def plan_with_time(experiments: "list[tuple[str, Config | Sweep]]", device: str) -> int:
+    """Print plans with the hours that they would take on a device. Returns the exit code.
+
+    What cannot be measured, since its files must be there to know its shape, is left out.
+    """
+    from experiment.core.devices import choose_device
+    from experiment.runs.dry_run import Estimate, describe_estimates, describe_time
+    from experiment.runs.timing import MeasuredSpeeds
+
+    speeds = MeasuredSpeeds(choose_device(device))
+    estimates = []
+    exit_code = 0
+    for path, content in experiments:
+        configs = all_configs(content)
+        try:
+            print(plan(path, content), flush=True)
+            estimates.append(Estimate.of(configs, path, speeds))
+            print(describe_time(configs, estimates[-1], speeds), flush=True)
+        except UserError as error:
+            exit_code = report_error(path, error)
+    if len(estimates) > 1:
+        print(describe_estimates(estimates))
+    return exit_code
+
+
+def all_configs(content: "Config | Sweep") -> "list[Config]":
+    """The configuration, or those of all runs of a sweep."""
+    from experiment.config.sweeps import Sweep
+
+    if isinstance(content, Sweep):
+        return [combination.config for combination in content.combinations]
+    return [content]
 
 
 def announced_configs(content: "Config | Sweep") -> Iterator["Config"]:

@@ -24,6 +24,7 @@ class Shape:
     num_classes: int
     num_train: int
     note: str | None = None  # what a dry run and the log should say about the files
+    num_test: int | None = None  # for estimates of time; None if it is not known
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from experiment.data.downloads import packed_files
 SIDE = 28  # height and width of an image
 NUM_CLASSES = 10
 PUBLISHED_TRAIN = 60_000  # the number of training images
+PUBLISHED_TEST = 10_000
 UNSIGNED_BYTES = 0x800  # how an IDX file of them begins, the number of dimensions added
 TRAIN = "train"  # with this the names of the training files begin,
 TEST = "t10k"  # and with this those of the test files

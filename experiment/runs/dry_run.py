@@ -2,38 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import yaml
 
 from experiment.config.schedules import schedule
-from experiment.config.schema import Config
+from experiment.config.schema import Config, Training
 from experiment.config.sweeps import Sweep
 from experiment.data.loading import allowed_sample_size, num_validation, open_dataset
 from experiment.nets.building import build_network
-from experiment.runs.tasks import Prune, Retrain, Task, Train, tasks
+from experiment.runs.cost import Cost, Hours, epochs_of, hours, without_shared_trainings
+from experiment.runs.tasks import Prune, Retrain, tasks
 from experiment.sensitivity.sample_size import sample_size
+from experiment.training.precision import Precision
 
-
-@dataclass(frozen=True)
-class Cost:
-    """What tasks take together if nothing is done yet; equal trainings are done once."""
-
-    trainings: int
-    prunings: int
-    retrainings: int
-    epochs: int
-
-    @classmethod
-    def of(cls, tasks: Sequence[Task]) -> "Cost":
-        trainings = {task.fingerprint(): task for task in tasks if isinstance(task, Train)}
-        # What only leads to an early checkpoint is a part of a training that goes on from there.
-        whole = [task for task in trainings.values() if task.until >= task.settings.epochs]
-        retrainings = [task for task in tasks if isinstance(task, Retrain)]
-        epochs = sum(task.until for task in whole)
-        epochs += sum(task.num_epochs for task in retrainings)
-        prunings = sum(isinstance(task, Prune) for task in tasks)
-        return cls(len(whole), prunings, len(retrainings), epochs)
+if TYPE_CHECKING:  # measuring takes long to import, and a dry run without it none of that
+    from experiment.runs.timing import MeasuredSpeeds, TrainingSpeed
 
 
 def describe(config: Config, path: str) -> str:
@@ -91,3 +76,140 @@ def describe_sample(config: Config) -> str:
     capped = f", of which half of the validation split allows {allowed}" if allowed < asked else ""
     note = f"; {shape.note}" if shape.note else ""
     return f"network: {num_parameters:,} parameters; sample size |S| = {asked}{capped}{note}"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the experiments of a file cost together, in hours for each precision."""
+
+    path: str
+    network: str
+    cost: Cost
+    hours: dict[Precision, Hours | None]  # None: the net cannot be trained in it here
+
+    @classmethod
+    def of(cls, configs: Sequence[Config], path: str, speeds: "MeasuredSpeeds") -> "Estimate":
+        """Measures whatever `speeds` does not know yet. Raises UserError if that is impossible."""
+        planned = [task for config in configs for task in tasks(config)]
+        found: dict[Precision, Hours | None] = {
+            "float32": hours(configs, speeds, "float32"),
+            "bfloat16": hours(configs, speeds, "bfloat16"),
+        }
+        networks = dict.fromkeys(config.network.name for config in configs)
+        return cls(path, ", ".join(networks), Cost.of(planned), found)
+
+    @property
+    def row(self) -> str:
+        """A row of a table in Markdown."""
+        cost = self.cost
+        cells = [
+            f"`{self.path}`",
+            self.network,
+            f"{cost.trainings + cost.retrainings:,}",
+            f"{cost.epochs:,}",
+            *("-" if found is None else number(found.total) for found in self.hours.values()),
+            self._ratio,
+        ]
+        return f"| {' | '.join(cells)} |"
+
+    @property
+    def _ratio(self) -> str:
+        """Of the hours in float32 to those in bfloat16."""
+        float32, bfloat16 = self.hours["float32"], self.hours["bfloat16"]
+        if float32 is None or bfloat16 is None or bfloat16.total == 0:
+            return "-"
+        return f"{float32.total / bfloat16.total:.2f}"
+
+
+def describe_estimates(estimates: Sequence[Estimate]) -> str:
+    """A table in Markdown, one row for each file."""
+    header = "| file | network | trainings | epochs | hours, float32 | hours, bfloat16 | ratio |"
+    return "\n".join([header, "|---|---|---|---|---|---|---|", *(one.row for one in estimates)])
+
+
+def describe_time(configs: Sequence[Config], estimate: Estimate, speeds: "MeasuredSpeeds") -> str:
+    """What was measured, and the hours that follow from it, as YAML comments."""
+    lines = [f"time on {speeds.device_name}, with random images: reading files is not counted"]
+    if any(speeds.shape(config).num_test is None for config in configs):
+        lines.append("the data set does not tell how many test images it has: none are counted")
+    lines += dict.fromkeys(_training_lines(configs, speeds))
+    rates = dict.fromkeys(f"{number(1 / speeds.evaluation(config))}" for config in configs)
+    lines.append(f"evaluation: {', '.join(rates)} images/s")
+    lines += _pruning_lines(configs, speeds)
+    for precision, found in estimate.hours.items():
+        lines.append(f"{precision}: {_hours_in_words(found)}")
+    return "\n".join(f"# {line}" for line in [*lines, *_comparison(estimate)])
+
+
+def _training_lines(configs: Sequence[Config], speeds: "MeasuredSpeeds") -> list[str]:
+    """The speeds of each kind of training."""
+    lines = []
+    for config, own in zip(configs, without_shared_trainings(configs)):
+        for settings, _ in epochs_of(own):
+            found = speeds.training_speeds(config, settings)
+            told = "; ".join(
+                f"{precision} {_speed_in_words(speed, settings)}"
+                for precision, speed in found.items()
+            )
+            kind = f"{settings.optimizer.name}, batches of {settings.batch_size}"
+            lines.append(f"training by {kind}: {told}")
+    return lines
+
+
+def _speed_in_words(speed: "TrainingSpeed", settings: Training) -> str:
+    if speed.seconds_per_image is None:
+        return f"fails: {speed.failure}"
+    words = f"{number(1 / speed.seconds_per_image)} images/s"
+    if speed.batch_size < settings.batch_size:
+        words += f" (measured in batches of {speed.batch_size})"
+    if settings.compile == "on":
+        words += f" after {speed.warm_up_seconds:.0f} s of compiling"
+    return words
+
+
+def _pruning_lines(configs: Sequence[Config], speeds: "MeasuredSpeeds") -> list[str]:
+    """The seconds that each method takes, and why some cannot be used."""
+    seconds: dict[str, list[float]] = {}
+    failures: dict[str, str] = {}
+    for config in configs:
+        methods = {task.place.method: task for task in tasks(config) if isinstance(task, Prune)}
+        for method, task in methods.items():
+            speed, _ = speeds.pruning_speeds(config, task)
+            if speed.failure:
+                failures[method] = speed.failure
+                continue
+            seconds.setdefault(method, []).append(speed.at(speeds.sample_size(config)))
+    lines = [f"pruning by {method} fails: {reason}" for method, reason in failures.items()]
+    if seconds:
+        told = (f"{method} {_range(found)} s" for method, found in seconds.items())
+        lines.append(f"pruning once: {', '.join(told)}")
+    return lines
+
+
+def _range(values: list[float]) -> str:
+    smallest, largest = f"{min(values):.2g}", f"{max(values):.2g}"
+    return smallest if smallest == largest else f"{smallest} to {largest}"
+
+
+def _hours_in_words(found: Hours | None) -> str:
+    if found is None:
+        return "not possible here"
+    return (
+        f"{number(found.total)} hours ({number(found.training)} training, "
+        f"{number(found.evaluation)} evaluation, {number(found.pruning)} pruning)"
+    )
+
+
+def _comparison(estimate: Estimate) -> list[str]:
+    """Which precision trains faster, if anything is trained in both."""
+    training = {name: found.training for name, found in estimate.hours.items() if found}
+    if len(training) < 2 or not all(training.values()):
+        return []
+    faster, slower = sorted(training, key=lambda precision: training[precision])
+    factor = training[slower] / training[faster]
+    return [f"training in {faster} is {factor:.2f} times as fast here as in {slower}"]
+
+
+def number(value: float) -> str:
+    """Three digits, or all that come before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

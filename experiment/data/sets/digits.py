@@ -24,7 +24,7 @@ class digits(Dataset):
     crop_padding: int = 1
 
     def shape(self) -> Shape:
-        return Shape((1, 8, 8), 10, NUM_IMAGES - NUM_TEST)
+        return Shape((1, 8, 8), 10, NUM_IMAGES - NUM_TEST, num_test=NUM_TEST)
 
     def load(self) -> Splits:
         from sklearn.datasets import load_digits  # takes seconds to import

@@ -48,7 +48,8 @@ class ImageFolder(Dataset):
     not_affecting_numbers: ClassVar = ("in_memory", "num_workers")
 
     def shape(self) -> Shape:
-        return Shape(self._reader.shape, len(self._train.classes), len(self._train))
+        num_classes = len(self._train.classes)
+        return Shape(self._reader.shape, num_classes, len(self._train), num_test=len(self._test))
 
     def load(self) -> Splits:
         require_same_classes("ImageFolder", self._train, self._test)

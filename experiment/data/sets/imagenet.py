@@ -26,6 +26,7 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 NUM_CLASSES = 1000
 NUM_TRAIN = 1_281_167
+NUM_TEST = 50_000
 
 
 @DATASETS.register
@@ -46,18 +47,22 @@ class ImageNet(Dataset):
     def shape(self) -> Shape:
         """The dimensions of the files that are there, else of the original, for dry runs."""
         if not (Path(self.root) / "train").is_dir():
-            return Shape((3, SIZE, SIZE), NUM_CLASSES, NUM_TRAIN)
-        return Shape((3, SIZE, SIZE), len(self._train.classes), len(self._train))
+            return Shape((3, SIZE, SIZE), NUM_CLASSES, NUM_TRAIN, num_test=NUM_TEST)
+        num_classes = len(self._train.classes)
+        return Shape((3, SIZE, SIZE), num_classes, len(self._train), num_test=len(self._test))
 
     def load(self) -> Splits:
         train = self._train
-        test = self._listed("val")
-        require_same_classes("ImageNet", train, test)
-        return Splits(self._split(train), self._split(test))
+        require_same_classes("ImageNet", train, self._test)
+        return Splits(self._split(train), self._split(self._test))
 
     @functools.cached_property
     def _train(self) -> ImageFiles:
         return self._listed("train")
+
+    @functools.cached_property
+    def _test(self) -> ImageFiles:
+        return self._listed("val")
 
     def _listed(self, split: str) -> ImageFiles:
         return list_files(

@@ -14,7 +14,14 @@ from experiment.core.registry import DATASETS
 from experiment.data.augmentation import Augmentation
 from experiment.data.dataset import Dataset, Shape, Splits, from_tensors
 from experiment.data.downloads import open_or_download
-from experiment.data.idx_files import NUM_CLASSES, PUBLISHED_TRAIN, TEST, TRAIN, IdxFiles
+from experiment.data.idx_files import (
+    NUM_CLASSES,
+    PUBLISHED_TEST,
+    PUBLISHED_TRAIN,
+    TEST,
+    TRAIN,
+    IdxFiles,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +66,7 @@ class CIFAR10(TorchvisionDataset):
     std = [0.2023, 0.1994, 0.2010]
 
     def shape(self) -> Shape:
-        return Shape((3, 32, 32), 10, 50_000)
+        return Shape((3, 32, 32), 10, 50_000, num_test=10_000)
 
 
 @DATASETS.register
@@ -74,7 +81,7 @@ class CIFAR100(TorchvisionDataset):
     std = [0.2673, 0.2564, 0.2762]
 
     def shape(self) -> Shape:
-        return Shape((3, 32, 32), 100, 50_000)
+        return Shape((3, 32, 32), 100, 50_000, num_test=10_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +96,9 @@ class IdxDataset(TorchvisionDataset):
         No image is decoded. The note needs checksums, which take 0.2 s for 70,000 images.
         """
         counts = self._files.counts()
-        num_train = PUBLISHED_TRAIN if counts is None else counts[0]
+        num_train, num_test = counts or (PUBLISHED_TRAIN, PUBLISHED_TEST)
         input_shape = (1, self.image_size, self.image_size)
-        return Shape(input_shape, NUM_CLASSES, num_train, self._files.note(counts))
+        return Shape(input_shape, NUM_CLASSES, num_train, self._files.note(counts), num_test)
 
     def load(self) -> Splits:
         if self._files.counts() is None:

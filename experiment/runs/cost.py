@@ -1,0 +1,150 @@
+"""What experiments cost: trainings and epochs, and hours at speeds that were measured."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from experiment.config.schema import Config, Training
+from experiment.runs.tasks import Evaluate, Prune, Retrain, Task, Train, tasks
+from experiment.training.precision import Precision
+
+SECONDS_PER_HOUR = 3600
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What tasks take together if nothing is done yet; equal trainings are done once."""
+
+    trainings: int
+    prunings: int
+    retrainings: int
+    epochs: int
+
+    @classmethod
+    def of(cls, tasks: Sequence[Task]) -> "Cost":
+        whole = whole_trainings(tasks)
+        retrainings = [task for task in tasks if isinstance(task, Retrain)]
+        epochs = sum(task.until for task in whole)
+        epochs += sum(task.num_epochs for task in retrainings)
+        prunings = sum(isinstance(task, Prune) for task in tasks)
+        return cls(len(whole), prunings, len(retrainings), epochs)
+
+
+def whole_trainings(tasks: Sequence[Task]) -> list[Train]:
+    """The trainings of unpruned nets, equal ones once.
+
+    What only leads to an early checkpoint is a part of a training that goes on from there.
+    """
+    trainings = {task.fingerprint(): task for task in tasks if isinstance(task, Train)}
+    return [task for task in trainings.values() if task.until >= task.settings.epochs]
+
+
+@dataclass(frozen=True)
+class Images:
+    """How many images each split of an experiment has."""
+
+    train: int
+    validation: int
+    test: int
+
+
+class Speeds(Protocol):
+    """How fast an experiment's parts are on some device."""
+
+    def images(self, config: Config) -> Images:
+        """The sizes of its splits."""
+
+    def training(self, config: Config, settings: Training, precision: Precision) -> float | None:
+        """Seconds to train on one image in a precision; None if that is not possible."""
+
+    def evaluation(self, config: Config) -> float:
+        """Seconds to evaluate one image."""
+
+    def pruning(self, config: Config, task: Prune, *, shared: bool) -> float:
+        """Seconds to prune once; 0 if that is not possible.
+
+        `shared`: the method has pruned the same net before, so that what it has found out about
+        net and sample is there.
+        """
+
+
+@dataclass(frozen=True)
+class Hours:
+    """Hours of computing."""
+
+    training: float
+    evaluation: float
+    pruning: float
+
+    @property
+    def total(self) -> float:
+        return self.training + self.evaluation + self.pruning
+
+
+def hours(configs: Sequence[Config], speeds: Speeds, precision: Precision) -> Hours | None:
+    """What experiments cost together in a precision; None if it is not possible.
+
+    Trainings that they share are done once.
+    """
+    training = 0.0
+    evaluation = 0.0
+    pruning = 0.0
+    for config, own in zip(configs, without_shared_trainings(configs)):
+        images = speeds.images(config)
+        for settings, epochs in epochs_of(own):
+            seconds = speeds.training(config, settings, precision)
+            if seconds is None:
+                return None
+            training += epochs * images.train * seconds
+        evaluation += num_evaluated(own, images) * speeds.evaluation(config)
+        for task, shared in prunings_of(own):
+            pruning += speeds.pruning(config, task, shared=shared)
+    return Hours(*(seconds / SECONDS_PER_HOUR for seconds in (training, evaluation, pruning)))
+
+
+def without_shared_trainings(configs: Sequence[Config]) -> list[list[Task]]:
+    """The tasks of each experiment, less the trainings that one before it has done already."""
+    done: set[str] = set()
+    result = []
+    for config in configs:
+        planned = tasks(config)
+        fingerprints = {task.key: task.fingerprint() for task in planned if isinstance(task, Train)}
+        result.append([task for task in planned if fingerprints.get(task.key) not in done])
+        done |= set(fingerprints.values())
+    return result
+
+
+def epochs_of(tasks: Sequence[Task]) -> Iterator[tuple[Training, int]]:
+    """The settings of each training and retraining that trains at all, and its epochs."""
+    for training in whole_trainings(tasks):
+        if training.until:
+            yield training.settings, training.until
+    for task in tasks:
+        if isinstance(task, Retrain) and task.num_epochs:
+            yield task.settings, task.num_epochs
+
+
+def num_evaluated(tasks: Sequence[Task], images: Images) -> int:
+    """How many images are evaluated.
+
+    The validation images after each epoch, and for each net that is evaluated the test images; and
+    the validation images again if the net was not trained, whose accuracy is not known yet.
+    """
+    evaluated = [task for task in tasks if isinstance(task, Evaluate)]
+    pruned = {task.key for task in tasks if isinstance(task, Prune)}
+    not_trained = sum(1 for task in evaluated if task.inputs[0] in pruned)
+    num_epochs = sum(epochs for _, epochs in epochs_of(tasks))
+    return (num_epochs + not_trained) * images.validation + len(evaluated) * images.test
+
+
+def prunings_of(tasks: Sequence[Task]) -> Iterator[tuple[Prune, bool]]:
+    """Each pruning, and whether its method has pruned the same net before."""
+    pruned = {task.key for task in tasks if isinstance(task, Prune | Retrain)}
+    before: set[tuple] = set()
+    for task in tasks:
+        if not isinstance(task, Prune):
+            continue
+        key = (task.inputs[0], task.place.repetition, task.place.method)
+        yield task, key in before
+        if task.inputs[0] not in pruned:
+            before.add(key)
