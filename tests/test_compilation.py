@@ -5,30 +5,29 @@ import json
 import pytest
 
 import experiment
-from experiment.config.schema import DatasetPart, Training
-from experiment.core.errors import UserError
+from experiment.config.schema import Config, DatasetPart, Part, Training
 from experiment.core.seeding import Stream
 from experiment.data.loading import load_data
-from experiment.nets.building import build_network
 from experiment.runs import compilation
-from experiment.runs.compilation import planned_steps
+from experiment.runs.compilation import pays_to_compile, planned_steps
 from experiment.runs.serial import run
+from experiment.runs.timing import TrainingSpeed
 from experiment.runs.workplace import Workplace
-from experiment.training import step_times
-from experiment.training.step_times import StepTimes, pays_to_compile
-from experiment.training.trainer import Trainer
 
 AUTO = ["training.compile=auto", "pruning.methods=[WT]", "pruning.keep_ratios=[0.5]"]
 
 
+SETTINGS = Training(batch_size=64, compile="auto")
+
+
 @pytest.fixture(scope="module")
-def trainer():
-    return Trainer(load_data(DatasetPart(name="digits"), Stream(0)))
+def workplace():
+    return Workplace(load_data(DatasetPart(name="digits"), Stream(0)))
 
 
 @pytest.fixture
-def net():
-    return build_network("lenet300_100", input_shape=(1, 8, 8), num_classes=10)
+def lenet():
+    return Config(network=Part(name="lenet300_100"))
 
 
 @pytest.fixture
@@ -36,11 +35,13 @@ def measured(monkeypatch):
     """A plain step of 1 s, a compiled one of 0.75 s, and a warm-up of 30 s."""
     asked = []
 
-    def known(trainer, net, settings):
-        asked.append(settings.compile)
-        return {"off": StepTimes(5.0, 1.0), "on": StepTimes(30.0, 0.75)}[settings.compile]
+    def known(workplace, network, versions, nets, evaluation):
+        [version] = versions
+        asked.append(version.compile)
+        seconds = {"off": 1.0, "on": 0.75}[version.compile]
+        return [TrainingSpeed(seconds / 64, 64, 30.0)]
 
-    monkeypatch.setattr(step_times, "step_times", known)
+    monkeypatch.setattr(compilation, "measure_training", known)
     return asked
 
 
@@ -52,20 +53,29 @@ def measured(monkeypatch):
         (121, True, ["off", "on"]),
     ],
 )
-def test_it_pays_where_the_training_is_longer(trainer, net, measured, num_steps, expected, asked):
-    pays, seconds = pays_to_compile(trainer, net, Training(batch_size=64), num_steps)
+def test_it_pays_where_training_is_longer(workplace, lenet, measured, num_steps, expected, asked):
+    pays, seconds = pays_to_compile(workplace, lenet, SETTINGS, num_steps)
     assert pays is expected and measured == asked
-    assert seconds["plain_step"] == 1.0
+    assert seconds["seconds_per_image"] == 1 / 64
 
 
-def test_batches_larger_than_the_training_images_are_never_compiled(trainer, net, measured):
-    assert pays_to_compile(trainer, net, Training(batch_size=10_000), 10**9) == (False, {})
+def test_batches_larger_than_the_training_images_are_never_compiled(workplace, lenet, measured):
+    settings = Training(batch_size=10_000)
+    assert pays_to_compile(workplace, lenet, settings, 10**9) == (False, {})
     assert measured == []
 
 
-def test_steps_are_really_timed(trainer, net):
-    times = step_times.step_times(trainer, net, Training(batch_size=64))
-    assert 0 < times.step < times.warm_up
+def test_a_net_that_cannot_be_compiled_is_not(workplace, lenet, monkeypatch):
+    def fails_if_compiled(workplace, network, versions, nets, evaluation):
+        if versions[0].compile == "on":
+            return [TrainingSpeed(failure="no compiler")]
+        return [TrainingSpeed(1.0, 64)]
+
+    monkeypatch.setattr(compilation, "measure_training", fails_if_compiled)
+    assert pays_to_compile(workplace, lenet, SETTINGS, 10**6) == (
+        False,
+        {"seconds_per_image": 1.0, "failure": "no compiler"},
+    )
 
 
 def test_all_trainings_with_the_same_step_count(small_config):
@@ -91,7 +101,7 @@ def test_a_run_stays_with_what_it_has_decided(small_config, tmp_path, monkeypatc
     assert run(config, tmp_path / "r").failures == []
     before = decision(tmp_path / "r")
     assert before["training"]["compile"] == before["retraining"]["compile"] == "off"
-    assert before["training"]["plain_step"] > 0
+    assert before["training"]["seconds_per_image"] > 0
     monkeypatch.setattr(compilation, "pays_to_compile", lambda *arguments: 1 / 0)
     assert run(config, tmp_path / "r").failures == []
     assert decision(tmp_path / "r") == before
@@ -102,12 +112,3 @@ def test_nothing_is_measured_if_nothing_is_open(small_config, tmp_path, monkeypa
     monkeypatch.setattr(compilation, "pays_to_compile", lambda *arguments: 1 / 0)
     run(experiment.load_config(small_config, ["pruning.schedule=train"]), tmp_path / "r")
     assert not (tmp_path / "r" / "compilation.json").exists()
-
-
-def test_a_net_that_cannot_be_compiled_is_not(small_config, tmp_path, monkeypatch):
-    def fails(*arguments):
-        raise UserError("no compiler")
-
-    monkeypatch.setattr(compilation, "pays_to_compile", fails)
-    assert run(experiment.load_config(small_config, AUTO), tmp_path / "r").failures == []
-    assert decision(tmp_path / "r")["training"] == {"compile": "off", "reason": "no compiler"}

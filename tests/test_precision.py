@@ -20,8 +20,7 @@ from experiment.nets.layout import lay_out_for_speed
 from experiment.nets.masks import keep_all
 from experiment.nets.state import NetState
 from experiment.runs.serial import run
-from experiment.training import recording, session
-from experiment.training.compilation import Compiler
+from experiment.training import recording, session, trainer
 from experiment.training.trainer import Fit, Trainer
 
 SGD = {"name": "SGD", "lr": 0.05, "nesterov": True}
@@ -130,10 +129,9 @@ def test_on_and_off_are_words(small_config, word, value):
 def test_a_compiled_step_is_used_again_and_finds_nearly_the_same(data):
     torch._dynamo.utils.counters.clear()
     plain, _ = Trainer(data).fit(fit(make_net()))
-    trainer = Trainer(data)
     training = fit(make_net(), compile="on")
-    compiled, _ = trainer.fit(training)
-    again, _ = trainer.fit(training)
+    compiled, _ = Trainer(data).fit(training)
+    again, _ = Trainer(data).fit(training)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
     assert compiled.digest == again.digest
     for name, tensor in plain.tensors.items():
@@ -198,7 +196,7 @@ def graphs(monkeypatch):
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
     monkeypatch.setattr(torch.cuda, "get_rng_state", torch.get_rng_state)
     monkeypatch.setattr(session, "can_record", lambda device: True)
-    monkeypatch.setattr(Compiler, "compiled", lambda compiler, net: net)
+    monkeypatch.setattr(trainer, "compiled", lambda net: net)
     return made
 
 

@@ -17,7 +17,8 @@ from experiment.pruning.method import ScoreMethod
 from experiment.runs import timing
 from experiment.runs.cost import Images, hours
 from experiment.runs.dry_run import Estimate, describe_estimates, describe_time
-from experiment.runs.timing import MeasuredSpeeds, PruningSpeed, TrainingSpeed
+from experiment.runs.speeds import MeasuredSpeeds
+from experiment.runs.timing import PruningSpeed, TrainingSpeed
 
 HOUR = 3600
 TWICE_AS_FAST = TrainingSpeed(HOUR / 2, 64)

@@ -84,7 +84,7 @@ def plan_with_time(experiments: "list[tuple[str, Config | Sweep]]", device: str)
     """
     from experiment.core.devices import choose_device
     from experiment.runs.dry_run import Estimate, describe_estimates, describe_time
-    from experiment.runs.timing import MeasuredSpeeds
+    from experiment.runs.speeds import MeasuredSpeeds
 
     speeds = MeasuredSpeeds(choose_device(device))
     estimates = []

@@ -205,6 +205,11 @@ class Config(Section):
                 )
         return self
 
+    @property
+    def num_at_once(self) -> int:
+        """How many nets are trained at once."""
+        return 1 if self.nets_at_once == "auto" else self.nets_at_once
+
     def run_id(self) -> str:
         """A hash of everything that affects the numbers; the same on every machine."""
         values = self.model_dump()

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from experiment.config.schema import Config, Training
-from experiment.core.errors import UserError
 from experiment.core.files import write_whole
 from experiment.runs.tasks import Retrain, Task, Train, tasks
+from experiment.runs.timing import TrainingSpeed, measure_evaluation, measure_training
 from experiment.runs.workplace import Workplace
-from experiment.training.step_times import pays_to_compile
 
 PARTS = ("training", "retraining")
+SHORTEST_WARM_UP = 10.0  # seconds; compiling has never taken less
+LARGEST_SAVING = 0.5  # share of a step's time; compiling a net has never saved more
 
 
 def with_compilation_decided(config: Config, workplace: Workplace, directory: Path) -> Config:
@@ -46,12 +47,41 @@ def _decision(config: Config, part: str, workplace: Workplace) -> dict[str, Any]
     if settings.compile != "auto":
         return {"compile": settings.compile}
     num_steps = planned_steps(tasks(config), settings, workplace)
-    net = workplace.net(config.network)
-    try:
-        pays, measured = pays_to_compile(workplace.trainer, net, settings, num_steps)
-    except UserError as error:
-        return {"compile": "off", "reason": str(error)}
+    pays, measured = pays_to_compile(workplace, config, settings, num_steps)
     return {"compile": "on" if pays else "off", "steps": num_steps, **measured}
+
+
+def pays_to_compile(
+    workplace: Workplace, config: Config, settings: Training, num_steps: int
+) -> tuple[bool, dict[str, Any]]:
+    """Whether compiling saves more time in that many steps than it takes; and what was measured.
+
+    Nothing is compiled if the steps are too few anyway, or no batch is whole.
+    """
+    num_images = num_steps * settings.batch_size
+    if len(workplace.data.train) < settings.batch_size:
+        return False, {}
+    plain, compiled = (settings.model_copy(update={"compile": word}) for word in ("off", "on"))
+    evaluation = measure_evaluation(workplace, config.network)
+
+    def measure(version: Training) -> TrainingSpeed:
+        nets = config.num_at_once
+        [speed] = measure_training(workplace, config.network, [version], nets, evaluation)
+        return speed
+
+    before = measure(plain)
+    if before.seconds_per_image is None:
+        return False, {"failure": before.failure}
+    measured = {"seconds_per_image": before.seconds_per_image}
+    if num_images * before.seconds_per_image * LARGEST_SAVING < SHORTEST_WARM_UP:
+        return False, measured
+    after = measure(compiled)
+    if after.seconds_per_image is None:
+        return False, {**measured, "failure": after.failure}
+    measured["seconds_per_image_compiled"] = after.seconds_per_image
+    measured["warm_up_seconds"] = after.warm_up_seconds
+    saving = num_images * (before.seconds_per_image - after.seconds_per_image)
+    return saving > after.warm_up_seconds, measured
 
 
 def planned_steps(planned: Sequence[Task], settings: Training, workplace: Workplace) -> int:

@@ -18,7 +18,8 @@ from experiment.sensitivity.sample_size import sample_size
 from experiment.training.precision import Precision
 
 if TYPE_CHECKING:  # measuring takes long to import, and a dry run without it none of that
-    from experiment.runs.timing import MeasuredSpeeds, TrainingSpeed
+    from experiment.runs.speeds import MeasuredSpeeds
+    from experiment.runs.timing import TrainingSpeed
 
 
 def describe(config: Config, path: str) -> str:

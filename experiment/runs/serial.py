@@ -46,12 +46,11 @@ def run(config: Config, directory: Path, device: str = "cpu", nets: Path | None 
         UserError: if the data cannot be loaded or no net of the configuration can be trained.
     """
     ledger, workplace = open_run(config, directory, device, nets)
-    at_once = 1 if config.nets_at_once == "auto" else config.nets_at_once
     failures = []
     waiting = Waiting(ledger.tasks, ledger)
     while waiting:
         fatal = None
-        for task, outcome in outcomes(waiting.take(at_once), ledger, workplace):
+        for task, outcome in outcomes(waiting.take(config.num_at_once), ledger, workplace):
             error = outcome
             if isinstance(outcome, Result):
                 error = attempt(ledger.finish, task, outcome)

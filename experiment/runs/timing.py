@@ -2,35 +2,29 @@
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
-from experiment.config.schema import Config, Part, Training
+from experiment.config.schema import Part, Training
 from experiment.core.errors import UserError, first_line
-from experiment.core.registry import METHODS
 from experiment.core.seeding import Stream
 from experiment.data.augmentation import Augmentation
 from experiment.data.dataset import Shape
-from experiment.data.loading import Data, allowed_sample_size, num_validation, open_dataset
+from experiment.data.loading import Data
 from experiment.data.tensor_split import TensorSplit
 from experiment.nets.running import wait_for
 from experiment.nets.state import NetState
-from experiment.runs.cost import Images
 from experiment.runs.execution import execute
 from experiment.runs.records import TrainedRecord
 from experiment.runs.results import Result
 from experiment.runs.tasks import Prune
 from experiment.runs.workplace import Workplace
-from experiment.sensitivity.sample_size import sample_size
-from experiment.training.precision import Precision
 from experiment.training.recording import WARM_UP_STEPS
 from experiment.training.trainer import Fit, Trainer
 
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 ROUNDS = 3  # of which the fastest counts
 ROUND_SECONDS = 0.4  # about as long is measured in each, or longer if one step takes longer
 MOST_STEPS = 50  # in a round
@@ -74,92 +68,6 @@ class PruningSpeed:
         return self.seconds + self.seconds_per_sample * size
 
 
-class MeasuredSpeeds:
-    """Measures what is asked for, once for all experiments that agree in what it depends on."""
-
-    def __init__(self, device: str):
-        self.device = torch.device(device)
-        self._known: dict[tuple, Any] = {}
-
-    @property
-    def device_name(self) -> str:
-        if self.device.type == "cuda":
-            return torch.cuda.get_device_name(self.device)
-        threads = torch.get_num_threads()
-        return f"{self.device.type} with {threads} thread{'s' * (threads > 1)}"
-
-    def shape(self, config: Config) -> Shape:
-        """The shape of the data set. Raises UserError if its files must be there to know it."""
-        key = ("shape", config.dataset.model_dump_json())
-        return self._once(key, lambda: open_dataset(config.dataset).shape())
-
-    def images(self, config: Config) -> Images:
-        """The sizes of the splits; a data set that does not tell has no test images."""
-        shape = self.shape(config)
-        validation = num_validation(config.dataset, shape.num_train)
-        return Images(shape.num_train - validation, validation, shape.num_test or 0)
-
-    def training(self, config: Config, settings: Training, precision: Precision) -> float | None:
-        return self.training_speeds(config, settings)[precision].seconds_per_image
-
-    def training_speeds(self, config: Config, settings: Training) -> dict[Precision, TrainingSpeed]:
-        """In each precision; steps of the configured batch size, optimiser and compilation."""
-        nets = nets_at_once(config)
-        kind = (settings.batch_size, settings.optimizer.name, settings.compile, nets)
-        return self._once(
-            ("training", *self._net_key(config), *kind),
-            lambda: measure_training(
-                self._workplace(config), config.network, settings, nets, self.evaluation(config)
-            ),
-        )
-
-    def evaluation(self, config: Config) -> float:
-        return self._once(
-            ("evaluation", *self._net_key(config)),
-            lambda: _evaluation(self._workplace(config), config.network),
-        )
-
-    def pruning(self, config: Config, task: Prune, *, shared: bool) -> float:
-        speeds = self.pruning_speeds(config, task)
-        return speeds[shared].at(self.sample_size(config))
-
-    def pruning_speeds(self, config: Config, task: Prune) -> tuple[PruningSpeed, PruningSpeed]:
-        """Of a first pruning of a net, and of another one of the same net."""
-        label = METHODS.label(task.method.name, task.method.options)
-        is_quick = self.evaluation(config) * SAMPLES[-1] <= ROUND_SECONDS
-        sizes = SAMPLES if is_quick else FEW_SAMPLES
-        return self._once(
-            ("pruning", *self._net_key(config), label, task.min_kept_per_layer),
-            lambda: measure_pruning(self._workplace(config, 2 * max(sizes)), task, sizes),
-        )
-
-    def sample_size(self, config: Config) -> int:
-        """|S|, as far as the validation images go."""
-        pruning = config.pruning
-        asked = pruning.sample_size or self._once(
-            ("sample size", *self._net_key(config), pruning.delta),
-            lambda: _sample_size(self._workplace(config), config.network, pruning.delta),
-        )
-        return allowed_sample_size(asked, self.images(config).validation)
-
-    def _workplace(self, config: Config, num_validation: int = 1) -> Workplace:
-        return Workplace(random_data(self.shape(config), num_validation, self.device), self.device)
-
-    def _net_key(self, config: Config) -> tuple:
-        shape = self.shape(config)
-        return config.network.model_dump_json(), shape.input_shape, shape.num_classes
-
-    def _once(self, key: tuple, measure: Callable[[], Any]) -> Any:
-        if key not in self._known:
-            self._known[key] = measure()
-        return self._known[key]
-
-
-def nets_at_once(config: Config) -> int:
-    """How many nets an experiment trains at once."""
-    return 1 if config.nets_at_once == "auto" else config.nets_at_once
-
-
 def random_data(shape: Shape, num_validation: int, device: torch.device) -> Data:
     """A data set of that shape with hardly any images, except for validation."""
     one = random_split(shape.input_shape, shape.num_classes, 1, device)
@@ -179,62 +87,69 @@ def random_split(
     return TensorSplit(images, labels, half, half, (height, width), VARIATIONS).to(device)
 
 
-def _evaluation(workplace: Workplace, network: Part) -> float:
-    """What `measure_evaluation` finds. Raises UserError if the net cannot be evaluated here."""
-    try:
-        return measure_evaluation(workplace, network)
-    except Exception as error:
-        _free_memory()
-        raise UserError(
-            f"network {network.name} cannot be evaluated on {workplace.device}: {_reason(error)}"
-        ) from error
-
-
 def measure_evaluation(workplace: Workplace, network: Part) -> float:
-    """Seconds to evaluate one image, out of as many as take a while."""
+    """Seconds to evaluate one image, out of as many as take a while.
+
+    Raises UserError if the net cannot be evaluated here.
+    """
     net = workplace.net(network)
     data = workplace.data
     count = FEWEST_IMAGES
     while True:
         split = random_split(data.input_shape, data.num_classes, count, workplace.device)
         evaluate = functools.partial(workplace.trainer.evaluate, net, split)
-        seconds = min(timed(evaluate, workplace.device) for _ in range(ROUNDS))
+        try:
+            seconds = min(timed(evaluate, workplace.device) for _ in range(ROUNDS))
+        except Exception as error:  # the net may be the user's own
+            raise UserError(
+                f"network {network.name} cannot be evaluated on {workplace.device}: "
+                f"{_reason(error)}"
+            ) from error
         if seconds >= ROUND_SECONDS or count >= MOST_IMAGES:
             return seconds / count
         count *= 4
 
 
+def sample_sizes(evaluation: float) -> tuple[int, int]:
+    """The sizes of S with which to measure prunings of a net, by the time to evaluate an image."""
+    return SAMPLES if evaluation * SAMPLES[-1] <= ROUND_SECONDS else FEW_SAMPLES
+
+
 def measure_training(
     workplace: Workplace,
     network: Part,
-    settings: Training,
+    versions: Sequence[Training],
     nets: int,
     evaluation: float,
-) -> dict[Precision, TrainingSpeed]:
-    """The speed in each precision, of pruned nets, of which several may be trained at once.
+) -> list[TrainingSpeed]:
+    """The speed of each version of some settings, of pruned nets, `nets` of them at once.
 
     `evaluation` is the time to evaluate an image, from which the number of steps is planned. The
-    learning rate is 0, so that no training diverges. The precisions take turns.
+    learning rate is 0, so that no training diverges. The versions take turns.
     """
     per_image = STEP_TO_EVALUATION * evaluation * nets
-    batch_size = settings.batch_size
+    batch_size = versions[0].batch_size
     while batch_size > 2 and batch_size * per_image > LONGEST_STEP:
         batch_size //= 2
     num_steps = max(1, min(MOST_STEPS, round(ROUND_SECONDS / (batch_size * per_image))))
-    optimizer = settings.optimizer.model_copy(update={"lr": 0.0})
-    measured = {"epochs": 1, "warmup_epochs": 0, "batch_size": batch_size, "optimizer": optimizer}
+    measured = [_measured(settings, batch_size) for settings in versions]
     clock = StepClock(workplace.device, num_steps * nets)
     trainer = _trainer(workplace, batch_size * (clock.warm_up_steps + num_steps), clock)
-    speeds: dict[Precision, TrainingSpeed] = {}
+    speeds: dict[int, TrainingSpeed] = {}
     for _ in range(ROUNDS):
-        for precision in PRECISIONS:
-            if precision in speeds and speeds[precision].failure:
+        for number, settings in enumerate(measured):
+            if number in speeds and speeds[number].failure:
                 continue
-            changed = settings.model_copy(update={**measured, "precision": precision})
-            fits = [_fit(workplace, network, changed, seat) for seat in range(nets)]
+            fits = [_fit(workplace, network, settings, seat) for seat in range(nets)]
             speed = _speed(trainer, fits, clock)
-            speeds[precision] = _faster(speed, speeds.get(precision, speed))
-    return speeds
+            speeds[number] = _faster(speed, speeds.get(number, speed))
+    return [speeds[number] for number in range(len(versions))]
+
+
+def _measured(settings: Training, batch_size: int) -> Training:
+    optimizer = settings.optimizer.model_copy(update={"lr": 0.0})
+    changed = {"epochs": 1, "warmup_epochs": 0, "batch_size": batch_size, "optimizer": optimizer}
+    return settings.model_copy(update=changed)
 
 
 class StepClock:
@@ -327,11 +242,6 @@ def measure_pruning(
         failed = PruningSpeed(failure=_reason(error))
         return failed, failed
     return PruningSpeed.between(first), PruningSpeed.between(again)
-
-
-def _sample_size(workplace: Workplace, network: Part, delta: float) -> int:
-    """|S| as the theory asks for it."""
-    return sample_size(workplace.net(network), workplace.example, delta)
 
 
 def timed(function: Callable[[], object], device: torch.device) -> float:

@@ -1,4 +1,4 @@
-"""Compiling nets by torch.compile: once for each net, and reused by all of its trainings."""
+"""Compiling nets by torch.compile: each once in a process, for all of its trainings."""
 
 import contextlib
 import weakref
@@ -14,22 +14,19 @@ Forward = Callable[..., Any]
 RECOMPILE_LIMIT = 256  # one for each architecture, and spare ones; torch's own limit is 8
 
 
-class Compiler:
-    """The compiled forward passes of nets, for batches of one size."""
+_compiled: weakref.WeakKeyDictionary[nn.Module, Forward] = weakref.WeakKeyDictionary()
 
-    def __init__(self) -> None:
-        self._compiled: weakref.WeakKeyDictionary[nn.Module, Forward] = weakref.WeakKeyDictionary()
 
-    def compiled(self, net: nn.Module) -> Forward:
-        """The net's forward pass, compiled when it is first called, with its backward pass.
+def compiled(net: nn.Module) -> Forward:
+    """The net's forward pass, compiled when it is first called, with its backward pass.
 
-        Calling it raises UserError if the net cannot be compiled here.
-        """
-        if net not in self._compiled:
-            torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
-            compiled = torch.compile(net, dynamic=False)
-            self._compiled[net] = lambda images: _called(compiled, images)
-        return self._compiled[net]
+    Calling it raises UserError if the net cannot be compiled here.
+    """
+    if net not in _compiled:
+        torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
+        forward = torch.compile(net, dynamic=False)
+        _compiled[net] = lambda images: _called(forward, images)
+    return _compiled[net]
 
 
 def _called(compiled: Forward, images: torch.Tensor) -> Any:

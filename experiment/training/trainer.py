@@ -16,7 +16,7 @@ from experiment.data.loading import Data
 from experiment.data.split import Split
 from experiment.nets.running import device_of
 from experiment.nets.state import NetState
-from experiment.training.compilation import Compiler
+from experiment.training.compilation import compiled
 from experiment.training.evaluation import Evaluation, evaluate
 from experiment.training.lane import Lane
 from experiment.training.records import EpochRecord
@@ -78,7 +78,6 @@ class Trainer:
     def __init__(self, data: Data, progress: Callable[[int, str], Progress] = Silent):
         self.data = data
         self.progress = progress
-        self._compiler = Compiler()
 
     def fit(self, fit: Fit) -> Fitted:
         """Do one training.
@@ -135,7 +134,8 @@ class Trainer:
 
     def _training(self, fit: Fit, display: Progress) -> Generator[None, None, Fitted]:
         """A training that pauses after each step."""
-        session = self.session(fit.net, fit.state, fit.settings)
+        forward = compiled(fit.net) if fit.settings.compile == "on" else None
+        session = Session(fit.net, fit.state, fit.settings, self.data, forward)
         records = []
         for epoch in range(fit.state.epoch, fit.last_epoch):
             record = yield from self._epoch(session, fit, epoch, display)
@@ -177,11 +177,6 @@ class Trainer:
             validation_accuracy=validation.accuracy,
             seconds=time.perf_counter() - start,
         )
-
-    def session(self, net: nn.Module, state: NetState, settings: Training) -> Session:
-        """A net, in place, ready to be trained on from a state."""
-        compiled = self._compiler.compiled(net) if settings.compile == "on" else None
-        return Session(net, state, settings, self.data, compiled)
 
     def evaluate(self, net: nn.Module, split: Split) -> Evaluation:
         """Loss and accuracies of a net, in eval mode, on all images of a split."""
