@@ -41,6 +41,7 @@ from experiment.data.augmentation import Augmentation
 from experiment.data.loading import Data
 from experiment.data.streamed_split import num_cores
 from experiment.data.tensor_split import TensorSplit
+from experiment.nets.masks import enforcer
 from experiment.nets.running import wait_for
 from experiment.nets.state import NetState
 from experiment.runs.workplace import Workplace
@@ -56,6 +57,8 @@ LEARNING_RATE = 0.01
 # More epochs than are ever trained here.
 SETTINGS = Training(epochs=1000, batch_size=128, optimizer=SGD(lr=LEARNING_RATE))
 EVALUATION_BATCH = 512
+MASKS = "train, our masks alone"
+MASKED = 100  # times, in a round
 PEAK_SIZE = {"cpu": 2048, "cuda": 8192, "mps": 4096}  # of the matrices whose product is the peak
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -280,10 +283,11 @@ def our_versions(
     flops: dict[str, float],
 ) -> list[Version]:
     """Our Trainer in every precision, compiled and not, with one net and with several."""
+    workplace = Workplace(data, device)
     versions = [
         version(
             "train, our Trainer",
-            OurTraining(options.network, data, state, device, settings, nets).seconds,
+            OurTraining(workplace, options.network, state, settings, nets).seconds,
             options.images * nets,
             flops,
             precision=settings.precision,
@@ -294,12 +298,25 @@ def our_versions(
         for nets in dict.fromkeys([1, options.nets])
     ]
     net = Workplace(data, device).net(Part(name=options.network))
-    state.load_into(net)
+    masks = version(
+        MASKS,
+        functools.partial(timed, repeated(enforcer(net, state.load_into(net)), MASKED), device),
+        MASKED * SETTINGS.batch_size,
+        flops,
+    )
     evaluate = functools.partial(Trainer(data).evaluate, net, data.test)
     evaluation = version(
         "evaluate, our Trainer", functools.partial(timed, evaluate, device), options.images, flops
     )
-    return [*versions, evaluation]
+    return [*versions, masks, evaluation]
+
+
+def repeated(function: Callable, count: int) -> Callable:
+    def repeat() -> None:
+        for _ in range(count):
+            function()
+
+    return repeat
 
 
 def our_settings(without_compile: bool) -> list[Training]:
@@ -331,24 +348,22 @@ def version(
 
 
 class OurTraining:
-    """Trainings of one or several nets by our Trainer, with nets of their own."""
+    """Trainings of one or several nets by our Trainer."""
 
     def __init__(
         self,
+        workplace: Workplace,
         network: str,
-        data: Data,
         state: NetState,
-        device: torch.device,
         settings: Training,
         num_nets: int,
     ):
         self.state = state
         self.settings = settings
-        self.trainer = Trainer(data)
-        workplace = Workplace(data, device)
+        self.trainer = workplace.trainer
         self.nets = [workplace.net(Part(name=network), seat) for seat in range(num_nets)]
         # Recording starts anew with every training; on a CPU nothing does.
-        self.warm_up_epochs = 1 if device.type == "cuda" else 0
+        self.warm_up_epochs = 1 if workplace.device.type == "cuda" else 0
 
     def seconds(self) -> float:
         """The time of one epoch of all nets."""
@@ -453,6 +468,7 @@ def as_table(
     rows = []
     for one, first_seconds, seconds in zip(versions, first, best):
         rate = one.num_images / seconds
+        computes = one.what != MASKS
         rows.append(
             {
                 "what": one.what,
@@ -462,7 +478,9 @@ def as_table(
                 "images_per_second": rate,
                 "to_recipe": rate / rates[one.with_loading],
                 "to_recipe_without_loading": rate / rates[one.without_loading],
-                "share_of_peak": rate * one.flops_per_image / peak[one.precision],
+                "share_of_peak": rate * one.flops_per_image / peak[one.precision]
+                if computes
+                else None,
                 "warm_up_seconds": max(0.0, first_seconds - seconds),
             }
         )
