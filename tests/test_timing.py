@@ -271,7 +271,9 @@ def test_the_benchmark_of_training(tmp_path):
         ["bfloat16", 1],
         ["bfloat16", 2],
     ]
-    assert (table.images_per_second > 0).all() and (table.share_of_peak > 0).all()
+    assert (table.images_per_second > 0).all()
+    computing = table[table.what != training_benchmark.MASKS]
+    assert (computing.share_of_peak > 0).all()
     for task in ("train", "evaluate"):
         rate = table.set_index("what").images_per_second
         rows = table[table.what.str.startswith(task)]
