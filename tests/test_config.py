@@ -204,3 +204,22 @@ def test_every_shipped_file_points_to_the_schema_and_every_experiment_validates(
     assert (path.parent / schema[1]).resolve() == ROOT / "paper" / "config.schema.json"
     if "recipes" not in path.parts:
         load_config(path)
+
+
+def test_a_file_may_include_a_file_that_includes(tmp_path):
+    (tmp_path / "lowest.yaml").write_text("network: {name: lenet5}\nnum_nets: 2\nseed: 4\n")
+    (tmp_path / "middle.yaml").write_text("include: lowest.yaml\nnum_nets: 3\n")
+    (tmp_path / "top.yaml").write_text("include: [middle.yaml]\nseed: 5\n")
+    config = load_config(tmp_path / "top.yaml")
+    assert (config.network.name, config.num_nets, config.seed) == ("lenet5", 3, 5)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "many", "1.5", "true", "null"])
+def test_nets_at_once_is_auto_or_a_count(tmp_path, value):
+    path = tmp_path / "a.yaml"
+    path.write_text("network: {name: lenet5}\n")
+    with pytest.raises(
+        UserError, match=r"nets_at_once.*auto or a whole number of at least 1"
+    ) as error:
+        load_config(path, [f"nets_at_once={value}"])
+    assert len(str(error.value).splitlines()) == 1

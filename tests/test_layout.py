@@ -55,6 +55,30 @@ def test_loading_a_state_keeps_the_layout(small_net, batch):
     assert NetState.of(small_net).digest == state.digest
 
 
+class MergingSamples(nn.Module):
+    """A net whose views work with channels last for a single image only."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.fc = nn.Linear(24, 4)
+
+    def forward(self, x):
+        x = self.conv(x)
+        return self.fc(x.view(len(x) * 4, 6, 6).flatten(1)[:, :24]).view(len(x), -1)
+
+
+class ViewingInTraining(Viewing):
+    def forward(self, x):
+        return super().forward(x) if self.training else self.fc(self.conv(x).flatten(1))
+
+
+@pytest.mark.parametrize("kind", [MergingSamples, ViewingInTraining])
+def test_nets_that_fail_for_several_images_or_in_training_are_found(images, kind):
+    net = layout.lay_out_for_speed(kind(), (images[:2], None))
+    assert not layout.has_channels_last(net)
+
+
 def test_nets_that_cannot_run_with_channels_last_keep_their_layout(batch):
     net = Viewing()
     with pytest.raises(RuntimeError, match="view size is not compatible"):

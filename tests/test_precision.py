@@ -164,16 +164,20 @@ class FakeGraph:
 
 @pytest.fixture
 def graphs(monkeypatch):
-    """Recording on a CPU: what a step changes while it is recorded is put back afterwards."""
+    """Recording on a CPU: what a step changes while it is recorded is put back afterwards.
+
+    It shows that steps are replayed with the right draws and learning rates, and that nothing else
+    comes from Python; not that a GPU can record them.
+    """
     made = []
 
     @contextlib.contextmanager
-    def record(graph, stream):
+    def record(graph, stream, capture_error_mode):
         made.append(graph)
         yield
 
-    def fake_recorded(recorded):
-        owner = recorded.step.__self__
+    def fake_record(recorded, step):
+        owner = step.__self__
         tensors = [*owner.net.state_dict().values(), owner.sums]
         tensors += [
             value
@@ -182,15 +186,15 @@ def graphs(monkeypatch):
             if isinstance(value, torch.Tensor)
         ]
         before = [tensor.clone() for tensor in tensors]
-        graph = original(recorded)
+        graph = original(recorded, step)
         with torch.no_grad():
             for tensor, value in zip(tensors, before):
                 tensor.copy_(value)
-        graph.step = lambda: recorded.step(*recorded.draws)
+        graph.step = lambda: step(*recorded.draws)
         return graph
 
-    original = recording.RecordedStep._recorded
-    monkeypatch.setattr(recording.RecordedStep, "_recorded", fake_recorded)
+    original = recording.RecordedStep._record
+    monkeypatch.setattr(recording.RecordedStep, "_record", fake_record)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
     monkeypatch.setattr(torch.cuda, "graph", record)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)

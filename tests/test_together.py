@@ -11,6 +11,7 @@ from experiment.core.seeding import Stream, Turns
 from experiment.data.loading import load_data
 from experiment.nets.masks import keep_all
 from experiment.nets.state import NetState
+from experiment.pruning.pruner import Pruner
 from experiment.runs.results import Store
 from experiment.runs.serial import run
 from experiment.runs.tasks import Evaluate, Prune, Retrain, Train
@@ -138,6 +139,36 @@ def test_a_method_that_fails_leaves_those_beside_it_alone(config, tmp_path, monk
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_what_comes_before_a_failure_is_finished(config, tmp_path, monkeypatch, at_once):
+    """A method that fails at its second ratio has the row of the first one, however it is run."""
+
+    def fails_at_the_second_ratio(pruner, method, keep_ratio, stream):
+        if keep_ratio == 0.2:
+            raise RuntimeError("no")
+        return prune(pruner, method, keep_ratio, stream)
+
+    prune = Pruner.prune
+    monkeypatch.setattr(Pruner, "prune", fails_at_the_second_ratio)
+    asked = config(f"nets_at_once={at_once}", "pruning.schedule=oneshot")
+    assert len(run(asked, tmp_path / "r").failures) == 4
+    rows = pandas.read_csv(tmp_path / "r" / "results.csv")
+    assert sorted(rows["step"]) == [0, 0, 1, 1, 1, 1]
+
+
+def test_nets_that_cannot_be_read_are_told(config, tmp_path):
+    """The first retrainings find no nets to begin with."""
+    asked = config("nets_at_once=4", "checkpoints=all")
+    run(asked, tmp_path / "r")
+    for path in (tmp_path / "r" / "steps").rglob("001-prune.safetensors"):
+        path.write_bytes(b"damaged")
+    for path in (tmp_path / "r" / "steps").rglob("001-retrain.json"):
+        path.unlink()
+    outcome = run(asked, tmp_path / "r")
+    assert len(outcome.failures) == 4
+    assert all("cannot be read" in failure for failure in outcome.failures)
+
+
 class Finished:
     """A ledger that knows only which tasks are finished."""
 
@@ -182,8 +213,11 @@ def test_trainings_wait_for_each_other_and_nothing_else_is_done_together(config)
 
 def test_what_follows_from_a_failure_is_given_up(config):
     ledger = Finished()
-    waiting = Waiting(experiment.tasks(config()), ledger)
-    waiting.give_up("net0/repetition0/0-SiPP")
-    assert len(ledger.given_up) == 8 and all("0-SiPP" in key for key in ledger.given_up)
-    waiting.give_up("net1")
-    assert {key.split("/")[0] for key in ledger.given_up[8:]} == {"net1"}
+    tasks = experiment.tasks(config())
+    waiting = Waiting(tasks, ledger)
+    named = {task.key: task for task in tasks}
+    waiting.give_up(named["net0/repetition0/0-SiPP/001-retrain"])
+    assert len(ledger.given_up) == 5 and all("0-SiPP" in key for key in ledger.given_up)
+    assert "net0/repetition0/0-SiPP/001-evaluate-pruned" not in ledger.given_up  # comes before
+    waiting.give_up(named["net1/train"])
+    assert {key.split("/")[0] for key in ledger.given_up[5:]} == {"net1"}

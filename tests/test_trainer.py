@@ -8,6 +8,7 @@ from experiment.config.schema import DatasetPart, Training
 from experiment.core.seeding import Stream
 from experiment.data.loading import load_data
 from experiment.nets.building import build_network
+from experiment.nets.layout import has_channels_last, lay_out_for_speed
 from experiment.nets.masks import keep_all
 from experiment.nets.state import NetState
 from experiment.training.optimisation import learning_rate_factor
@@ -83,6 +84,39 @@ def test_three_epochs_and_three_more_are_six(data, middle, optimizer):
         assert record.train_loss == other.train_loss
         assert record.learning_rate == other.learning_rate
         assert record.validation_loss == other.validation_loss
+
+
+class LateLayer(nn.Module):
+    """A net of which one layer takes part from the fourth step on."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.late, self.last = nn.Linear(64, 16), nn.Linear(16, 16), nn.Linear(16, 10)
+        self.register_buffer("steps", torch.tensor(0))
+
+    def forward(self, x):
+        x = torch.relu(self.first(x.flatten(1)))
+        if self.training:
+            self.steps += 1
+        return self.last(self.late(x) if self.steps > 3 else x)
+
+
+@pytest.mark.parametrize("optimizer", [SGD, ADAM], ids=["SGD", "Adam"])
+@pytest.mark.parametrize("kind", ["convolutions", "late layer"])
+def test_any_net_goes_on_as_if_it_had_not_stopped(data, kind, optimizer):
+    """Convolutions have their channels last, states have not; and some gradients come late."""
+    with Stream(0).as_global():
+        net = LateLayer()
+        if kind == "convolutions":
+            net = build_network("lenet5", input_shape=data.input_shape, num_classes=10)
+    net = lay_out_for_speed(net, next(data.test.batches(2)))
+    assert has_channels_last(net) == (kind == "convolutions")
+    settings = Training(epochs=2, batch_size=64, optimizer=optimizer)
+    start = NetState.of(net)
+    whole, _ = fit(Trainer(data), net, start, settings, Stream(1))
+    half, _ = fit(Trainer(data), net, start, settings, Stream(1), until=1)
+    continued, _ = fit(Trainer(data), net, half, settings, Stream(1))
+    assert_equal_states(whole, continued)
 
 
 def test_the_optimiser_is_needed_to_go_on(data):

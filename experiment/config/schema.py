@@ -194,6 +194,15 @@ class Config(Section):
     checkpoints: Literal["last", "all"] = "last"
     nets_at_once: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
 
+    @pydantic.field_validator("nets_at_once", mode="before")
+    @classmethod
+    def _is_auto_or_a_count(cls, value: Any) -> Any:
+        """One message for both kinds of values."""
+        is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        if value != "auto" and not is_count:
+            raise ValueError(f"must be auto or a whole number of at least 1, not {value!r}")
+        return value
+
     @pydantic.model_validator(mode="after")
     def _rewinds_into_training(self) -> Self:
         if self.pruning.schedule == "rewind":

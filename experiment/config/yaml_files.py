@@ -34,6 +34,8 @@ def read(path: Path, including: tuple[Path, ...] = ()) -> Document:
     document = parse(_text(path), str(path))
     names = document.values.pop("include", None) or []
     origin = document.origin(("include",))
+    for path_of_include in [keys for keys in document.origins if keys[0] == "include"]:
+        del document.origins[path_of_include]
     if not isinstance(names, str | list):
         raise UserError(f"{origin}: include must be a file name or a list of them, not {names!r}")
     if isinstance(names, str):

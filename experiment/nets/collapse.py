@@ -1,5 +1,6 @@
 """Nets that pruning has made useless: layers without weights, outputs that ignore the input."""
 
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -39,11 +40,12 @@ def has_constant_output(net: nn.Module, batches: Iterable[Any]) -> bool:
 
     Stops at the first difference. A single sample is compared with a changed copy of itself.
     """
-    batches = list(batches)
-    if _first_two_differ(net, batches[0]):
+    remaining = iter(batches)
+    batch = next(remaining)
+    if _first_two_differ(net, batch):
         return False
     first: list[Tensor] | None = None
-    for inputs in _several_samples(batches):
+    for inputs in _several_samples(itertools.chain([batch], remaining)):
         outputs = _outputs(net, inputs)
         first = first or [output[:1] for output in outputs]
         if not all(map(_is_constant, outputs, first)):

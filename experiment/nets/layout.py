@@ -1,21 +1,19 @@
 """How the numbers of images and filters lie in memory: channel by channel, or pixel by pixel."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from experiment.core.errors import UserError
-from experiment.nets.running import device_of, run_in_eval_mode
+from experiment.nets.running import copy_of, device_of, run, run_in_eval_mode
 
 CHANNELS_LAST_DEVICES = {"cpu"}  # where training with the channels last was measured to be faster
 
 
-def lay_out_for_speed(net: nn.Module, example: Any) -> nn.Module:
+def lay_out_for_speed(net: nn.Module, example: tuple[Tensor, Tensor]) -> nn.Module:
     """The net, in place, in the layout in which it runs fastest on its device.
 
-    Nets that cannot run on the batch `example` in that layout keep theirs: `x.view(len(x), -1)`
-    after a convolution is an error if the channels come last.
+    Nets that cannot run on the batch `example`, of at least two images, in that layout keep theirs:
+    `x.view(len(x), -1)` after a convolution is an error if the channels come last.
     """
     if device_of(net).type not in CHANNELS_LAST_DEVICES:
         return net
@@ -54,10 +52,14 @@ def _lay_out(net: nn.Module, layout: torch.memory_format) -> nn.Module:
     return net
 
 
-def _runs(net: nn.Module, example: Any) -> bool:
-    inputs, targets = example
+def _runs(net: nn.Module, example: tuple[Tensor, Tensor]) -> bool:
+    """Whether a net runs with the channels last, in training and in evaluation."""
+    images, targets = example
+    batch = (as_laid_out(images, True), targets)
     try:
-        run_in_eval_mode(net, (as_laid_out(inputs, True), targets))
+        with torch.no_grad():
+            run(copy_of(net).train(), batch)
+        run_in_eval_mode(net, batch)
     except UserError:
         return False
     return True

@@ -1,5 +1,6 @@
 """What experiments cost: trainings and epochs, and hours at speeds that were measured."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -22,21 +23,30 @@ class Cost:
 
     @classmethod
     def of(cls, tasks: Sequence[Task]) -> "Cost":
-        whole = whole_trainings(tasks)
-        retrainings = [task for task in tasks if isinstance(task, Retrain)]
-        epochs = sum(task.until for task in whole)
-        epochs += sum(task.num_epochs for task in retrainings)
-        prunings = sum(isinstance(task, Prune) for task in tasks)
-        return cls(len(whole), prunings, len(retrainings), epochs)
+        once = without_repeated_trainings(tasks)
+        # What only leads to an early checkpoint is a part of a training that goes on from there.
+        whole = [
+            task for task in once if isinstance(task, Train) and task.until >= task.settings.epochs
+        ]
+        return cls(
+            trainings=len(whole),
+            prunings=sum(isinstance(task, Prune) for task in once),
+            retrainings=sum(isinstance(task, Retrain) for task in once),
+            epochs=sum(epochs for _, epochs in epochs_of(once)),
+        )
 
 
-def whole_trainings(tasks: Sequence[Task]) -> list[Train]:
-    """The trainings of unpruned nets, equal ones once.
-
-    What only leads to an early checkpoint is a part of a training that goes on from there.
-    """
-    trainings = {task.fingerprint(): task for task in tasks if isinstance(task, Train)}
-    return [task for task in trainings.values() if task.until >= task.settings.epochs]
+def without_repeated_trainings(tasks: Sequence[Task]) -> list[Task]:
+    """The tasks, of one run or of several, less the trainings that one before them has done."""
+    done: set[str] = set()
+    result: list[Task] = []
+    for task in tasks:
+        if isinstance(task, Train):
+            if task.fingerprint() in done:
+                continue
+            done.add(task.fingerprint())
+        result.append(task)
+    return result
 
 
 @dataclass(frozen=True)
@@ -104,24 +114,26 @@ def hours(configs: Sequence[Config], speeds: Speeds, precision: Precision) -> Ho
 
 def without_shared_trainings(configs: Sequence[Config]) -> list[list[Task]]:
     """The tasks of each experiment, less the trainings that one before it has done already."""
-    done: set[str] = set()
-    result = []
-    for config in configs:
-        planned = tasks(config)
-        fingerprints = {task.key: task.fingerprint() for task in planned if isinstance(task, Train)}
-        result.append([task for task in planned if fingerprints.get(task.key) not in done])
-        done |= set(fingerprints.values())
-    return result
+    planned = [tasks(config) for config in configs]
+    once = {id(task) for task in without_repeated_trainings([*itertools.chain(*planned)])}
+    return [[task for task in own if id(task) in once] for own in planned]
 
 
 def epochs_of(tasks: Sequence[Task]) -> Iterator[tuple[Training, int]]:
-    """The settings of each training and retraining that trains at all, and its epochs."""
-    for training in whole_trainings(tasks):
-        if training.until:
-            yield training.settings, training.until
+    """The settings of each training and retraining that trains at all, and its epochs.
+
+    A training that goes on from an early checkpoint does not do the epochs before it again.
+    """
+    until = {task.key: task.until for task in tasks if isinstance(task, Train)}
     for task in tasks:
-        if isinstance(task, Retrain) and task.num_epochs:
-            yield task.settings, task.num_epochs
+        if isinstance(task, Train):
+            num_epochs = task.until - sum(until.get(key, 0) for key in task.inputs)
+        elif isinstance(task, Retrain):
+            num_epochs = task.num_epochs
+        else:
+            continue
+        if num_epochs:
+            yield task.settings, num_epochs
 
 
 def num_evaluated(tasks: Sequence[Task], images: Images) -> int:
@@ -131,14 +143,19 @@ def num_evaluated(tasks: Sequence[Task], images: Images) -> int:
     the validation images again if the net was not trained, whose accuracy is not known yet.
     """
     evaluated = [task for task in tasks if isinstance(task, Evaluate)]
-    pruned = {task.key for task in tasks if isinstance(task, Prune)}
-    not_trained = sum(1 for task in evaluated if task.inputs[0] in pruned)
+    not_trained = {task.key for task in tasks if isinstance(task, Prune)}
+    not_trained |= {task.key for task in tasks if isinstance(task, Train) and not task.until}
+    not_trained |= {task.key for task in tasks if isinstance(task, Retrain) and not task.num_epochs}
+    num_unknown = sum(task.inputs[0] in not_trained for task in evaluated)
     num_epochs = sum(epochs for _, epochs in epochs_of(tasks))
-    return (num_epochs + not_trained) * images.validation + len(evaluated) * images.test
+    return (num_epochs + num_unknown) * images.validation + len(evaluated) * images.test
 
 
 def prunings_of(tasks: Sequence[Task]) -> Iterator[tuple[Prune, bool]]:
-    """Each pruning, and whether its method has pruned the same net before."""
+    """Each pruning, and whether its method has pruned the same net before.
+
+    What methods of one net share, sensitivities for instance, is counted for each of them.
+    """
     pruned = {task.key for task in tasks if isinstance(task, Prune | Retrain)}
     before: set[tuple] = set()
     for task in tasks:

@@ -164,7 +164,9 @@ def _speed_in_words(speed: "TrainingSpeed", settings: Training) -> str:
     if speed.batch_size < settings.batch_size:
         words += f" (measured in batches of {speed.batch_size})"
     if settings.compile == "on":
-        words += f" after {speed.warm_up_seconds:.0f} s of compiling"
+        words += f" after {speed.warm_up_seconds:.0f} s of compiling, which the hours do not count"
+    if settings.compile == "auto":
+        words += " (not compiled)"
     return words
 
 

@@ -19,7 +19,7 @@ from experiment.reporting.logger import Logger
 from experiment.reporting.progress import ProgressBar
 from experiment.reporting.run_files import write_plot, write_summary
 from experiment.reporting.tables import load_results
-from experiment.runs.compilation import with_compilation_decided
+from experiment.runs.compile_choice import with_compilation_decided
 from experiment.runs.execution import execute, train_together
 from experiment.runs.ledger import Ledger
 from experiment.runs.results import Result, Store
@@ -62,7 +62,7 @@ def run(config: Config, directory: Path, device: str = "cpu", nets: Path | None 
             failures.append(failure_text(task, error))
             ledger.logger.error(failures[-1], "".join(traceback.format_exception(error)))
             ledger.give_up(task)
-            waiting.give_up(task.chain)
+            waiting.give_up(task)
         if fatal is not None:
             raise fatal
     if not len(ledger.results):

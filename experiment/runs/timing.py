@@ -128,8 +128,8 @@ def measure_training(
     learning rate is 0, so that no training diverges. The versions take turns.
     """
     per_image = STEP_TO_EVALUATION * evaluation * nets
-    batch_size = versions[0].batch_size
-    while batch_size > 2 and batch_size * per_image > LONGEST_STEP:
+    batch_size = max(2, versions[0].batch_size)  # BatchNorm cannot train on one image
+    while batch_size > 3 and batch_size * per_image > LONGEST_STEP:
         batch_size //= 2
     num_steps = max(1, min(MOST_STEPS, round(ROUND_SECONDS / (batch_size * per_image))))
     measured = [_measured(settings, batch_size) for settings in versions]
@@ -178,8 +178,9 @@ class StepClock:
 
 def _trainer(workplace: Workplace, num_images: int, clock: StepClock) -> Trainer:
     data = workplace.data
-    train = random_split(data.input_shape, data.num_classes, num_images, workplace.device)
-    return Trainer(replace(data, train=train), clock.begin)
+    split = random_split(data.input_shape, data.num_classes, num_images, workplace.device)
+    validation = split.subset(torch.arange(1))
+    return Trainer(replace(data, train=split, validation=validation), clock.begin)
 
 
 def _fit(workplace: Workplace, network: Part, settings: Training, seat: int) -> Fit:

@@ -11,6 +11,7 @@ class Waiting:
 
     def __init__(self, tasks: Iterable[Task], ledger: Ledger):
         self._tasks = {task.key: task for task in tasks}
+        self._order = {key: place for place, key in enumerate(self._tasks)}
         self._ledger = ledger
 
     def __bool__(self) -> bool:
@@ -31,13 +32,20 @@ class Waiting:
                 break
             if len(taken) == at_once:
                 break
+        if not taken:
+            raise RuntimeError(f"these tasks wait for each other: {', '.join(self._tasks)}")
         for task in taken:
             del self._tasks[task.key]
         return taken
 
-    def give_up(self, chain: str) -> None:
-        """Drop what belongs to a chain of which a task has failed."""
-        for task in [task for task in self._tasks.values() if task.belongs_to(chain)]:
+    def give_up(self, failed: Task) -> None:
+        """Drop what follows a task that has failed in its chain."""
+        following = [
+            task
+            for task in self._tasks.values()
+            if task.belongs_to(failed.chain) and self._order[task.key] > self._order[failed.key]
+        ]
+        for task in following:
             del self._tasks[task.key]
             self._ledger.give_up(task)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +84,7 @@ class Workplace:
         key = (_network_key(network), seat)
         if key not in self._nets:
             with Stream(0).as_global():
-                net = lay_out_for_speed(self._build(network), self.example)
+                net = lay_out_for_speed(self._build(network), self._first_images(2))
             self._nets[key] = KeptNet.of(net)
         return self._nets[key].renewed()
 
@@ -148,9 +147,12 @@ class Workplace:
         return task.net_stream.child("sample", task.place.repetition)
 
     @property
-    def example(self) -> Any:
+    def example(self) -> tuple[Tensor, Tensor]:
         """One batch of one image, for what depends on shapes alone."""
-        return next(self.data.test.batches(1))
+        return self._first_images(1)
+
+    def _first_images(self, count: int) -> tuple[Tensor, Tensor]:
+        return next(self.data.test.subset(torch.arange(count) % len(self.data.test)).batches(count))
 
     def _build(self, network: Part) -> nn.Module:
         net = build_network(

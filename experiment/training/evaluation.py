@@ -63,7 +63,7 @@ def evaluation_batch(net: nn.Module, split: Split) -> int:
     device = device_of(net)
     if device.type != "cpu":
         return LARGEST_BATCH
-    example = next(split.batches(1))
+    example = next(split.subset(torch.arange(1)).batches(1))
     budget = CACHED_BYTES_PER_THREAD * torch.get_num_threads()
     fitting = budget // max(1, largest_layer_bytes(net, example))
     batch = SMALLEST_BATCH

@@ -18,6 +18,11 @@ class Lane:
             self._stream = torch.cuda.Stream(device)
             self._stream.wait_stream(torch.cuda.current_stream(device))
 
+    def close(self) -> None:
+        """Whatever comes next on the device's usual stream waits for this training."""
+        if self._stream is not None:
+            torch.cuda.current_stream(self._stream.device).wait_stream(self._stream)
+
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
         """A block in which the training goes on."""

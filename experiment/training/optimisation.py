@@ -25,7 +25,8 @@ def make_optimizer(net: nn.Module, settings: Training, *, recorded: bool = False
         options["lr"] = torch.tensor(options["lr"], device=device_of(net))
         if kind is not torch.optim.SGD:  # which always can be captured
             options["capturable"] = True
-    if (recorded or device_of(net).type == "cpu") and all(map(torch.is_floating_point, parameters)):
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if (recorded or device_of(net).type == "cpu") and all(map(torch.is_floating_point, trained)):
         options["fused"] = True
     return kind(parameters, **options)
 
@@ -64,10 +65,22 @@ def optimizer_tensors(net: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]
 
 def load_optimizer(net: nn.Module, optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
     """The inverse of `optimizer_tensors`, for an optimiser that has made no step yet."""
-    names = [name for name, _ in net.named_parameters()]
+    parameters = dict(net.named_parameters())
+    names = list(parameters)
     state: dict[int, dict[str, Tensor]] = {}
     for joint_name, tensor in tensors.items():
         name, _, key = joint_name.rpartition(":")
-        state.setdefault(names.index(name), {})[key] = tensor.clone()
+        state.setdefault(names.index(name), {})[key] = _laid_out_like(parameters[name], tensor)
     fresh = optimizer.state_dict()
     optimizer.load_state_dict({"state": state, "param_groups": fresh["param_groups"]})
+    if isinstance(optimizer, torch.optim.SGD) and optimizer.defaults["momentum"]:
+        for parameter in parameters.values():  # the fused version fails where only some have one
+            momentum = optimizer.state[parameter]
+            momentum.setdefault("momentum_buffer", torch.zeros_like(parameter.detach()))
+
+
+def _laid_out_like(parameter: nn.Parameter, tensor: Tensor) -> Tensor:
+    """A copy of what an optimiser keeps, in the layout that fused optimisers take for granted."""
+    if tensor.shape != parameter.shape:
+        return tensor.clone()
+    return torch.empty_like(parameter.detach(), dtype=tensor.dtype).copy_(tensor)

@@ -17,48 +17,55 @@ class RecordedStep:
 
     The step may read and write only tensors that stay where they are, besides the draws that it is
     called with. Draws of another size than the first ones, as those of an epoch's last batch, are
-    not replayed but computed as usual; nor is anything if the step draws random numbers on the
-    GPU, since steps that are replayed side by side would share one generator. Must be called on a
-    stream other than the default one.
+    not replayed but computed as usual; nor is anything if the step draws random numbers, which a
+    replay would not draw anew on the CPU, and steps that are replayed side by side would draw from
+    one generator on the GPU. Must be called on a stream other than the default one.
     """
 
-    def __init__(self, step: Step):
-        self.step = step
+    def __init__(self) -> None:
         self.num_calls = 0
         self.is_random = False
         self.graph: torch.cuda.CUDAGraph | None = None
         self.draws: list[Tensor] = []  # where the graph reads them
 
-    def __call__(self, *draws: Tensor) -> None:
+    def __call__(self, step: Step, *draws: Tensor) -> None:
+        """Do a step, the same one each time."""
         if not self.draws:
             self.draws = [tensor.clone() for tensor in draws]
         if [tensor.shape for tensor in draws] != [tensor.shape for tensor in self.draws]:
-            self.step(*draws)
+            step(*draws)
             return
         self.num_calls += 1
         if self.num_calls <= WARM_UP_STEPS or self.is_random:
-            before = torch.cuda.get_rng_state()
-            self.step(*draws)
-            self.is_random |= not torch.equal(before, torch.cuda.get_rng_state())
+            before = _random_states()
+            step(*draws)
+            self.is_random |= not all(map(torch.equal, before, _random_states()))
             return
         for place, tensor in zip(self.draws, draws):
             place.copy_(tensor)
         if self.graph is None:
-            self.graph = self._recorded()
+            self.graph = self._record(step)
         self.graph.replay()
 
-    def _recorded(self) -> torch.cuda.CUDAGraph:
+    def _record(self, step: Step) -> torch.cuda.CUDAGraph:
         """The graph of a step; recording it computes nothing."""
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
-                self.step(*self.draws)
+            # Threads that pin the memory of the next batches do not disturb it.
+            with torch.cuda.graph(
+                graph, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"
+            ):
+                step(*self.draws)
         except Exception as error:
             raise UserError(
                 f"training.compile: a training step of this net cannot be recorded as a CUDA "
-                f"graph: {first_line(error)}; use off"
+                f"graph: {first_line(error.__context__ or error)}; use off"
             ) from error
         return graph
+
+
+def _random_states() -> list[Tensor]:
+    return [torch.get_rng_state(), torch.cuda.get_rng_state()]
 
 
 def can_record(device: torch.device) -> bool:

@@ -47,18 +47,21 @@ class Session:
         self.channels_last = has_channels_last(net)
         recorded = compiled is not None and can_record(self.device)
         self.masks = state.load_into(net)
+        set_removed_to_zero(net, self.masks)
         self.enforce_masks = enforcer(net, self.masks)
-        self.enforce_masks()
         self.optimizer = make_optimizer(net, settings, recorded=recorded)
         load_optimizer(net, self.optimizer, state.optimizer)
         steps_per_epoch = data.train.num_batches(settings.batch_size)
         self.scheduler = make_scheduler(self.optimizer, settings, state.epoch, steps_per_epoch)
         self.sums = torch.zeros(3, device=self.device)
-        self._update = RecordedStep(self.update) if recorded else self.update
+        self.recorded = RecordedStep() if recorded else None
 
     def step(self, *draws: Tensor) -> None:
         """One step of the optimiser and of the learning rate, with what `Split.varied` takes."""
-        self._update(*draws)
+        if self.recorded is None:
+            self.update(*draws)
+        else:
+            self.recorded(self.update, *draws)
         self.scheduler.step()
 
     def update(self, *draws: Tensor) -> None:

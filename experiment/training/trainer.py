@@ -3,6 +3,7 @@
 import contextlib
 import math
 import time
+import traceback
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -56,20 +57,19 @@ class Fit:
 
     net: nn.Module  # trained in place; what it holds before is replaced by the state
     state: NetState  # a net, its masks, how many epochs are done, and the optimiser after them
-    settings: Training
+    settings: Training  # of which `compile: auto`, which a run decides when it starts, means off
     stream: Stream  # that of the whole training
     until: int | None = None
     label: str = "training"
-    on_epoch: Callable[[EpochRecord], None] = lambda record: None
-    """Called with the record of each epoch as it ends."""
+    on_epoch: Callable[[EpochRecord], None] = lambda record: None  # called as each epoch ends
 
     @property
     def last_epoch(self) -> int:
         return self.settings.epochs if self.until is None else self.until
 
 
+# The state after the last epoch, from which training can go on, and the epochs' records.
 Fitted = tuple[NetState, list[EpochRecord]]
-"""The state after the last epoch, from which training can go on, and the epochs' records."""
 
 
 class Trainer:
@@ -100,6 +100,8 @@ class Trainer:
         those of one training after the other, to the bit. A training that fails leaves its
         exception, and the others go on.
         """
+        if not fits:
+            return []
         outcomes: dict[int, Fitted | Exception] = {}
         with contextlib.closing(self._display(fits)) as display:
             trainings = {number: self._training(fit, display) for number, fit in enumerate(fits)}
@@ -118,8 +120,10 @@ class Trainer:
                     except StopIteration as end:
                         outcomes[number] = end.value
                     except Exception as error:
+                        traceback.clear_frames(error.__traceback__)  # they hold the net's memory
                         outcomes[number] = error
                     if number in outcomes:
+                        lanes[number].close()
                         del trainings[number]
         return [outcomes[number] for number in range(len(fits))]
 

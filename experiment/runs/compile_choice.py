@@ -7,7 +7,8 @@ from typing import Any
 
 from experiment.config.schema import Config, Training
 from experiment.core.files import write_whole
-from experiment.runs.tasks import Retrain, Task, Train, tasks
+from experiment.runs.cost import epochs_of
+from experiment.runs.tasks import Task, tasks
 from experiment.runs.timing import TrainingSpeed, measure_evaluation, measure_training
 from experiment.runs.workplace import Workplace
 
@@ -25,30 +26,47 @@ def with_compilation_decided(config: Config, workplace: Workplace, directory: Pa
     if all(_settings(config, part).compile != "auto" for part in PARTS):
         return config
     path = directory / "compilation.json"
-    try:
-        decided = json.loads(path.read_text())
-    except (OSError, ValueError):
-        decided = {part: _decision(config, part, workplace) for part in PARTS}
+    words = _stored_decisions(path)
+    if words is None:
+        decided = _decisions(config, workplace)
         write_whole(path, json.dumps(decided, indent=1) + "\n")
+        words = {part: decided[part]["compile"] for part in PARTS}
     changed = {
-        part: _settings(config, part).model_copy(update={"compile": decided[part]["compile"]})
-        for part in PARTS
+        part: _settings(config, part).model_copy(update={"compile": words[part]}) for part in PARTS
     }
     return config.model_copy(update=changed)
+
+
+def _stored_decisions(path: Path) -> dict[str, str] | None:
+    """`on` or `off` for each part, if the file is there and whole."""
+    try:
+        stored = json.loads(path.read_text())
+        words = {part: stored[part]["compile"] for part in PARTS}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return words if set(words.values()) <= {"on", "off"} else None
 
 
 def _settings(config: Config, part: str) -> Training:
     return getattr(config, part)
 
 
-def _decision(config: Config, part: str, workplace: Workplace) -> dict[str, Any]:
-    """`compile`, and the seconds that were measured."""
-    settings = _settings(config, part)
-    if settings.compile != "auto":
-        return {"compile": settings.compile}
-    num_steps = planned_steps(tasks(config), settings, workplace)
-    pays, measured = pays_to_compile(workplace, config, settings, num_steps)
-    return {"compile": "on" if pays else "off", "steps": num_steps, **measured}
+def _decisions(config: Config, workplace: Workplace) -> dict[str, dict[str, Any]]:
+    """For each part `compile`, and what was measured; steps that are alike are measured once."""
+    decided: dict[str, dict[str, Any]] = {}
+    of_kind: dict[tuple, dict[str, Any]] = {}
+    for part in PARTS:
+        settings = _settings(config, part)
+        if settings.compile != "auto":
+            decided[part] = {"compile": settings.compile}
+            continue
+        kind = _kind_of_step(settings)
+        if kind not in of_kind:
+            num_steps = planned_steps(tasks(config), settings, workplace)
+            pays, measured = pays_to_compile(workplace, config, settings, num_steps)
+            of_kind[kind] = {"compile": "on" if pays else "off", "steps": num_steps, **measured}
+        decided[part] = of_kind[kind]
+    return decided
 
 
 def pays_to_compile(
@@ -87,12 +105,11 @@ def pays_to_compile(
 def planned_steps(planned: Sequence[Task], settings: Training, workplace: Workplace) -> int:
     """The steps of all trainings that would use the same compiled step as these settings."""
     steps_per_epoch = workplace.data.train.num_batches(settings.batch_size)
-    epochs = 0
-    for task in planned:
-        if isinstance(task, Train | Retrain) and _same_step(task.settings, settings):
-            epochs += task.num_epochs if isinstance(task, Retrain) else task.until
-    return epochs * steps_per_epoch
+    kind = _kind_of_step(settings)
+    epochs = (epochs for other, epochs in epochs_of(planned) if _kind_of_step(other) == kind)
+    return sum(epochs) * steps_per_epoch
 
 
-def _same_step(one: Training, other: Training) -> bool:
-    return (one.batch_size, one.precision) == (other.batch_size, other.precision)
+def _kind_of_step(settings: Training) -> tuple:
+    """What settings of the same compiled step have in common."""
+    return settings.compile, settings.batch_size, settings.precision, settings.optimizer.name

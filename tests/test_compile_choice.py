@@ -8,8 +8,8 @@ import experiment
 from experiment.config.schema import Config, DatasetPart, Part, Training
 from experiment.core.seeding import Stream
 from experiment.data.loading import load_data
-from experiment.runs import compilation
-from experiment.runs.compilation import pays_to_compile, planned_steps
+from experiment.runs import compile_choice
+from experiment.runs.compile_choice import pays_to_compile, planned_steps
 from experiment.runs.serial import run
 from experiment.runs.timing import TrainingSpeed
 from experiment.runs.workplace import Workplace
@@ -41,7 +41,7 @@ def measured(monkeypatch):
         seconds = {"off": 1.0, "on": 0.75}[version.compile]
         return [TrainingSpeed(seconds / 64, 64, 30.0)]
 
-    monkeypatch.setattr(compilation, "measure_training", known)
+    monkeypatch.setattr(compile_choice, "measure_training", known)
     return asked
 
 
@@ -71,7 +71,7 @@ def test_a_net_that_cannot_be_compiled_is_not(workplace, lenet, monkeypatch):
             return [TrainingSpeed(failure="no compiler")]
         return [TrainingSpeed(1.0, 64)]
 
-    monkeypatch.setattr(compilation, "measure_training", fails_if_compiled)
+    monkeypatch.setattr(compile_choice, "measure_training", fails_if_compiled)
     assert pays_to_compile(workplace, lenet, SETTINGS, 10**6) == (
         False,
         {"seconds_per_image": 1.0, "failure": "no compiler"},
@@ -102,13 +102,22 @@ def test_a_run_stays_with_what_it_has_decided(small_config, tmp_path, monkeypatc
     before = decision(tmp_path / "r")
     assert before["training"]["compile"] == before["retraining"]["compile"] == "off"
     assert before["training"]["seconds_per_image"] > 0
-    monkeypatch.setattr(compilation, "pays_to_compile", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(compile_choice, "pays_to_compile", lambda *arguments: 1 / 0)
     assert run(config, tmp_path / "r").failures == []
     assert decision(tmp_path / "r") == before
     assert "compile: auto" in (tmp_path / "r" / "config.yaml").read_text()
 
 
 def test_nothing_is_measured_if_nothing_is_open(small_config, tmp_path, monkeypatch):
-    monkeypatch.setattr(compilation, "pays_to_compile", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(compile_choice, "pays_to_compile", lambda *arguments: 1 / 0)
     run(experiment.load_config(small_config, ["pruning.schedule=train"]), tmp_path / "r")
     assert not (tmp_path / "r" / "compilation.json").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"training": {"compile": "on"}}'])
+def test_a_damaged_decision_is_made_again(small_config, tmp_path, content):
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "compilation.json").write_text(content)
+    config = experiment.load_config(small_config, [*AUTO, "pruning.schedule=train"])
+    assert run(config, tmp_path / "r").failures == []
+    assert decision(tmp_path / "r")["retraining"]["compile"] == "off"
