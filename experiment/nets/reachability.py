@@ -22,6 +22,7 @@ from experiment.nets.surrogates import Positive, run_in_precision
 from experiment.nets.tensors import moved, refilled, storage_of, tensors
 
 NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+GRAPH_NUMBERS = 2**25  # of intermediate values that get memory at a time; most is never touched
 
 
 def remove_dead(
@@ -65,13 +66,12 @@ def reached(net: nn.Module, layers: dict[str, PrunableLayer], masks: Masks, exam
         elif name in vectors:
             result[name] = nonzero
 
+    return_free_memory()
     surrogate = _surrogate(net, masks)
     for name, parameter in surrogate.named_parameters():
         if parameter.requires_grad:
             parameter.register_post_accumulate_grad_hook(functools.partial(record, name))
     _differentiate(surrogate, example)
-    del surrogate, parameter
-    return_free_memory()
     return result
 
 
@@ -103,15 +103,22 @@ def _differentiate(surrogate: nn.Module, example: Any) -> None:
 
 
 def _compact_graph(surrogate: nn.Module) -> AbstractContextManager:
-    """Within the block, the graph holds intermediate values in half of their memory.
+    """Within the block, the graph holds intermediate values of CPUs in half of their memory.
 
-    The type has the exponents of single precision: what is not zero stays so.
+    The type has the exponents of single precision: what is not zero stays so. They lie together,
+    so that the system gets all of their memory back at once.
     """
     own = {storage_of(tensor) for tensor in [*surrogate.parameters(), *surrogate.buffers()]}
+    free = torch.empty(0, dtype=torch.bfloat16)
 
     def pack(tensor: Tensor) -> Tensor:
-        is_value = tensor.dtype == torch.float32 and storage_of(tensor) not in own
-        return tensor.bfloat16() if is_value else tensor
+        nonlocal free
+        if tensor.dtype != torch.float32 or tensor.is_cuda or storage_of(tensor) in own:
+            return tensor
+        if len(free) < tensor.numel():
+            free = torch.empty(max(tensor.numel(), GRAPH_NUMBERS), dtype=torch.bfloat16)
+        packed, free = free.split([tensor.numel(), len(free) - tensor.numel()])
+        return packed.view(tensor.shape).copy_(tensor)
 
     def unpack(tensor: Tensor) -> Tensor:
         return tensor.float() if tensor.dtype == torch.bfloat16 else tensor
