@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 # Parameter name -> bool tensor of the parameter's shape; True means kept.
 Masks = dict[str, Tensor]
+SELECTED_AT_ONCE = 2**20  # scores that are compared at a time
 SPACING = 61  # of the scores that are sampled; a prime, as the sizes of layers are none
 
 
@@ -41,8 +42,8 @@ def largest(scores: Tensor, count: int, candidates: Tensor) -> Tensor:
     if count >= num_candidates:
         return candidates.clone()
     threshold = _value_of_rank(scores, candidates, num_candidates - count)
-    kept = candidates & (scores > threshold)
-    ties = candidates & (scores == threshold)
+    kept = (scores > threshold).logical_and_(candidates)
+    ties = (scores == threshold).logical_and_(candidates)
     num_missing = count - int(kept.count_nonzero())
     if num_missing < int(ties.count_nonzero()):
         ties[ties.nonzero().flatten()[num_missing:]] = False
@@ -62,12 +63,25 @@ def _value_of_rank(scores: Tensor, candidates: Tensor, rank: int) -> Tensor:
 def _select(scores: numpy.ndarray, candidates: numpy.ndarray, rank: int) -> numpy.floating:
     """The same. Only scores that are close to it are copied: all of them would fill a net."""
     low, high = _bracket(scores[::SPACING][candidates[::SPACING]], rank / candidates.sum())
-    num_below = numpy.count_nonzero(candidates & (scores < low))
-    close = scores[candidates & (scores >= low) & (scores <= high)]
+    starts = range(0, len(scores), SELECTED_AT_ONCE)
+    chunks = [slice(start, start + SELECTED_AT_ONCE) for start in starts]
+    num_below = sum(
+        numpy.count_nonzero(candidates[chunk] & (scores[chunk] < low)) for chunk in chunks
+    )
+    close = numpy.concatenate(
+        [_between(scores[chunk], candidates[chunk], low, high) for chunk in chunks]
+    )
     if not num_below <= rank < num_below + len(close):  # the sample is not representative
         num_below, close = 0, scores[candidates]
     close.partition(rank - num_below)
     return close[rank - num_below]
+
+
+def _between(
+    scores: numpy.ndarray, candidates: numpy.ndarray, low: float, high: float
+) -> numpy.ndarray:
+    """The candidates' scores from one value to another, both included."""
+    return scores[candidates & (scores >= low) & (scores <= high)]
 
 
 def _bracket(sample: numpy.ndarray, share: float) -> tuple[float, float]:

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from experiment.core.errors import UserError, first_line
-from experiment.core.memory import return_free_memory
 from experiment.nets.layers import PrunableLayer
 from experiment.nets.masks import Masks
 from experiment.nets.running import copy_of, device_of, dtype_of, first_sample
@@ -66,7 +65,6 @@ def reached(net: nn.Module, layers: dict[str, PrunableLayer], masks: Masks, exam
         elif name in vectors:
             result[name] = nonzero
 
-    return_free_memory()
     surrogate = _surrogate(net, masks)
     for name, parameter in surrogate.named_parameters():
         if parameter.requires_grad:
