@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from experiment.core.errors import UserError, first_line
+from experiment.core.memory import return_free_memory
 from experiment.nets.layers import PrunableLayer
 from experiment.nets.masks import Masks
 from experiment.nets.running import copy_of, device_of, dtype_of, first_sample
@@ -21,6 +22,7 @@ from experiment.nets.surrogates import Positive, run_in_precision
 from experiment.nets.tensors import moved, refilled, storage_of, tensors
 
 NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+LARGE = 2**23  # parameters of nets whose surrogate may not come on top of memory without use
 GRAPH_NUMBERS = 2**25  # of intermediate values that get memory at a time; most is never touched
 
 
@@ -65,6 +67,8 @@ def reached(net: nn.Module, layers: dict[str, PrunableLayer], masks: Masks, exam
         elif name in vectors:
             result[name] = nonzero
 
+    if sum(mask.numel() for mask in masks.values()) > LARGE:
+        return_free_memory()
     surrogate = _surrogate(net, masks)
     for name, parameter in surrogate.named_parameters():
         if parameter.requires_grad:
