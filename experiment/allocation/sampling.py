@@ -8,12 +8,14 @@ given the first appearances. Together the counts of a unit are multinomial(N, p)
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy
 
 from experiment.allocation.units import Table, Units
 
 NEWTON_STEPS = 100
+LARGEST = 2**32 - 1  # of uint32
 ENTRIES_AT_ONCE = 2**18  # of a table
 
 
@@ -141,6 +143,30 @@ def _appearances(
     return first
 
 
+@dataclass(frozen=True)
+class Appearances:
+    """First appearances of items in four bytes each; those few that are too large lie aside."""
+
+    small: numpy.ndarray  # [items], uint32; the largest number where it is larger, or infinite
+    large: numpy.ndarray  # the larger ones that are finite
+    positions: numpy.ndarray  # ascending, of those
+
+    @classmethod
+    def of(cls, first: numpy.ndarray) -> "Appearances":
+        """Those of an array [items] in double precision, which is changed."""
+        positions = numpy.flatnonzero((first >= LARGEST) & (first < numpy.inf))
+        large = first[positions]
+        return cls(numpy.minimum(first, LARGEST, out=first).astype(numpy.uint32), large, positions)
+
+    def __getitem__(self, items: slice) -> numpy.ndarray:
+        """The first appearances of some items that follow each other, in double precision."""
+        first = self.small[items].astype(float)
+        first[first == LARGEST] = numpy.inf
+        own = slice(*numpy.searchsorted(self.positions, [items.start, items.stop]))
+        first[self.positions[own] - items.start] = self.large[own]
+        return first
+
+
 def draw_counts(
     units: Units, first: numpy.ndarray, draws: numpy.ndarray, random: numpy.random.Generator
 ) -> numpy.ndarray:
@@ -150,7 +176,10 @@ def draw_counts(
 
 
 def counts_by_block(
-    units: Units, first: numpy.ndarray, draws: numpy.ndarray, random: numpy.random.Generator
+    units: Units,
+    first: numpy.ndarray | Appearances,
+    draws: numpy.ndarray,
+    random: numpy.random.Generator,
 ) -> Iterator[tuple[Table, numpy.ndarray]]:
     """The same, one block after the other: counts of all items would fill memory."""
     for table in units.tables:
