@@ -11,7 +11,7 @@ import experiment
 from experiment.core.registry import METHODS
 from experiment.core.seeding import Stream
 from experiment.nets.layers import find_layers
-from experiment.nets.masks import keep_all, largest, size
+from experiment.nets.masks import SPACING, keep_all, largest, size
 from experiment.nets.reachability import reached, remove_dead
 from experiment.pruning.analysis import Analysis
 from experiment.pruning.calibration import MAX_EVALUATIONS, Budgets, calibrate
@@ -28,6 +28,26 @@ def test_largest_is_exact_and_breaks_ties_by_index():
     assert largest(scores, 0, everything).sum() == 0
     assert largest(scores, 9, everything).all()
     assert largest(scores, 2, scores < 3).tolist() == [True, False, True, False, False]
+
+
+@pytest.mark.parametrize("rare", [1.0, 0.01])
+@pytest.mark.parametrize("values", ["distinct", "tied", "periodic"])
+def test_largest_of_many_is_that_of_sorting(values, rare):
+    """Samples of scores say where to look; with periodic scores they mislead."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(20_000, generator=generator)
+    if values == "tied":
+        scores = scores.round()
+    if values == "periodic":
+        scores[::SPACING] = 9
+    candidates = torch.rand(len(scores), generator=generator) < rare
+    positions = candidates.nonzero().flatten()
+    order = positions[scores[positions].argsort(descending=True, stable=True)]
+    for share in (0.001, 0.3, 0.999):
+        count = int(share * len(order))
+        expected = torch.zeros_like(candidates)
+        expected[order[:count]] = True
+        assert torch.equal(largest(scores, count, candidates), expected)
 
 
 @pytest.mark.parametrize("method", METHODS.names())

@@ -11,7 +11,7 @@ from torch import nn
 import experiment
 from experiment.allocation.bernstein import bernstein_error
 from experiment.allocation.optimal import allocate
-from experiment.allocation.sampling import draw_counts, draws_needed, first_appearances
+from experiment.allocation.sampling import Appearances, draw_counts, draws_needed, first_appearances
 from experiment.allocation.units import channel_groups, signed_weights
 from experiment.core.registry import METHODS
 from experiment.core.seeding import Stream
@@ -348,3 +348,26 @@ def test_the_keep_ratio_is_met(name, method):
     for keep_ratio in (0.9, 0.5, 0.1, 0.02):
         pruned = pruner.prune(named_method(method), keep_ratio, Stream(0))
         assert pruned.keep_ratio == pytest.approx(keep_ratio, rel=0.005), pruned.note
+
+
+def test_compact_appearances_are_exact():
+    inf = numpy.inf
+    values = numpy.array([1, 2**24 + 1, inf, 2**32 - 2, 2**32 - 1, 2**32, 3e15 + 1, inf, 7])
+    compact = Appearances.of(values.copy())
+    for start in range(len(values)):
+        for stop in range(start, len(values) + 1):
+            numpy.testing.assert_array_equal(compact[start:stop], values[start:stop])
+
+
+def test_units_are_the_same_in_parts_of_any_size(monkeypatch):
+    """Weights of both signs, of two layers, in parts of one output."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(7, 5), nn.ReLU(), nn.Linear(5, 3))
+    batches = [torch.rand(6, 7)]
+    results = []
+    for size in (2**18, 1):
+        monkeypatch.setattr("experiment.allocation.units.ITEMS_AT_ONCE", size)
+        monkeypatch.setattr("experiment.allocation.sampling.ENTRIES_AT_ONCE", size)
+        pruned = experiment.prune(net, batches, method="SiPPRand", keep_ratio=0.6)
+        results.append(pruned.net.state_dict())
+    assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])

@@ -319,7 +319,7 @@ def test_large_work_is_compiled(monkeypatch):
         return kernel(name)
 
     monkeypatch.setattr(max_product, "kernel", recorded)
-    monkeypatch.setattr(max_product, "eager_products", 0)
+    monkeypatch.setattr(max_product, "eager_work", max_product.EagerWork())
     monkeypatch.setattr(max_product, "EAGER_PRODUCTS", 1)
     net, images = nn.Linear(6, 4), torch.rand(5, 6)
     first, second = (sensitivities(net, [images])[""] for _ in range(2))

@@ -8,12 +8,15 @@ given the first appearances. Together the counts of a unit are multinomial(N, p)
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy
 
 from experiment.allocation.units import Table, Units
 
 NEWTON_STEPS = 100
+LARGEST = 2**32 - 1  # of uint32
+ENTRIES_AT_ONCE = 2**18  # of a table
 
 
 def draws_needed(units: Units, kept: numpy.ndarray) -> numpy.ndarray:
@@ -101,11 +104,20 @@ def first_appearances(
     result = numpy.empty(len(units.importance))
     for table in units.tables:
         shape = (table.num_rows + unused_rows, table.num_columns)
-        exponential = random.exponential(size=shape)[: table.num_rows]
-        uniform = 1 - random.random(size=shape)[: table.num_rows]  # in (0, 1]
+        numbers = random.exponential(size=shape)
         probability = table.spread(units.probability_in(table), empty=0.0)
-        result[table.items] = table.gather(_appearances(probability, exponential, uniform))
+        for rows in _row_blocks(*probability.shape):
+            uniform = 1 - random.random(size=probability[rows].shape)  # in (0, 1]
+            numbers[rows] = _appearances(probability[rows], numbers[rows], uniform)
+        random.random(size=(unused_rows, table.num_columns))
+        result[table.items] = table.gather(numbers[: table.num_rows])
     return result
+
+
+def _row_blocks(num_rows: int, num_columns: int) -> list[slice]:
+    """Rows of a table to compute with at a time, so that all that comes between stays small."""
+    height = max(1, ENTRIES_AT_ONCE // num_columns)
+    return [slice(start, min(start + height, num_rows)) for start in range(0, num_rows, height)]
 
 
 def _appearances(
@@ -131,6 +143,30 @@ def _appearances(
     return first
 
 
+@dataclass(frozen=True)
+class Appearances:
+    """First appearances of items in four bytes each; those few that are too large lie aside."""
+
+    small: numpy.ndarray  # [items], uint32; the largest number where it is larger, or infinite
+    large: numpy.ndarray  # the larger ones that are finite
+    positions: numpy.ndarray  # ascending, of those
+
+    @classmethod
+    def of(cls, first: numpy.ndarray) -> "Appearances":
+        """Those of an array [items] in double precision, which is changed."""
+        positions = numpy.flatnonzero((first >= LARGEST) & (first < numpy.inf))
+        large = first[positions]
+        return cls(numpy.minimum(first, LARGEST, out=first).astype(numpy.uint32), large, positions)
+
+    def __getitem__(self, items: slice) -> numpy.ndarray:
+        """The first appearances of some items that follow each other, in double precision."""
+        first = self.small[items].astype(float)
+        first[first == LARGEST] = numpy.inf
+        own = slice(*numpy.searchsorted(self.positions, [items.start, items.stop]))
+        first[self.positions[own] - items.start] = self.large[own]
+        return first
+
+
 def draw_counts(
     units: Units, first: numpy.ndarray, draws: numpy.ndarray, random: numpy.random.Generator
 ) -> numpy.ndarray:
@@ -140,7 +176,10 @@ def draw_counts(
 
 
 def counts_by_block(
-    units: Units, first: numpy.ndarray, draws: numpy.ndarray, random: numpy.random.Generator
+    units: Units,
+    first: numpy.ndarray | Appearances,
+    draws: numpy.ndarray,
+    random: numpy.random.Generator,
 ) -> Iterator[tuple[Table, numpy.ndarray]]:
     """The same, one block after the other: counts of all items would fill memory."""
     for table in units.tables:
@@ -166,19 +205,11 @@ def _counts(
     interval before.
     """
     most_found = int((first <= draws).sum(1).max(initial=0))
-    order = numpy.argsort(first, axis=1)
-    appeared = numpy.take_along_axis(first, order[:, : most_found + 1], axis=1)
-    next_new = numpy.full((len(first), most_found), numpy.inf)
-    next_new[:, : appeared.shape[1] - 1] = appeared[:, 1:]
-    order = order[:, :most_found]
-    appeared = appeared[:, :most_found]
-    ordered = numpy.take_along_axis(probability, order, axis=1)
-    seen_mass = numpy.cumsum(ordered, axis=1)
-    share = numpy.divide(ordered, seen_mass, out=numpy.zeros_like(ordered), where=ordered > 0)
-    found = appeared <= draws
-    repeats = numpy.where(found, numpy.minimum(next_new, draws + 1) - appeared - 1, 0)
-    repeats = repeats.astype(numpy.int64)
-    counts = found.astype(numpy.int64)
+    intervals = [
+        _intervals(probability[rows], first[rows], draws[rows], most_found)
+        for rows in _row_blocks(*first.shape)
+    ]
+    order, share, counts, repeats = map(numpy.concatenate, zip(*intervals))
     pool = numpy.zeros(len(first), dtype=numpy.int64)
     for k in reversed(range(most_found)):
         pool = pool + repeats[:, k]
@@ -188,3 +219,25 @@ def _counts(
     by_column = numpy.zeros(first.shape, dtype=numpy.int64)
     numpy.put_along_axis(by_column, order, counts, axis=1)
     return by_column
+
+
+def _intervals(
+    probability: numpy.ndarray, first: numpy.ndarray, draws: numpy.ndarray, most_found: int
+) -> tuple[numpy.ndarray, ...]:
+    """What follows the k-th appearance in each unit, before the next: all [units, most_found].
+
+    Which item it is; its share of the mass of the items seen; 1 if draws find it, else 0; and how
+    many draws hit the items seen.
+    """
+    order = numpy.argsort(first, axis=1)
+    appeared = numpy.take_along_axis(first, order[:, : most_found + 1], axis=1)
+    next_new = numpy.full((len(first), most_found), numpy.inf)
+    next_new[:, : appeared.shape[1] - 1] = appeared[:, 1:]
+    order = order[:, :most_found].copy()  # not a view, which would hold all of it
+    appeared = appeared[:, :most_found]
+    ordered = numpy.take_along_axis(probability, order, axis=1)
+    seen_mass = numpy.cumsum(ordered, axis=1)
+    share = numpy.divide(ordered, seen_mass, out=numpy.zeros_like(ordered), where=ordered > 0)
+    found = appeared <= draws
+    repeats = numpy.where(found, numpy.minimum(next_new, draws + 1) - appeared - 1, 0)
+    return order, share, found.astype(numpy.int64), repeats.astype(numpy.int64)

@@ -17,6 +17,8 @@ import torch
 from experiment.nets.layers import PrunableLayer
 from experiment.sensitivity.constants import C
 
+ITEMS_AT_ONCE = 2**18  # of a block, in the parts that are computed with one after the other
+
 
 @dataclass(frozen=True)
 class Block:
@@ -56,6 +58,26 @@ class Table:
         """The index [items of the block] of each item in the table, flattened."""
         column = numpy.arange(self.num_columns)
         return (self.row.reshape(-1, self.num_columns) * self.num_columns + column).reshape(-1)
+
+    @property
+    def parts(self) -> Iterator["Table"]:
+        """The table in pieces of consecutive units, so that computing with one takes little."""
+        rows = len(self.second) // self.num_columns
+        units_per_row = self.num_rows // rows
+        height = max(1, ITEMS_AT_ONCE // self.num_columns)
+        for start in range(0, rows, height):
+            stop = min(start + height, rows)
+            first_unit = self.units.start + start * units_per_row
+            first_item = self.items.start + start * self.num_columns
+            num_units = (stop - start) * units_per_row
+            num_items = (stop - start) * self.num_columns
+            yield Table(
+                slice(first_unit, first_unit + num_units),
+                slice(first_item, first_item + num_items),
+                num_units,
+                self.num_columns,
+                self.second[start * self.num_columns : stop * self.num_columns],
+            )
 
     def by_unit(self, some: numpy.ndarray) -> numpy.ndarray:
         """The indices in the block of some of its items, one unit after the other."""
@@ -108,19 +130,19 @@ class Units:
         return self.by_item(lambda table: table.units.start + table.row)
 
     def by_item(self, values: Callable[[Table], numpy.ndarray]) -> numpy.ndarray:
-        """What a function gives for the items of each block, as one array [items].
+        """What a function gives for the items of each part of a block, as one array [items].
 
-        Threads share the blocks, which must not depend on each other.
+        Threads share the parts, of which none depends on another.
         """
-        return numpy.concatenate(self._by_block(values))
+        return numpy.concatenate(self._by_part(values))
 
     def by_unit(self, values: Callable[[Table], numpy.ndarray]) -> numpy.ndarray:
-        """The same for a function that gives something for the units of each block [units]."""
-        return numpy.concatenate(self._by_block(values))
+        """The same for a function that gives something for the units of each part [units]."""
+        return numpy.concatenate(self._by_part(values))
 
-    def _by_block(self, values: Callable[[Table], numpy.ndarray]) -> list[numpy.ndarray]:
+    def _by_part(self, values: Callable[[Table], numpy.ndarray]) -> list[numpy.ndarray]:
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            return list(pool.map(values, self.tables))
+            return list(pool.map(values, (part for table in self.tables for part in table.parts)))
 
     def sum(self, values: numpy.ndarray) -> numpy.ndarray:
         """Sum of a value over the items of each unit."""

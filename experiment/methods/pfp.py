@@ -51,11 +51,12 @@ class PFP(ProvableFilterPruning):
 
     def critical_draws(self, units: Units, stream: Stream) -> numpy.ndarray:
         draws = numpy.full(len(units.rank), numpy.inf)
+        unit = units.unit
         for rank in range(int(units.capacity.max(initial=0))):
             # The channel of this rank is kept if more than `rank` channels are expected.
             some = (units.rank == rank) & (units.importance > 0)
             needed = draws_needed(units, numpy.where(units.capacity > rank, rank * (1 + 1e-9), 0))
-            draws[some] = numpy.maximum(needed[units.unit[some]], 1)
+            draws[some] = numpy.maximum(needed[unit[some]], 1)
         return draws
 
 
@@ -105,12 +106,9 @@ class PFPTop(PFPRand):
 
     def certain_draws(self, units: Units) -> numpy.ndarray:
         """The smallest N with p >= 1 / N."""
-        inverse = numpy.divide(
-            1,
-            units.probability,
-            out=numpy.full(len(units.probability), numpy.inf),
-            where=units.probability > 0,
-        )
+        probability = units.probability
+        never = numpy.full(len(probability), numpy.inf)
+        inverse = numpy.divide(1, probability, out=never, where=probability > 0)
         return numpy.ceil(inverse * (1 - 1e-12))
 
 
@@ -143,8 +141,9 @@ class SampledRanking(Ranking):
         """
         wanted = self._wanted_draws(self.priority[kept].min(initial=numpy.inf))
         draws = numpy.full(self.units.num_units, numpy.inf)
+        unit = self.units.unit
         for group in range(self.units.num_units):
-            own = self.units.unit == group
+            own = unit == group
             removed = own & self.alive & ~kept
             if removed.any():
                 least = self.critical_draws[own & kept].max(initial=1)

@@ -1,5 +1,6 @@
 """Masks of a net: which parameters are kept."""
 
+import math
 from collections.abc import Callable
 
 import numpy
@@ -8,12 +9,19 @@ from torch import Tensor, nn
 
 # Parameter name -> bool tensor of the parameter's shape; True means kept.
 Masks = dict[str, Tensor]
+SELECTED_AT_ONCE = 2**20  # scores that are compared at a time
+SPACING = 61  # of the scores that are sampled; a prime, as the sizes of layers are none
 
 
 def keep_all(net: nn.Module) -> Masks:
     """Masks that keep every parameter."""
+    return {name: mask.contiguous() for name, mask in constant_masks(net).items()}
+
+
+def constant_masks(net: nn.Module) -> Masks:
+    """The same, not to be written to: each is one element in memory."""
     return {
-        name: torch.ones_like(parameter, dtype=torch.bool)
+        name: torch.ones((), dtype=torch.bool, device=parameter.device).expand(parameter.shape)
         for name, parameter in net.named_parameters()
     }
 
@@ -33,24 +41,58 @@ def largest(scores: Tensor, count: int, candidates: Tensor) -> Tensor:
         return torch.zeros_like(candidates)
     if count >= num_candidates:
         return candidates.clone()
-    values = scores if num_candidates == len(scores) else scores[candidates]
-    threshold = _value_of_rank(values, num_candidates - count)
-    kept = candidates & (scores > threshold)
-    ties = candidates & (scores == threshold)
+    threshold = _value_of_rank(scores, candidates, num_candidates - count)
+    kept = (scores > threshold).logical_and_(candidates)
+    ties = (scores == threshold).logical_and_(candidates)
     num_missing = count - int(kept.count_nonzero())
     if num_missing < int(ties.count_nonzero()):
         ties[ties.nonzero().flatten()[num_missing:]] = False
-    return kept | ties
+    return kept.logical_or_(ties)
 
 
-def _value_of_rank(values: Tensor, rank: int) -> Tensor:
-    """The value that has this rank, counted from 0, in ascending order."""
-    if values.is_cuda:
-        return values.kthvalue(rank + 1).values
-    if values.dtype.itemsize < 4:  # numpy does not know bfloat16
-        values = values.float()
-    partitioned = torch.from_numpy(numpy.partition(values.cpu().numpy(), rank))
-    return partitioned[rank].to(values.device)
+def _value_of_rank(scores: Tensor, candidates: Tensor, rank: int) -> Tensor:
+    """The candidates' score that has this rank, counted from 0, in ascending order."""
+    if scores.is_cuda:
+        return scores[candidates].kthvalue(rank + 1).values
+    if scores.dtype.itemsize < 4:  # numpy does not know bfloat16
+        scores = scores.float()
+    value = _select(scores.cpu().numpy(), candidates.cpu().numpy(), rank)
+    return torch.as_tensor(value, device=candidates.device)
+
+
+def _select(scores: numpy.ndarray, candidates: numpy.ndarray, rank: int) -> numpy.floating:
+    """The same. Only scores that are close to it are copied: all of them would fill a net."""
+    low, high = _bracket(scores[::SPACING][candidates[::SPACING]], rank / candidates.sum())
+    starts = range(0, len(scores), SELECTED_AT_ONCE)
+    chunks = [slice(start, start + SELECTED_AT_ONCE) for start in starts]
+    num_below = sum(
+        numpy.count_nonzero(candidates[chunk] & (scores[chunk] < low)) for chunk in chunks
+    )
+    close = numpy.concatenate(
+        [_between(scores[chunk], candidates[chunk], low, high) for chunk in chunks]
+    )
+    if not num_below <= rank < num_below + len(close):  # the sample is not representative
+        num_below, close = 0, scores[candidates]
+    close.partition(rank - num_below)
+    return close[rank - num_below]
+
+
+def _between(
+    scores: numpy.ndarray, candidates: numpy.ndarray, low: float, high: float
+) -> numpy.ndarray:
+    """The candidates' scores from one value to another, both included."""
+    return scores[candidates & (scores >= low) & (scores <= high)]
+
+
+def _bracket(sample: numpy.ndarray, share: float) -> tuple[float, float]:
+    """Two values between which the one that a share of all is below is likely to be."""
+    margin = 1 + 4 * math.sqrt(len(sample))  # ranks; the root is at least two deviations
+    low, high = math.floor(share * len(sample) - margin), math.ceil(share * len(sample) + margin)
+    ordered = numpy.sort(sample)
+    return (
+        ordered[low] if low >= 0 else -math.inf,
+        ordered[high] if high < len(sample) else math.inf,
+    )
 
 
 def set_removed_to_zero(net: nn.Module, masks: Masks) -> None:

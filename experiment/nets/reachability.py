@@ -6,19 +6,24 @@ activation function the identity, so that a gradient is zero exactly if there is
 """
 
 import functools
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from experiment.core.errors import UserError, first_line
+from experiment.core.memory import return_free_memory
 from experiment.nets.layers import PrunableLayer
 from experiment.nets.masks import Masks
 from experiment.nets.running import copy_of, device_of, dtype_of, first_sample
 from experiment.nets.surrogates import Positive, run_in_precision
-from experiment.nets.tensors import moved, refilled, tensors
+from experiment.nets.tensors import moved, refilled, storage_of, tensors
 
 NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+LARGE = 2**23  # parameters of nets whose surrogate may not come on top of memory without use
+GRAPH_NUMBERS = 2**25  # of intermediate values that get memory at a time; most is never touched
 
 
 def remove_dead(
@@ -62,6 +67,8 @@ def reached(net: nn.Module, layers: dict[str, PrunableLayer], masks: Masks, exam
         elif name in vectors:
             result[name] = nonzero
 
+    if sum(mask.numel() for mask in masks.values()) > LARGE:
+        return_free_memory()
     surrogate = _surrogate(net, masks)
     for name, parameter in surrogate.named_parameters():
         if parameter.requires_grad:
@@ -80,7 +87,7 @@ def _differentiate(surrogate: nn.Module, example: Any) -> None:
     """Differentiate all outputs with respect to the parameters that they depend on."""
     dtype = dtype_of(surrogate)
     inputs = moved(_positive(first_sample(example), dtype), device_of(surrogate))
-    with torch.enable_grad():
+    with torch.enable_grad(), _compact_graph(surrogate):
         output = run_in_precision(surrogate, inputs, Positive(dtype))
         outputs = [tensor for tensor in tensors(output) if tensor.requires_grad]
         if not outputs:
@@ -95,6 +102,30 @@ def _differentiate(surrogate: nn.Module, example: Any) -> None:
                 "the net's output cannot be differentiated, which finding dead parameters "
                 f"requires: {first_line(error)}"
             ) from error
+
+
+def _compact_graph(surrogate: nn.Module) -> AbstractContextManager:
+    """Within the block, the graph holds intermediate values of CPUs in half of their memory.
+
+    The type has the exponents of single precision: what is not zero stays so. They lie together,
+    so that the system gets all of their memory back at once.
+    """
+    own = {storage_of(tensor) for tensor in [*surrogate.parameters(), *surrogate.buffers()]}
+    free = torch.empty(0, dtype=torch.bfloat16)
+
+    def pack(tensor: Tensor) -> Tensor:
+        nonlocal free
+        if tensor.dtype != torch.float32 or tensor.is_cuda or storage_of(tensor) in own:
+            return tensor
+        if len(free) < tensor.numel():
+            free = torch.empty(max(tensor.numel(), GRAPH_NUMBERS), dtype=torch.bfloat16)
+        packed, free = free.split([tensor.numel(), len(free) - tensor.numel()])
+        return packed.view(tensor.shape).copy_(tensor)
+
+    def unpack(tensor: Tensor) -> Tensor:
+        return tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+
+    return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
 
 
 def _weighted_sum(outputs: list[Tensor]) -> Tensor:
@@ -125,10 +156,15 @@ def _surrogate(net: nn.Module, masks: Masks) -> nn.Module:
     Its numbers stay near 1, so single precision will do.
     """
     dtype = torch.promote_types(dtype_of(net), torch.float32)
-    averaging = {
-        name: nn.Parameter(_averaging(masks[name].to(parameter.device), dtype))
+    weighted = {
+        name: parameter
         for name, parameter in net.named_parameters()
         if parameter.is_floating_point() and name in masks
+    }
+    pieces = _empty_pieces(weighted.values(), dtype)
+    averaging = {
+        name: nn.Parameter(_fill_averaging(piece, masks[name]))
+        for name, piece in zip(weighted, pieces)
     }
     surrogate = copy_of(net, averaging).to(dtype)
     for parameter in surrogate.parameters():
@@ -136,13 +172,21 @@ def _surrogate(net: nn.Module, masks: Masks) -> nn.Module:
     return surrogate
 
 
-def _averaging(kept: Tensor, dtype: torch.dtype) -> Tensor:
-    """A mask as numbers; the kept weights of each row sum to 1."""
-    result = kept.to(dtype)
+def _empty_pieces(parameters: Collection[Tensor], dtype: torch.dtype) -> Iterator[Tensor]:
+    """Memory for each parameter; together, so that the system gets all of it back at once."""
+    device = next(iter(parameters)).device
+    lengths = [parameter.numel() for parameter in parameters]
+    pieces = torch.empty(sum(lengths), dtype=dtype, device=device).split(lengths)
+    return map(Tensor.view_as, pieces, parameters)
+
+
+def _fill_averaging(numbers: Tensor, kept: Tensor) -> Tensor:
+    """Set numbers to a mask, of which the kept weights of each row sum to 1."""
+    numbers.copy_(kept)
     if kept.dim() >= 2:
-        num_kept = result.flatten(1).sum(1).clamp_(min=1)
-        result /= num_kept.reshape(-1, *[1] * (kept.dim() - 1))
-    return result
+        num_kept = numbers.flatten(1).sum(1).clamp_(min=1)
+        numbers /= num_kept.reshape(-1, *[1] * (kept.dim() - 1))
+    return numbers
 
 
 def _positive(example: Any, dtype: torch.dtype) -> Any:

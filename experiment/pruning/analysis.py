@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from experiment.channels.channels import Channels
 from experiment.channels.graph import find_channels
 from experiment.core.errors import UserError
+from experiment.core.memory import return_free_memory
 from experiment.core.spelling import nearest
 from experiment.nets.batches import as_batches
 from experiment.nets.checks import loss_function, mask_tensors, positive, usable_net
 from experiment.nets.collapse import has_constant_output
 from experiment.nets.flat import FlatWeights
 from experiment.nets.layers import Layers, PrunableLayer, find_layers, require_layers
-from experiment.nets.masks import Masks, keep_all
+from experiment.nets.masks import Masks, constant_masks
 from experiment.nets.reachability import reached
 from experiment.nets.running import device_of, wait_for
 from experiment.sensitivity.constants import DEFAULT_DELTA
@@ -76,7 +77,7 @@ class Analysis:
     @cached_property
     def connected(self) -> Masks:
         """From which parameters of the whole net a path leads to the output."""
-        return reached(self.net, self.layers, keep_all(self.net), self.batches[0])
+        return reached(self.net, self.layers, constant_masks(self.net), self.batches[0])
 
     @cached_property
     def constant_output(self) -> bool:
@@ -106,6 +107,7 @@ class Analysis:
         if name not in self._computed:
             start = time.perf_counter()
             self._computed[name] = compute()
+            return_free_memory()
             wait_for(device_of(self.net))
             self._seconds[name] = time.perf_counter() - start
         return self._computed[name]
@@ -137,7 +139,7 @@ def _complete(masks: Masks, net: nn.Module) -> Masks:
 
     Raises UserError for masks that do not fit the net.
     """
-    complete = keep_all(net)
+    complete = constant_masks(net)
     for name, mask in masks.items():
         if name not in complete:
             raise UserError(f"masks: the net has no parameter '{name}'{nearest(name, complete)}")

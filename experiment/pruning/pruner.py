@@ -140,8 +140,9 @@ class Pruner:
         """The masks with these weights and the vectors of a choice, less what is dead then."""
         analysis = self.analysis
         chosen = analysis.flat.split_masks(kept) | choice.vectors
-        masks = analysis.masks | {
-            name: mask & analysis.masks[name] for name, mask in chosen.items()
+        masks = {
+            name: mask & chosen[name] if name in chosen else mask.contiguous()
+            for name, mask in analysis.masks.items()
         }
         return remove_dead(
             analysis.net, analysis.layers, masks, analysis.batches[0], analysis.connected

@@ -8,7 +8,12 @@ import torch
 from torch import Tensor
 
 from experiment.allocation.optimal import allocate
-from experiment.allocation.sampling import counts_by_block, draws_needed, first_appearances
+from experiment.allocation.sampling import (
+    Appearances,
+    counts_by_block,
+    draws_needed,
+    first_appearances,
+)
 from experiment.allocation.units import Units
 from experiment.core.seeding import Stream
 from experiment.pruning.analysis import Analysis
@@ -25,9 +30,10 @@ class Sampler:
     stream: Stream
 
     @cached_property
-    def first(self) -> numpy.ndarray:
+    def first(self) -> Appearances:
         """The draw in which each weight appears first [weights]."""
-        return first_appearances(self.units, self.stream.child("appearances").numpy_generator())
+        random = self.stream.child("appearances").numpy_generator()
+        return Appearances.of(first_appearances(self.units, random))
 
     def draws(self, budgets: numpy.ndarray) -> numpy.ndarray:
         """N of each unit, for the number of different weights that it is expected to keep [units].

@@ -17,6 +17,8 @@ def weight_units(analysis: Analysis, importance: Tensor) -> Units:
 
     Weights that were pruned earlier have none.
     """
-    present = torch.where(analysis.candidates, importance, 0).cpu().numpy()
-    negative = (analysis.flat.weights(analysis.net) < 0).cpu().numpy()
-    return signed_weights(present, negative, analysis.layers.values(), analysis.delta)
+    candidates = analysis.candidates
+    present = importance if candidates.all() else torch.where(candidates, importance, 0)
+    negative = analysis.flat.join({name: weight < 0 for name, weight in analysis.weights.items()})
+    layers = analysis.layers.values()
+    return signed_weights(present.cpu().numpy(), negative.cpu().numpy(), layers, analysis.delta)

@@ -3,6 +3,7 @@
 import functools
 import importlib
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -12,10 +13,26 @@ Kernel = Callable[[Tensor, Tensor, Tensor, Tensor], None]
 # The fast kernel of each kind of device; the eager one runs on any.
 COMPILED = {"cpu": "numba", "cuda": "triton"}
 
+# So many products a process leaves to the eager kernel, which takes a second at most: compiling
+# another takes several. One pruning of a small net needs fewer, a cascade of them many more.
+EAGER_PRODUCTS = 2**30
 
-# So many products a process computes with the eager kernel: compiling another takes longer.
-EAGER_PRODUCTS = 2**28
-eager_products = 0  # that it has computed so far
+
+@dataclass
+class EagerWork:
+    """The products that this process has left to the eager kernel."""
+
+    products: int = 0
+
+    def takes(self, products: int) -> bool:
+        """Whether these are left to it too; then they count."""
+        if self.products >= EAGER_PRODUCTS:
+            return False
+        self.products += products
+        return True
+
+
+eager_work = EagerWork()
 
 
 def max_product_(running: Tensor, points: Tensor, reciprocals: Tensor, weight: Tensor) -> None:
@@ -28,11 +45,9 @@ def max_product_(running: Tensor, points: Tensor, reciprocals: Tensor, weight: T
     [samples, groups, 2, filters, P]. All are contiguous, float32 and finite, and all but weight are
     at least 0.
     """
-    global eager_products
-    name = COMPILED.get(running.device.type, "eager")
-    if eager_products < EAGER_PRODUCTS and name != "eager":
-        name = "eager"
-        eager_products += running.numel() * len(points) * points.shape[-1]
+    num_products = running.numel() * len(points) * points.shape[-1]
+    is_eager = eager_work.takes(num_products)
+    name = "eager" if is_eager else COMPILED.get(running.device.type, "eager")
     kernel(name)(running, points, reciprocals, weight)
 
 
