@@ -440,9 +440,11 @@ def timed(function: Callable, device: torch.device) -> float:
 
 
 def peaks(device: torch.device) -> dict[str, float]:
-    """Floating-point operations per second of a large matrix product in each precision.
+    """Floating-point operations per second in each precision.
 
-    On a GPU, float32 as convolutions compute it: by default in TensorFloat-32.
+    Those of a large matrix product or of a large convolution, whichever is faster: on some
+    processors a library's matrix products are far from the best. On a GPU, float32 as convolutions
+    compute it: by default in TensorFloat-32.
     """
     size = PEAK_SIZE[device.type]
     products = torch.backends.cuda.matmul
@@ -451,8 +453,19 @@ def peaks(device: torch.device) -> dict[str, float]:
     found = {}
     for precision, dtype in PRECISIONS.items():
         matrix = torch.randn(size, size, device=device, dtype=dtype)
-        product = functools.partial(torch.mm, matrix, matrix)
-        found[precision] = 2 * size**3 / min(timed(product, device) for _ in range(10))
+        filters, images = (
+            torch.randn(shape, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+            for shape in ((256, 256, 3, 3), (8, 256, 56, 56))
+        )
+        num_positions = images[:, 0, 2:, 2:].numel()  # of the filters, in all images
+        computations = {  # with the operations that each takes
+            functools.partial(torch.mm, matrix, matrix): 2 * size**3,
+            functools.partial(torch.conv2d, images, filters): 2 * filters.numel() * num_positions,
+        }
+        found[precision] = max(
+            operations / min(timed(computation, device) for _ in range(5))
+            for computation, operations in computations.items()
+        )
     products.fp32_precision = before
     return found
 
