@@ -2,9 +2,10 @@
 
 Prunings of large nets are given as ratios to one forward and backward pass over the same images in
 train mode with cross entropy, each the fastest of several interleaved rounds in one process. The
-memory of a pruning is measured in a fresh process, by how much it raises the peak of the resident
-memory above net, batch and one forward pass without gradients, over the bytes of the net's
-parameters and buffers. First calls run in fresh processes with empty caches.
+memory of a pruning is measured in a fresh process: by how much its peak of resident memory, what it
+returns included, is above the peak of net, batch and one forward pass over the batch in eval mode
+without gradients, over the bytes of the net's parameters and buffers. First calls run in fresh
+processes with empty caches.
 """
 
 import argparse
@@ -120,29 +121,35 @@ def extra_memory(name: str, method: str) -> float:
     """By how much a pruning raises the peak of the resident memory, over the bytes of the net."""
     net, batch = net_and_batch(name)
     net.eval()
+    gc.collect()
+    restart_peak()
     with torch.no_grad():
         net(batch[0])
-    gc.collect()
-    before = resident_memory("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = peak_memory()
+    restart_peak()
     _prune(net, batch, method, KEEP_RATIO)
-    peak = resident_memory("VmHWM")
+    peak = peak_memory()
     return (peak - before) / sum(
         tensor.numel() * tensor.element_size() for tensor in [*net.parameters(), *net.buffers()]
     )
 
 
-def resident_memory(kind: str) -> int:
-    """The resident memory of this process (VmRSS), or its peak (VmHWM), in bytes, on Linux."""
+def restart_peak() -> None:
+    """Let the peak of the resident memory of this process start anew, on Linux."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory() -> int:
+    """The largest resident memory of this process since then, in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    [line] = [line for line in lines if line.startswith(kind)]
+    [line] = [line for line in lines if line.startswith("VmHWM")]
     return 1024 * int(line.split()[1])
 
 
 def first_calls() -> list[dict]:
     """The first call of `experiment.prune` in a process after imports, with empty caches."""
     rows = []
-    for method in ("SiPP", "SiPPRand"):
+    for method in ("SiPP", "SiPPRand", "SiPPHybrid"):
         with tempfile.TemporaryDirectory() as empty:
             caches = {"NUMBA_CACHE_DIR": empty, "TRITON_CACHE_DIR": empty}
             seconds = float(in_fresh_process("first-call", "resnet20", method, caches))

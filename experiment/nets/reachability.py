@@ -132,7 +132,7 @@ def _weighted_sum(outputs: list[Tensor]) -> Tensor:
     """One number that depends on every element of the outputs, with positive random weights."""
     generator = torch.Generator().manual_seed(0)
     terms = [
-        (output * torch.rand(output.shape, generator=generator).to(output)).sum()
+        (output * (1 - torch.rand(output.shape, generator=generator)).to(output)).sum()
         for output in outputs
     ]
     return sum(terms, start=outputs[0].new_zeros(()))
