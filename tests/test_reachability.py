@@ -513,6 +513,22 @@ def test_a_thin_path_through_a_deep_net_is_found():
     assert differences(dead_removed(net, masks, (40,)), living_masks(node, masks)) == {}
 
 
+@pytest.mark.parametrize("kept", [0.3, 0.01])
+def test_few_weights_of_wide_layers_lead_on(kept):
+    """Single precision loses no path among the thousands that an average is taken over."""
+    node = Linear("first", Node("image", [], (30,)), 4000)
+    node = Linear("narrow", relu(node), 2)
+    output = Linear("last", relu(Linear("second", relu(node), 4000)), 3)
+    net = Described(output)
+    masks = keep_all(net)
+    generator = torch.Generator().manual_seed(0)
+    for name in ("narrow.weight", "second.weight", "last.weight"):
+        masks[name] = torch.rand(masks[name].shape, generator=generator) < kept
+    living = living_masks(output, masks)
+    assert 0 < size(living) < size(masks)
+    assert differences(dead_removed(net, masks, (30,)), living) == {}
+
+
 def test_a_position_whose_readers_see_only_padding_is_dead():
     """Reading up and left twice leaves an image of 2 x 2, so nothing before that matters."""
     node = relu(Conv("stem", Node("image", [], (1, 2, 2)), 1))
