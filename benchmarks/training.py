@@ -109,8 +109,8 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--network", default="resnet20")
-    parser.add_argument("--images", type=int, help="default: 1024 on a CPU, 12800 on a GPU")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, help="default: 2048 on a CPU, 12800 on a GPU")
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--nets", type=int, help="at once; default: 2 on a CPU, 4 on a GPU")
     parser.add_argument(
         "--workers", type=int, default=num_cores(), help="of the usual recipe's DataLoader"
@@ -119,7 +119,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--csv", type=Path, default=Path("results/benchmarks/training.csv"))
     options = parser.parse_args(arguments)
     is_gpu = options.device == "cuda"
-    options.images = options.images or (12_800 if is_gpu else 1024)
+    options.images = options.images or (12_800 if is_gpu else 2048)
     options.nets = options.nets or (4 if is_gpu else 2)
     return options
 

@@ -353,7 +353,8 @@ def test_the_keep_ratio_is_met(name, method):
 def test_compact_appearances_are_exact():
     inf = numpy.inf
     values = numpy.array([1, 2**24 + 1, inf, 2**32 - 2, 2**32 - 1, 2**32, 3e15 + 1, inf, 7])
-    compact = Appearances.of(values.copy())
+    blocks = [values[:4].copy(), values[4:].copy()]
+    compact = Appearances.of(blocks, len(values))
     for start in range(len(values)):
         for stop in range(start, len(values) + 1):
             numpy.testing.assert_array_equal(compact[start:stop], values[start:stop])
@@ -367,7 +368,6 @@ def test_units_are_the_same_in_parts_of_any_size(monkeypatch):
     results = []
     for size in (2**18, 1):
         monkeypatch.setattr("experiment.allocation.units.ITEMS_AT_ONCE", size)
-        monkeypatch.setattr("experiment.allocation.sampling.ENTRIES_AT_ONCE", size)
         pruned = experiment.prune(net, batches, method="SiPPRand", keep_ratio=0.6)
         results.append(pruned.net.state_dict())
     assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])

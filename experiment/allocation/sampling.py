@@ -7,7 +7,7 @@ often each is drawn is decided at the end, for the N that was chosen, from the e
 given the first appearances. Together the counts of a unit are multinomial(N, p).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy
@@ -16,7 +16,6 @@ from experiment.allocation.units import Table, Units
 
 NEWTON_STEPS = 100
 LARGEST = 2**32 - 1  # of uint32
-ENTRIES_AT_ONCE = 2**18  # of a table
 
 
 def draws_needed(units: Units, kept: numpy.ndarray) -> numpy.ndarray:
@@ -101,23 +100,31 @@ def first_appearances(
     `unused_rows` more rows of random numbers are drawn for each block and thrown away: all they do
     is move the stream on.
     """
-    result = numpy.empty(len(units.importance))
+    return numpy.concatenate(list(appearances_by_block(units, random, unused_rows=unused_rows)))
+
+
+def appearances_by_block(
+    units: Units, random: numpy.random.Generator, *, unused_rows: int = 0
+) -> Iterator[numpy.ndarray]:
+    """The same, one block after the other."""
     for table in units.tables:
         shape = (table.num_rows + unused_rows, table.num_columns)
         numbers = random.exponential(size=shape)
-        probability = table.spread(units.probability_in(table), empty=0.0)
-        for rows in _row_blocks(*probability.shape):
-            uniform = 1 - random.random(size=probability[rows].shape)  # in (0, 1]
-            numbers[rows] = _appearances(probability[rows], numbers[rows], uniform)
+        first = numpy.empty(len(table.second))
+        for part in table.parts:
+            probability = part.spread(units.probability_in(part), empty=0.0)
+            uniform = 1 - random.random(size=probability.shape)  # in (0, 1]
+            exponential = numbers[_within(part.units, table.units)]
+            first[_within(part.items, table.items)] = part.gather(
+                _appearances(probability, exponential, uniform)
+            )
         random.random(size=(unused_rows, table.num_columns))
-        result[table.items] = table.gather(numbers[: table.num_rows])
-    return result
+        yield first
 
 
-def _row_blocks(num_rows: int, num_columns: int) -> list[slice]:
-    """Rows of a table to compute with at a time, so that all that comes between stays small."""
-    height = max(1, ENTRIES_AT_ONCE // num_columns)
-    return [slice(start, min(start + height, num_rows)) for start in range(0, num_rows, height)]
+def _within(part: slice, whole: slice) -> slice:
+    """A part, counted from the beginning of the whole."""
+    return slice(part.start - whole.start, part.stop - whole.start)
 
 
 def _appearances(
@@ -152,11 +159,19 @@ class Appearances:
     positions: numpy.ndarray  # ascending, of those
 
     @classmethod
-    def of(cls, first: numpy.ndarray) -> "Appearances":
-        """Those of an array [items] in double precision, which is changed."""
-        positions = numpy.flatnonzero((first >= LARGEST) & (first < numpy.inf))
-        large = first[positions]
-        return cls(numpy.minimum(first, LARGEST, out=first).astype(numpy.uint32), large, positions)
+    def of(cls, blocks: Iterable[numpy.ndarray], num_items: int) -> "Appearances":
+        """Those of all items, block after block in double precision; the blocks are changed."""
+        small = numpy.empty(num_items, dtype=numpy.uint32)
+        large = [numpy.empty(0)]
+        positions = [numpy.empty(0, dtype=numpy.int64)]
+        start = 0
+        for first in blocks:
+            too_large = numpy.flatnonzero((first >= LARGEST) & (first < numpy.inf))
+            large.append(first[too_large])
+            positions.append(start + too_large)
+            small[start : start + len(first)] = numpy.minimum(first, LARGEST, out=first)
+            start += len(first)
+        return cls(small, numpy.concatenate(large), numpy.concatenate(positions))
 
     def __getitem__(self, items: slice) -> numpy.ndarray:
         """The first appearances of some items that follow each other, in double precision."""
@@ -183,42 +198,54 @@ def counts_by_block(
 ) -> Iterator[tuple[Table, numpy.ndarray]]:
     """The same, one block after the other: counts of all items would fill memory."""
     for table in units.tables:
-        counts = _counts(
-            table.spread(units.probability_in(table), empty=0.0),
-            table.spread(first[table.items], empty=numpy.inf),
-            draws[table.units, None],
-            random,
-        )
-        yield table, table.gather(counts)
+        yield table, _counts(units, table, first, draws, random)
 
 
 def _counts(
-    probability: numpy.ndarray,
-    first: numpy.ndarray,
+    units: Units,
+    table: Table,
+    first: numpy.ndarray | Appearances,
     draws: numpy.ndarray,
     random: numpy.random.Generator,
 ) -> numpy.ndarray:
-    """Counts from probabilities and first appearances, all [units, columns]; `draws` [units, 1].
+    """Counts of the items of a block, from their first appearances [items] and `draws` [units].
 
     Between the k-th and the next appearance all draws hit the k items seen. Going backwards, each
     of them is the k-th item with probability p_k / (p_1 + ... + p_k); the others join those of the
     interval before.
     """
-    most_found = int((first <= draws).sum(1).max(initial=0))
-    intervals = [
-        _intervals(probability[rows], first[rows], draws[rows], most_found)
-        for rows in _row_blocks(*first.shape)
-    ]
-    order, share, counts, repeats = map(numpy.concatenate, zip(*intervals))
-    pool = numpy.zeros(len(first), dtype=numpy.int64)
+    parts = [(part, _within(part.units, table.units)) for part in table.parts]
+    most_found = max((_most_found(part, first, draws) for part, _ in parts), default=0)
+    shape = (table.num_rows, most_found)
+    order = numpy.empty(shape, dtype=numpy.int32)
+    share = numpy.empty(shape)
+    counts = numpy.empty(shape, dtype=numpy.int64)
+    repeats = numpy.empty(shape, dtype=numpy.int64)
+    for part, rows in parts:
+        order[rows], share[rows], counts[rows], repeats[rows] = _intervals(
+            part.spread(units.probability_in(part), empty=0.0),
+            part.spread(first[part.items], empty=numpy.inf),
+            draws[part.units, None],
+            most_found,
+        )
+    pool = numpy.zeros(table.num_rows, dtype=numpy.int64)
     for k in reversed(range(most_found)):
         pool = pool + repeats[:, k]
         hits = random.binomial(pool, share[:, k])
         counts[:, k] += hits
         pool = pool - hits
-    by_column = numpy.zeros(first.shape, dtype=numpy.int64)
-    numpy.put_along_axis(by_column, order, counts, axis=1)
-    return by_column
+    by_item = numpy.empty(len(table.second), dtype=numpy.int64)
+    for part, rows in parts:
+        by_column = numpy.zeros((part.num_rows, part.num_columns), dtype=numpy.int64)
+        numpy.put_along_axis(by_column, order[rows], counts[rows], axis=1)
+        by_item[_within(part.items, table.items)] = part.gather(by_column)
+    return by_item
+
+
+def _most_found(part: Table, first: numpy.ndarray | Appearances, draws: numpy.ndarray) -> int:
+    """The largest number of items that the draws of any unit of a part find."""
+    found = first[part.items] <= draws[part.units][part.row]
+    return int(numpy.bincount(part.row[found], minlength=1).max())
 
 
 def _intervals(
@@ -227,17 +254,18 @@ def _intervals(
     """What follows the k-th appearance in each unit, before the next: all [units, most_found].
 
     Which item it is; its share of the mass of the items seen; 1 if draws find it, else 0; and how
-    many draws hit the items seen.
+    many draws hit the items seen. Probabilities and first appearances are [units, columns]; `draws`
+    [units, 1].
     """
-    order = numpy.argsort(first, axis=1)
-    appeared = numpy.take_along_axis(first, order[:, : most_found + 1], axis=1)
+    order = numpy.argsort(first, axis=1)[:, : most_found + 1]
+    appeared = numpy.take_along_axis(first, order, axis=1)
     next_new = numpy.full((len(first), most_found), numpy.inf)
     next_new[:, : appeared.shape[1] - 1] = appeared[:, 1:]
-    order = order[:, :most_found].copy()  # not a view, which would hold all of it
+    order = order[:, :most_found]
     appeared = appeared[:, :most_found]
     ordered = numpy.take_along_axis(probability, order, axis=1)
     seen_mass = numpy.cumsum(ordered, axis=1)
     share = numpy.divide(ordered, seen_mass, out=numpy.zeros_like(ordered), where=ordered > 0)
     found = appeared <= draws
     repeats = numpy.where(found, numpy.minimum(next_new, draws + 1) - appeared - 1, 0)
-    return order, share, found.astype(numpy.int64), repeats.astype(numpy.int64)
+    return order, share, found, repeats

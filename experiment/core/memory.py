@@ -4,14 +4,17 @@ import ctypes
 import functools
 from collections.abc import Callable
 
+LARGE = 2**23  # numbers; the memory of fewer is not worth the time
 
-def return_free_memory() -> None:
-    """Give memory that is free back to the operating system, where the C library can.
+
+def return_free_memory(num_parameters: int) -> None:
+    """Give memory that is free back to the system, where a net is large and the C library can.
 
     It keeps freed blocks for later ones, which seldom fit exactly: after large computations of
     different kinds, most of what a process holds may be of no use.
     """
-    _trim()(0)
+    if num_parameters > LARGE:
+        _trim()(0)
 
 
 @functools.cache

@@ -26,6 +26,16 @@ def constant_masks(net: nn.Module) -> Masks:
     }
 
 
+def keeps_all(mask: Tensor) -> bool:
+    """Whether a mask is one of `constant_masks`; no other one is looked at."""
+    return mask.numel() > 1 and not any(mask.stride()) and bool(mask.flatten()[0])
+
+
+def both(mask: Tensor, other: Tensor) -> Tensor:
+    """What two masks keep, not to be written to: it may be the other one."""
+    return other if keeps_all(mask) else mask & other
+
+
 def size(masks: Masks) -> int:
     """The number of parameters that are not masked away; never a count of non-zero values."""
     return sum(int(mask.count_nonzero()) for mask in masks.values())

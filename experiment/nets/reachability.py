@@ -22,7 +22,6 @@ from experiment.nets.surrogates import Positive, run_in_precision
 from experiment.nets.tensors import moved, refilled, storage_of, tensors
 
 NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-LARGE = 2**23  # parameters of nets whose surrogate may not come on top of memory without use
 GRAPH_NUMBERS = 2**25  # of intermediate values that get memory at a time; most is never touched
 
 
@@ -41,10 +40,11 @@ def remove_dead(
             even there is never removed.
     """
     alive = reached(net, layers, masks, example)
-    result = dict(masks)
-    for name in alive.keys() & connected.keys() & masks.keys():
-        result[name] = masks[name] & (alive[name] | ~connected[name])
-    return result
+    followed = alive.keys() & connected.keys()
+    return {
+        name: mask & (alive[name] | ~connected[name]) if name in followed else mask.clone()
+        for name, mask in masks.items()
+    }
 
 
 def reached(net: nn.Module, layers: dict[str, PrunableLayer], masks: Masks, example: Any) -> Masks:
@@ -67,8 +67,7 @@ def reached(net: nn.Module, layers: dict[str, PrunableLayer], masks: Masks, exam
         elif name in vectors:
             result[name] = nonzero
 
-    if sum(mask.numel() for mask in masks.values()) > LARGE:
-        return_free_memory()
+    return_free_memory(sum(mask.numel() for mask in masks.values()))
     surrogate = _surrogate(net, masks)
     for name, parameter in surrogate.named_parameters():
         if parameter.requires_grad:

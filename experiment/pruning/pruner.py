@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from experiment.core.errors import UserError
+from experiment.core.memory import return_free_memory
 from experiment.core.seeding import Stream
 from experiment.nets.checks import valid_keep_ratio, whole_number
 from experiment.nets.collapse import empty_layers, has_constant_output
-from experiment.nets.masks import Masks, set_removed_to_zero, size
+from experiment.nets.masks import Masks, both, set_removed_to_zero, size
 from experiment.nets.reachability import remove_dead
 from experiment.nets.running import copy_of
 from experiment.pruning.analysis import Analysis
@@ -84,6 +85,7 @@ class Pruner:
         with unchanged(self.analysis.net, type(method).__name__), stream.as_global():
             prepared = method.prepare(self.analysis, stream)
             best, evaluations = self._closest(prepared, target)
+            return_free_memory(self.original_size)
             decision = with_added(prepared.decide(best.choice), best.kept)
         net = self._pruned_net(decision, best.masks)
         seconds = stopwatch.seconds()
@@ -141,7 +143,7 @@ class Pruner:
         analysis = self.analysis
         chosen = analysis.flat.split_masks(kept) | choice.vectors
         masks = {
-            name: mask & chosen[name] if name in chosen else mask.contiguous()
+            name: both(mask, chosen[name]) if name in chosen else mask.contiguous()
             for name, mask in analysis.masks.items()
         }
         return remove_dead(

@@ -10,11 +10,12 @@ from torch import Tensor
 from experiment.allocation.optimal import allocate
 from experiment.allocation.sampling import (
     Appearances,
+    appearances_by_block,
     counts_by_block,
     draws_needed,
-    first_appearances,
 )
 from experiment.allocation.units import Units
+from experiment.core.memory import return_free_memory
 from experiment.core.seeding import Stream
 from experiment.pruning.analysis import Analysis
 from experiment.pruning.decision import Choice, Decision, Prepared
@@ -33,7 +34,10 @@ class Sampler:
     def first(self) -> Appearances:
         """The draw in which each weight appears first [weights]."""
         random = self.stream.child("appearances").numpy_generator()
-        return Appearances.of(first_appearances(self.units, random))
+        num_items = len(self.units.importance)
+        first = Appearances.of(appearances_by_block(self.units, random), num_items)
+        return_free_memory(num_items)
+        return first
 
     def draws(self, budgets: numpy.ndarray) -> numpy.ndarray:
         """N of each unit, for the number of different weights that it is expected to keep [units].
