@@ -30,6 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--time", action="store_true", help="with --dry-run: measure how many hours it would take"
     )
+    parser.add_argument(
+        "--take-over",
+        action="store_true",
+        help="go on with runs that a process on another host, which runs no more, has left",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -46,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
 
     from experiment.core.devices import choose_device
     from experiment.runs import paths, serial
+    from experiment.runs.lock import locked
 
     device = choose_device(options.device)
     exit_codes = []
@@ -53,7 +59,9 @@ def run(options: argparse.Namespace) -> int:
         for config in announced_configs(content):
             directory = paths.results_directory(path, config.run_id(), options.results)
             try:
-                outcome = serial.run(config, directory, device, paths.shared_nets(options.results))
+                nets = paths.shared_nets(options.results)
+                with locked(directory, take_over=options.take_over):
+                    outcome = serial.run(config, directory, device, nets)
                 exit_codes.append(report(path, outcome))
             except Exception as error:
                 exit_codes.append(report_error(path, error))
@@ -134,6 +142,11 @@ def report(path: str, outcome: "Outcome") -> int:
 
 def report_error(path: str, error: Exception) -> int:
     """Print what ended a run, with a traceback if nobody expected it. Returns the exit code."""
+    from experiment.runs.lock import LockedError
+
+    if isinstance(error, LockedError):
+        print(f"locked: {path}: {error}", file=sys.stderr)
+        return 3
     if isinstance(error, UserError):
         print(f"error: {path}: {error}", file=sys.stderr)
         return 2

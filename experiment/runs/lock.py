@@ -1,0 +1,167 @@
+"""The lock of a run directory: only one process writes its results.
+
+It is a file that names its owner, not a lock of the operating system, which several of the file
+systems of clusters do not offer between machines. A process that is killed leaves it behind.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+NAME = "run.lock"
+ATTEMPTS = 100  # others may take and release the lock meanwhile
+PAUSE = 0.02  # seconds
+
+
+class LockedError(Exception):
+    """Another process is writing the results of this run."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process that holds a lock."""
+
+    host: str
+    process: int
+    started: int | None  # clock ticks since the boot; None where the system does not tell
+    since: str  # when it took the lock, for people
+    token: str  # no two locks have the same
+
+    @classmethod
+    def current(cls) -> "Owner":
+        """This process, now."""
+        since = time.strftime("%Y-%m-%d %H:%M:%S %Z")
+        started = start_of(os.getpid())
+        return cls(socket.gethostname(), os.getpid(), started, since, uuid.uuid4().hex)
+
+    @property
+    def is_here(self) -> bool:
+        return self.host == socket.gethostname()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process, on this host, still runs; its number may be another one's by now."""
+        if os.name == "nt":  # where a signal would end it
+            return True
+        try:
+            os.kill(self.process, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:  # that of another user
+            pass
+        return start_of(self.process) == self.started
+
+    def __str__(self) -> str:
+        return f"process {self.process} on {self.host}, since {self.since}"
+
+
+def start_of(process: int) -> int | None:
+    """When a process of this host has started, in clock ticks since the boot, on Linux."""
+    try:
+        after_name = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2]
+    except OSError:
+        return None
+    return int(after_name.split()[19])
+
+
+@contextlib.contextmanager
+def locked(directory: Path, *, take_over: bool = False) -> Iterator[None]:
+    """A block in which this process alone writes to a run directory, which is made.
+
+    The lock of a process of this host that runs no more is taken over; that of another host only
+    with `take_over`, for nothing here can tell whether it still runs.
+
+    Raises:
+        LockedError: if another process holds the lock.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / NAME
+    own = Owner.current()
+    for _ in range(ATTEMPTS):
+        if _create(path, own):
+            break
+        holder = _holder(path)
+        if holder is not None:
+            _check(holder, directory, take_over)
+            _remove(path, holder)
+    else:
+        raise LockedError(f"{path} could not be created")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(LockedError):  # damaged: what the block raises is more important
+            _remove(path, own)
+
+
+def _check(holder: Owner, directory: Path, take_over: bool) -> None:
+    """Raise LockedError unless the lock of that owner may be removed."""
+    if holder.is_here:
+        if not holder.is_running:
+            return
+        advice = "wait until it ends, or stop it"
+    elif take_over:
+        return
+    else:
+        advice = "if it runs no more, add --take-over"
+    raise LockedError(f"{directory} is in use by {holder}; {advice}")
+
+
+def _create(path: Path, owner: Owner) -> bool:
+    """Create the lock with all that it says, unless there is one."""
+    temporary = path.with_name(f".{path.name}.{owner.token}.part")
+    temporary.write_text(json.dumps(asdict(owner)))
+    try:
+        _link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink()
+    return True
+
+
+def _link(file: Path, path: Path) -> None:
+    """Give a file another name. Raises FileExistsError if that is taken."""
+    try:
+        os.link(file, path)
+    except FileExistsError:
+        raise
+    except OSError:  # the file system has no links
+        with path.open("x") as copy:
+            copy.write(file.read_text())
+
+
+def _holder(path: Path) -> Owner | None:
+    """The owner of the lock; None if there is no lock any more."""
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return None
+    try:
+        return Owner(**json.loads(text))
+    except (ValueError, TypeError):
+        raise LockedError(f"{path} is damaged; delete it if no process uses the run") from None
+
+
+def _remove(path: Path, owner: Owner) -> None:
+    """Remove the lock if it is still that of its owner.
+
+    Several processes may find the same dead owner. Only the one that has the right to remove that
+    lock does, so that none removes the next one.
+    """
+    right = path.with_name(f".{path.name}.{owner.token}.right")
+    try:
+        right.touch(exist_ok=False)
+    except FileExistsError:  # another process is about to remove it
+        time.sleep(PAUSE)
+        return
+    try:
+        if _holder(path) == owner:
+            path.unlink()
+    finally:
+        right.unlink()
