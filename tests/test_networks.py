@@ -256,3 +256,20 @@ def test_networks_of_ones_own_that_are_none(own, name, expected):
     with pytest.raises(UserError, match=expected) as error:
         build(name, (3, 2, 2))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS.names() if "110" not in name])
+def test_what_modules_return_is_not_changed_later(name):
+    """People keep outputs of modules, and gradients, by hooks."""
+    torch.manual_seed(0)
+    net = experiment.build_network(name, input_shape=(3, 32, 32), num_classes=4)
+    kept = []
+    for module in net.modules():
+        if not list(module.children()):
+            module.register_forward_hook(
+                lambda module, inputs, output: kept.append((output.detach(), output.detach() + 0))
+            )
+            module.register_full_backward_hook(lambda module, before, after: None)
+    net(torch.randn(2, 3, 32, 32, requires_grad=True)).sum().backward()
+    assert len(kept) > 2
+    assert all(torch.equal(output, copied) for output, copied in kept)

@@ -475,3 +475,20 @@ def test_filter_methods_find_the_closest_possible_size(method):
         found = abs(size(pruned.masks) - target)
         assert found <= max(closest, 0.002 * min(target, pruner.original_size - target))
         assert pruned.evaluations < 20
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+def test_what_a_pruning_returns_may_be_written_to(method):
+    """Nothing of it shares memory with what the next pruning reads."""
+    torch.manual_seed(0)
+    net = experiment.build_network("lenet5", input_shape=(1, 16, 16), num_classes=4)
+    batch = (torch.rand(8, 1, 16, 16), torch.arange(8) % 4)
+    pruner = Pruner(net, [batch], loss=nn.functional.cross_entropy)
+    first = pruner.prune(named_method(method), 1.0, Stream(0))
+    expected = pruner.prune(named_method("WT"), 0.5, Stream(0))
+    first.decision.kept.fill_(False)
+    for mask in first.masks.values():
+        mask.fill_(False)
+    again = pruner.prune(named_method("WT"), 0.5, Stream(0))
+    assert again.keep_ratio == expected.keep_ratio
+    assert all(torch.equal(again.masks[name], expected.masks[name]) for name in expected.masks)

@@ -68,7 +68,7 @@ class PruningInRounds(Prepared):
         )
 
     def choose(self, budget: int) -> Choice:
-        kept = self.candidates
+        kept = self.candidates.clone()  # which nothing may be removed from
         num_weights = num_left = int(kept.sum())
         share = budget / max(num_weights, 1)
         for k in range(1, self.rounds + 1):

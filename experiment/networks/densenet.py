@@ -22,8 +22,8 @@ class DenseLayer(nn.Module):
         self.conv2 = nn.Conv2d(4 * GROWTH, GROWTH, kernel_size=3, padding=1, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        new = self.conv1(F.relu_(self.bn1(x)))
-        new = self.conv2(F.relu_(self.bn2(new)))
+        new = self.conv1(F.relu(self.bn1(x)))
+        new = self.conv2(F.relu(self.bn2(new)))
         return torch.cat([x, new], dim=1)
 
 
@@ -37,7 +37,7 @@ class Transition(nn.Module):
         self.pool = nn.AvgPool2d(2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.pool(self.conv(F.relu_(self.bn(x))))
+        return self.pool(self.conv(F.relu(self.bn(x))))
 
 
 def make_dense_block(in_channels: int, num_layers: int) -> nn.Sequential:
@@ -68,7 +68,7 @@ class CifarDenseNet(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.transition1(self.block1(self.conv1(x)))
         x = self.transition2(self.block2(x))
-        x = F.relu_(self.bn(self.block3(x)))
+        x = F.relu(self.bn(self.block3(x)))
         return self.fc(self.avgpool(x).flatten(1))
 
 

@@ -19,7 +19,7 @@ class FullyConnected(nn.Sequential):
         self.add_module("flatten", nn.Flatten())
         for index, (num_inputs, num_outputs) in enumerate(pairwise(num_features), start=1):
             if index > 1:
-                self.add_module(f"relu{index - 1}", nn.ReLU(inplace=True))
+                self.add_module(f"relu{index - 1}", nn.ReLU())
             self.add_module(f"fc{index}", nn.Linear(num_inputs, num_outputs))
 
 
@@ -43,10 +43,10 @@ class LeNet5(nn.Module):
         self.fc2 = nn.Linear(84, num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.pool1(F.relu_(self.conv1(x)))
-        x = self.pool2(F.relu_(self.conv2(x)))
-        x = F.relu_(self.conv3(x)).flatten(1)
-        return self.fc2(F.relu_(self.fc1(x)))
+        x = self.pool1(F.relu(self.conv1(x)))
+        x = self.pool2(F.relu(self.conv2(x)))
+        x = F.relu(self.conv3(x)).flatten(1)
+        return self.fc2(F.relu(self.fc1(x)))
 
 
 @NETWORKS.register

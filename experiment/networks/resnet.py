@@ -44,7 +44,7 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        out = F.relu_(self.bn1(self.conv1(x)))
+        out = F.relu(self.bn1(self.conv1(x)))
         return F.relu_(self.bn2(self.conv2(out)) + shortcut)
 
 
@@ -66,8 +66,8 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        out = F.relu_(self.bn1(self.conv1(x)))
-        out = F.relu_(self.bn2(self.conv2(out)))
+        out = F.relu(self.bn1(self.conv1(x)))
+        out = F.relu(self.bn2(self.conv2(out)))
         return F.relu_(self.bn3(self.conv3(out)) + shortcut)
 
 
@@ -107,7 +107,7 @@ class CifarResNet(nn.Module):
         initialise_by_fan_out(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = F.relu_(self.bn1(self.conv1(x)))
+        x = F.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.fc(self.avgpool(x).flatten(1))
 

@@ -16,7 +16,7 @@ def make_features(in_channels: int, convs_per_stage: tuple[int, ...]) -> nn.Sequ
     for width, num_convs in zip(WIDTHS, convs_per_stage, strict=True):
         for _ in range(num_convs):
             conv = nn.Conv2d(in_channels, width, kernel_size=3, padding=1)
-            layers += [conv, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+            layers += [conv, nn.BatchNorm2d(width), nn.ReLU()]
             in_channels = width
         layers.append(nn.MaxPool2d(2))
     return nn.Sequential(*layers)

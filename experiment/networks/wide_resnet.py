@@ -29,11 +29,11 @@ class PreactivationBlock(nn.Module):
             )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        activated = F.relu_(self.bn1(x))
+        activated = F.relu(self.bn1(x))
         # A conv on the shortcut reads the activation, as the residual does; the identity reads x.
         shortcut = x if self.shortcut is None else self.shortcut(activated)
         out = self.conv1(activated)
-        return self.conv2(F.relu_(self.bn2(out))) + shortcut
+        return self.conv2(F.relu(self.bn2(out))) + shortcut
 
 
 class WideResNet(nn.Module):
@@ -58,7 +58,7 @@ class WideResNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.layer3(self.layer2(self.layer1(self.conv1(x))))
-        x = F.relu_(self.bn(x))
+        x = F.relu(self.bn(x))
         return self.fc(self.avgpool(x).flatten(1))
 
 
