@@ -72,7 +72,9 @@ def start_of(process: int) -> int | None:
 
 @contextlib.contextmanager
 def locked(directory: Path, *, take_over: bool = False) -> Iterator[None]:
-    """A block in which this process alone writes to a run directory, which is made.
+    """A block in which this process alone writes to a run directory.
+
+    The directory is made, and is gone afterwards if nothing was written to it.
 
     The lock of a process of this host that runs no more is taken over; that of another host only
     with `take_over`, for nothing here can tell whether it still runs.
@@ -80,7 +82,7 @@ def locked(directory: Path, *, take_over: bool = False) -> Iterator[None]:
     Raises:
         LockedError: if another process holds the lock.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    missing = [one for one in (directory, *directory.parents) if not one.exists()]
     path = directory / NAME
     own = Owner.current()
     for _ in range(ATTEMPTS):
@@ -97,6 +99,9 @@ def locked(directory: Path, *, take_over: bool = False) -> Iterator[None]:
     finally:
         with contextlib.suppress(LockedError):  # damaged: what the block raises is more important
             _remove(path, own)
+        with contextlib.suppress(OSError):  # not empty, or already gone
+            for one in missing:
+                one.rmdir()
 
 
 def _check(holder: Owner, directory: Path, take_over: bool) -> None:
@@ -115,13 +120,14 @@ def _check(holder: Owner, directory: Path, take_over: bool) -> None:
 def _create(path: Path, owner: Owner) -> bool:
     """Create the lock with all that it says, unless there is one."""
     temporary = path.with_name(f".{path.name}.{owner.token}.part")
-    temporary.write_text(json.dumps(asdict(owner)))
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(asdict(owner)))
         _link(temporary, path)
-    except FileExistsError:
+    except (FileExistsError, FileNotFoundError):  # or another process has removed the directory
         return False
     finally:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
     return True
 
 
@@ -159,6 +165,8 @@ def _remove(path: Path, owner: Owner) -> None:
         right.touch(exist_ok=False)
     except FileExistsError:  # another process is about to remove it
         time.sleep(PAUSE)
+        return
+    except FileNotFoundError:  # the directory is gone, and the lock with it
         return
     try:
         if _holder(path) == owner:
