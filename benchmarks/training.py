@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
@@ -37,21 +37,17 @@ from experiment.config.schema import SGD, Part, Training
 from experiment.core.devices import choose_device
 from experiment.core.files import write_whole
 from experiment.core.seeding import Stream
-from experiment.data.augmentation import Augmentation
 from experiment.data.loading import Data
 from experiment.data.streamed_split import num_cores
 from experiment.data.tensor_split import TensorSplit
 from experiment.nets.masks import enforcer
-from experiment.nets.running import wait_for
 from experiment.nets.state import NetState
+from experiment.runs.timing import VARIATIONS, random_split, timed
 from experiment.runs.workplace import Workplace
 from experiment.training.trainer import Fit, Trainer
 
 SHAPE = (3, 32, 32)
 NUM_CLASSES = 10
-MEAN = [0.4914, 0.4822, 0.4465]
-STD = [0.2023, 0.1994, 0.2010]
-PADDING = 4
 KEEP_RATIO = 0.2
 LEARNING_RATE = 0.01
 # More epochs than are ever trained here.
@@ -146,8 +142,12 @@ def usual_loader(
     split: TensorSplit, varied: bool, workers: int, device: torch.device
 ) -> DataLoader:
     transforms = torchvision.transforms
-    variations = [transforms.RandomCrop(SHAPE[1], PADDING), transforms.RandomHorizontalFlip()]
-    converted = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
+    variations = [
+        transforms.RandomCrop(SHAPE[1], VARIATIONS.crop_padding),
+        transforms.RandomHorizontalFlip(),
+    ]
+    normalised = transforms.Normalize(split.mean.tolist(), split.std.tolist())
+    converted = [transforms.ToTensor(), normalised]
     return DataLoader(
         PilImages(split, [*(variations if varied else []), *converted]),
         batch_size=SETTINGS.batch_size,
@@ -209,26 +209,30 @@ def usual_evaluation(net: nn.Module, batches: Batches) -> float:
 # What is compared
 
 
+@dataclass(frozen=True)
+class Subject:
+    """What all versions train and evaluate: the same pruned net, on the same data."""
+
+    options: argparse.Namespace
+    data: Data
+    state: NetState
+    device: torch.device
+    flops: dict[str, float]  # of each task, per image
+
+
 def all_versions(options: argparse.Namespace, device: torch.device) -> list[Version]:
     """Training and evaluation, the usual way and ours, all from the same pruned net."""
     data = random_data(options.images, device)
     state = pruned_state(options.network, data)
     flops = flops_per_image(UsualTraining(build(options.network), state.masks))
-    return [
-        *usual_versions(options, data, state, device, flops),
-        *our_versions(options, data, state, device, flops),
-    ]
+    subject = Subject(options, data, state, device, flops)
+    return [*usual_versions(subject), *our_versions(subject)]
 
 
 def random_data(num_images: int, device: torch.device) -> Data:
     """Random images of CIFAR's size, the same for training and testing; one for validation."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (num_images, *SHAPE), dtype=torch.uint8, generator=generator)
-    labels = torch.randint(0, NUM_CLASSES, (num_images,), generator=generator)
-    split = TensorSplit(images, labels, torch.tensor(MEAN), torch.tensor(STD), SHAPE[1:])
-    train = replace(split, augmentation=Augmentation(PADDING, horizontal_flip=True))
-    one = split.subset(torch.arange(1))
-    return Data(train.to(device), one.to(device), split.to(device), SHAPE, NUM_CLASSES)
+    split = random_split(SHAPE, NUM_CLASSES, num_images, device)
+    return Data(split, split.subset(torch.arange(1)), split, SHAPE, NUM_CLASSES)
 
 
 def pruned_state(network: str, data: Data) -> NetState:
@@ -244,14 +248,9 @@ def build(network: str) -> nn.Module:
     return experiment.build_network(network, input_shape=SHAPE, num_classes=NUM_CLASSES)
 
 
-def usual_versions(
-    options: argparse.Namespace,
-    data: Data,
-    state: NetState,
-    device: torch.device,
-    flops: dict[str, float],
-) -> list[Version]:
+def usual_versions(subject: Subject) -> list[Version]:
     """The usual recipe with its data loading, and with batches that lie ready on the device."""
+    options, data, state, device = subject.options, subject.data, subject.state, subject.device
     net = build(options.network).to(device)
     masks = state.load_into(net)
     training = UsualTraining(net, masks)
@@ -270,26 +269,21 @@ def usual_versions(
         f"evaluate, batches of {EVALUATION_BATCH}": lambda: usual_evaluation(evaluated, large),
     }
     return [
-        version(what, functools.partial(timed, run, device), options.images, flops)
+        version(what, functools.partial(timed, run, device), options.images, subject.flops)
         for what, run in runs.items()
     ]
 
 
-def our_versions(
-    options: argparse.Namespace,
-    data: Data,
-    state: NetState,
-    device: torch.device,
-    flops: dict[str, float],
-) -> list[Version]:
+def our_versions(subject: Subject) -> list[Version]:
     """Our Trainer in every precision, compiled and not, with one net and with several."""
+    options, data, state, device = subject.options, subject.data, subject.state, subject.device
     workplace = Workplace(data, device)
     versions = [
         version(
             "train, our Trainer",
             OurTraining(workplace, options.network, state, settings, nets).seconds,
             options.images * nets,
-            flops,
+            subject.flops,
             precision=settings.precision,
             compile=settings.compile,
             nets=nets,
@@ -302,11 +296,14 @@ def our_versions(
         MASKS,
         functools.partial(timed, repeated(enforcer(net, state.load_into(net)), MASKED), device),
         MASKED * SETTINGS.batch_size,
-        flops,
+        subject.flops,
     )
     evaluate = functools.partial(Trainer(data).evaluate, net, data.test)
     evaluation = version(
-        "evaluate, our Trainer", functools.partial(timed, evaluate, device), options.images, flops
+        "evaluate, our Trainer",
+        functools.partial(timed, evaluate, device),
+        options.images,
+        subject.flops,
     )
     return [*versions, masks, evaluation]
 
@@ -429,14 +426,6 @@ def fastest(
         found = peaks(device)
         highest = {precision: max(highest[precision], found[precision]) for precision in found}
     return first, best, highest
-
-
-def timed(function: Callable, device: torch.device) -> float:
-    wait_for(device)
-    start = time.perf_counter()
-    function()
-    wait_for(device)
-    return time.perf_counter() - start
 
 
 def peaks(device: torch.device) -> dict[str, float]:

@@ -16,10 +16,12 @@ from experiment.runs.workplace import Workplace
 class Viewing(nn.Module):
     """A net that takes for granted that channels come before pixels."""
 
+    num_features = 144
+
     def __init__(self):
         super().__init__()
         self.conv = nn.Conv2d(3, 4, 3)
-        self.fc = nn.Linear(144, 4)
+        self.fc = nn.Linear(self.num_features, 4)
 
     def forward(self, x):
         x = self.conv(x)
@@ -55,13 +57,10 @@ def test_loading_a_state_keeps_the_layout(small_net, batch):
     assert NetState.of(small_net).digest == state.digest
 
 
-class MergingSamples(nn.Module):
+class MergingSamples(Viewing):
     """A net whose views work with channels last for a single image only."""
 
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 3)
-        self.fc = nn.Linear(24, 4)
+    num_features = 24
 
     def forward(self, x):
         x = self.conv(x)

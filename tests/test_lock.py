@@ -12,8 +12,9 @@ import time
 import pytest
 from conftest import ROOT
 
+from experiment.core.errors import LockedError
 from experiment.main import main
-from experiment.runs.lock import NAME, LockedError, locked, start_of
+from experiment.runs.lock import NAME, locked, start_of
 
 HOLD = """
 import sys, time

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiment.commands._arguments import add_device, add_overrides, add_results
-from experiment.core.errors import UserError
+from experiment.core.errors import LockedError, UserError
 
 if TYPE_CHECKING:
     from experiment.config.schema import Config
@@ -142,8 +142,6 @@ def report(path: str, outcome: "Outcome") -> int:
 
 def report_error(path: str, error: Exception) -> int:
     """Print what ended a run, with a traceback if nobody expected it. Returns the exit code."""
-    from experiment.runs.lock import LockedError
-
     if isinstance(error, LockedError):
         print(f"locked: {path}: {error}", file=sys.stderr)
         return 3

@@ -1,8 +1,12 @@
-"""The exception for mistakes that the user can fix: shown as one line, without a traceback."""
+"""The exceptions that people can do something about: shown as one line, without a traceback."""
 
 
 class UserError(Exception):
     """Bad input. The message says what is wrong, where, and what would be right."""
+
+
+class LockedError(Exception):
+    """Another process is writing the results of a run. The message says which."""
 
 
 def one_line(error: BaseException) -> str:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from experiment.nets.layers import PrunableLayer
-from experiment.nets.masks import Masks
+from experiment.nets.masks import Masks, keeps_all
 from experiment.nets.tensors import storage_of
 
 
@@ -37,10 +37,15 @@ class FlatWeights:
         }
 
     def join_masks(self, masks: Masks) -> Tensor:
-        """The masks of the layers' parameters as one vector."""
-        return self.join(
-            {name: layer.oriented(masks[layer.parameter]) for name, layer in self.layers.items()}
-        )
+        """The masks of the layers' parameters as one vector, not to be written to.
+
+        It takes no memory if each keeps everything.
+        """
+        own = {name: layer.oriented(masks[layer.parameter]) for name, layer in self.layers.items()}
+        if all(map(keeps_all, own.values())):
+            mask = next(iter(own.values()))
+            return mask.flatten()[0].expand(sum(one.numel() for one in own.values()))
+        return self.join(own)
 
     def split_masks(self, vector: Tensor) -> Masks:
         """The inverse of `join_masks`."""

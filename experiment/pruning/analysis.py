@@ -18,7 +18,7 @@ from experiment.nets.checks import loss_function, mask_tensors, positive, usable
 from experiment.nets.collapse import has_constant_output
 from experiment.nets.flat import FlatWeights
 from experiment.nets.layers import Layers, PrunableLayer, find_layers, require_layers
-from experiment.nets.masks import Masks, constant_masks, keeps_all
+from experiment.nets.masks import Masks, constant_masks
 from experiment.nets.reachability import reached
 from experiment.nets.running import device_of, wait_for
 from experiment.sensitivity.constants import DEFAULT_DELTA
@@ -75,10 +75,6 @@ class Analysis:
 
         Not to be written to.
         """
-        layers = self.layers.values()
-        masks = [self.masks[layer.parameter] for layer in layers]
-        if all(map(keeps_all, masks)):
-            return masks[0].flatten()[0].expand(sum(layer.shape.numel() for layer in layers))
         return self.flat.join_masks(self.masks)
 
     @cached_property

@@ -143,7 +143,7 @@ class Pruner:
         analysis = self.analysis
         chosen = analysis.flat.split_masks(kept) | choice.vectors
         masks = {
-            name: both(mask, chosen[name]) if name in chosen else mask.contiguous()
+            name: both(mask, chosen[name]) if name in chosen else mask
             for name, mask in analysis.masks.items()
         }
         return remove_dead(

@@ -14,13 +14,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from experiment.core.errors import LockedError
+
 NAME = "run.lock"
 ATTEMPTS = 100  # others may take and release the lock meanwhile
 PAUSE = 0.02  # seconds
-
-
-class LockedError(Exception):
-    """Another process is writing the results of this run."""
 
 
 @dataclass(frozen=True)
