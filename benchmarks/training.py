@@ -34,11 +34,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import experiment
 from experiment.config.schema import SGD, Part, Training
-from experiment.core.devices import choose_device
+from experiment.core.devices import choose_device, num_cores
 from experiment.core.files import write_whole
 from experiment.core.seeding import Stream
 from experiment.data.loading import Data
-from experiment.data.streamed_split import num_cores
 from experiment.data.tensor_split import TensorSplit
 from experiment.nets.masks import enforcer
 from experiment.nets.state import NetState

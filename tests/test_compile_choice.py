@@ -10,7 +10,7 @@ from experiment.core.seeding import Stream
 from experiment.data.loading import load_data
 from experiment.runs import compile_choice
 from experiment.runs.compile_choice import pays_to_compile, planned_steps
-from experiment.runs.serial import run
+from experiment.runs.driver import run
 from experiment.runs.timing import TrainingSpeed
 from experiment.runs.workplace import Workplace
 

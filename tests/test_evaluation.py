@@ -12,7 +12,7 @@ from experiment.config.schema import DatasetPart
 from experiment.core.seeding import Stream
 from experiment.data.loading import load_data
 from experiment.nets.building import build_network
-from experiment.runs.serial import run
+from experiment.runs.driver import run
 from experiment.training import evaluation
 from experiment.training.evaluation import evaluate, evaluation_batch, largest_layer_bytes
 from experiment.training.trainer import Trainer

@@ -101,4 +101,4 @@ def loaded(code: str) -> str:
 def test_tables_and_figures_are_imported_when_they_are_made():
     tasks = "import experiment; experiment.tasks; experiment.load_results"
     assert loaded(f"{tasks}\nimport experiment.reporting.run_files") == "[]"
-    assert "matplotlib" not in loaded("import experiment.runs.dry_run, experiment.runs.serial")
+    assert "matplotlib" not in loaded("import experiment.runs.dry_run, experiment.runs.driver")

@@ -19,7 +19,7 @@ from experiment.nets.building import build_network
 from experiment.nets.layout import lay_out_for_speed
 from experiment.nets.masks import keep_all
 from experiment.nets.state import NetState
-from experiment.runs.serial import run
+from experiment.runs.driver import run
 from experiment.training import recording, session, trainer
 from experiment.training.trainer import Fit, Trainer
 

@@ -11,9 +11,9 @@ from conftest import ROOT
 
 from experiment.config.loading import load_config
 from experiment.main import main
+from experiment.runs.driver import run
 from experiment.runs.paths import results_directory
 from experiment.runs.results import read_state
-from experiment.runs.serial import run
 
 TIMES = ["prune_seconds", "retrain_seconds"]
 
@@ -204,16 +204,16 @@ def test_a_method_that_changes_the_net_is_refused_and_harms_no_other(
 def test_a_net_whose_evaluation_fails_is_given_up_and_the_others_go_on(
     small_config, tmp_path, monkeypatch
 ):
-    from experiment.runs import serial
+    from experiment.runs.engines import worker
 
-    execute = serial.execute
+    execute = worker.execute
 
     def fails_once(task, inputs, workplace):
         if task.key == "net0/evaluate":
             raise RuntimeError("out of memory")
         return execute(task, inputs, workplace)
 
-    monkeypatch.setattr(serial, "execute", fails_once)
+    monkeypatch.setattr(worker, "execute", fails_once)
     outcome = run(load_config(small_config, ["num_nets=2"]), tmp_path / "r")
     assert outcome.failures == ["net 0: failed: RuntimeError: out of memory"]
     assert outcome.plot.exists()

@@ -12,8 +12,8 @@ from experiment.data.loading import load_data
 from experiment.nets.masks import keep_all
 from experiment.nets.state import NetState
 from experiment.pruning.pruner import Pruner
+from experiment.runs.driver import run
 from experiment.runs.results import Store
-from experiment.runs.serial import run
 from experiment.runs.tasks import Evaluate, Prune, Retrain, Train
 from experiment.runs.waiting import Waiting
 from experiment.training.trainer import DivergedError, Fit, Trainer
@@ -169,29 +169,17 @@ def test_nets_that_cannot_be_read_are_told(config, tmp_path):
     assert all("cannot be read" in failure for failure in outcome.failures)
 
 
-class Finished:
-    """A ledger that knows only which tasks are finished."""
-
-    def __init__(self):
-        self.keys = set()
-        self.given_up = []
-
-    def inputs(self, task):
-        return [] if self.keys.issuperset(task.inputs) else None
-
-    def give_up(self, task):
-        self.given_up.append(task.key)
-
-
 def taken(config, at_once):
     """The groups in which the tasks of an experiment are done."""
-    ledger = Finished()
-    waiting = Waiting(experiment.tasks(config), ledger)
+    waiting = Waiting(experiment.tasks(config))
     groups = []
+    done: set[str] = set()
     while waiting:
         group = waiting.take(at_once)
-        assert group and all(ledger.inputs(task) is not None for task in group)
-        ledger.keys.update(task.key for task in group)
+        assert group and all(done.issuperset(task.inputs) for task in group)
+        done.update(task.key for task in group)
+        for task in group:
+            waiting.finished(task)
         groups.append(group)
     return groups
 
@@ -212,12 +200,10 @@ def test_trainings_wait_for_each_other_and_nothing_else_is_done_together(config)
 
 
 def test_what_follows_from_a_failure_is_given_up(config):
-    ledger = Finished()
     tasks = experiment.tasks(config())
-    waiting = Waiting(tasks, ledger)
+    waiting = Waiting(tasks)
     named = {task.key: task for task in tasks}
-    waiting.give_up(named["net0/repetition0/0-SiPP/001-retrain"])
-    assert len(ledger.given_up) == 5 and all("0-SiPP" in key for key in ledger.given_up)
-    assert "net0/repetition0/0-SiPP/001-evaluate-pruned" not in ledger.given_up  # comes before
-    waiting.give_up(named["net1/train"])
-    assert {key.split("/")[0] for key in ledger.given_up[5:]} == {"net1"}
+    given_up = [task.key for task in waiting.give_up(named["net0/repetition0/0-SiPP/001-retrain"])]
+    assert len(given_up) == 5 and all("0-SiPP" in key for key in given_up)
+    assert "net0/repetition0/0-SiPP/001-evaluate-pruned" not in given_up  # comes before
+    assert {task.key.split("/")[0] for task in waiting.give_up(named["net1/train"])} == {"net1"}

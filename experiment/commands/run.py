@@ -4,19 +4,25 @@ To resume a run that was interrupted, run the same command again.
 """
 
 import argparse
+import contextlib
 import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiment.commands._arguments import add_device, add_overrides, add_results
+from experiment.commands._arguments import (
+    add_device,
+    add_overrides,
+    add_results,
+    add_workers,
+)
 from experiment.core.errors import LockedError, UserError
 
 if TYPE_CHECKING:
     from experiment.config.schema import Config
     from experiment.config.sweeps import Sweep
-    from experiment.runs.serial import Outcome
+    from experiment.runs.run import Outcome
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_overrides(parser)
     add_results(parser)
     add_device(parser)
+    add_workers(parser)
     parser.add_argument(
         "--dry-run", action="store_true", help="print what would be run and what it would cost"
     )
@@ -50,23 +57,90 @@ def run(options: argparse.Namespace) -> int:
         return 0
 
     from experiment.core.devices import choose_device
-    from experiment.runs import paths, serial
-    from experiment.runs.lock import locked
 
     device = choose_device(options.device)
+    set_threads(options.workers, options.threads)
     exit_codes = []
     for path, content in experiments:
+        if options.workers > 1:
+            exit_codes += run_by_workers(path, content, options, device)
+        else:
+            exit_codes += run_one_by_one(path, content, options, device)
+        collect_sweep(path, content, options.results)
+    return max(exit_codes)
+
+
+def set_threads(num_workers: int, asked: int | None) -> None:
+    """Compute here with as many threads as each worker does: some numbers depend on it."""
+    import torch
+
+    from experiment.core.devices import threads_of_each
+
+    torch.set_num_threads(threads_of_each(num_workers, asked))
+
+
+def run_one_by_one(
+    path: str, content: "Config | Sweep", options: argparse.Namespace, device: str
+) -> list[int]:
+    """Run a configuration, or all those of a sweep, in this process. Returns their exit codes."""
+    from experiment.runs import driver, paths
+    from experiment.runs.lock import locked
+
+    exit_codes = []
+    nets = paths.shared_nets(options.results)
+    for config in announced_configs(content):
+        directory = paths.results_directory(path, config.run_id(), options.results)
+        try:
+            with locked(directory, take_over=options.take_over) as lock:
+                outcome = driver.run(config, directory, device, nets, lock)
+            exit_codes.append(report(path, outcome))
+        except Exception as error:
+            exit_codes.append(report_error(path, error))
+    return exit_codes
+
+
+def run_by_workers(
+    path: str, content: "Config | Sweep", options: argparse.Namespace, device: str
+) -> list[int]:
+    """Run a configuration, or all those of a sweep at the same time. Returns their exit codes."""
+    import torch
+
+    from experiment.core.devices import devices_of_each
+    from experiment.runs import paths
+    from experiment.runs.driver import Driver
+    from experiment.runs.engines.processes import Processes
+    from experiment.runs.lock import locked
+    from experiment.runs.run import Run, open_run
+    from experiment.runs.waiting import longest_chain_first
+
+    exit_codes = []
+    nets = paths.shared_nets(options.results)
+    runs: list[Run] = []
+    devices = devices_of_each(options.workers, device)
+    with (
+        contextlib.ExitStack() as locks,
+        contextlib.closing(Processes(devices, torch.get_num_threads())) as engine,
+    ):
         for config in announced_configs(content):
             directory = paths.results_directory(path, config.run_id(), options.results)
             try:
-                nets = paths.shared_nets(options.results)
-                with locked(directory, take_over=options.take_over):
-                    outcome = serial.run(config, directory, device, nets)
-                exit_codes.append(report(path, outcome))
+                lock = locks.enter_context(locked(directory, take_over=options.take_over))
+                opened, _ = open_run(
+                    config, directory, device, nets, ranks=longest_chain_first, lock=lock
+                )
+                runs.append(opened)
             except Exception as error:
                 exit_codes.append(report_error(path, error))
-        collect_sweep(path, content, options.results)
-    return max(exit_codes)
+        try:
+            Driver(runs, engine).work()
+        except Exception as error:
+            return [*exit_codes, report_error(path, error)]
+        for opened in runs:
+            try:
+                exit_codes.append(report(path, opened.outcome()))
+            except Exception as error:
+                exit_codes.append(report_error(path, error))
+    return exit_codes
 
 
 def load(path: str, overrides: list[str]) -> "Config | Sweep":

@@ -1,4 +1,7 @@
-"""Where to compute."""
+"""Where to compute, and with how many threads."""
+
+import os
+from collections.abc import Sequence
 
 import torch
 
@@ -24,3 +27,30 @@ def choose_device(name: str) -> str:
             f"(available: auto, {', '.join(available)})"
         )
     return name
+
+
+def num_cores() -> int:
+    """The number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def threads_of_each(num_processes: int, asked: int | None) -> int:
+    """The threads of each of several processes that compute at the same time.
+
+    As asked for; else torch's own choice, which OMP_NUM_THREADS decides if it is set, and which
+    several processes divide if it is not.
+    """
+    if asked is not None:
+        return asked
+    if num_processes == 1 or os.environ.get("OMP_NUM_THREADS"):
+        return torch.get_num_threads()
+    return max(1, num_cores() // num_processes)
+
+
+def devices_of_each(num_processes: int, device: str) -> Sequence[str]:
+    """The device of each of several processes; all GPUs are used in turn."""
+    if device != "cuda":
+        return [device] * num_processes
+    return [f"cuda:{number % torch.cuda.device_count()}" for number in range(num_processes)]

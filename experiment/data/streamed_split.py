@@ -1,6 +1,5 @@
 """A split whose images stay in their files and are read batch by batch by worker processes."""
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from experiment.core.devices import num_cores
 from experiment.core.errors import UserError
 from experiment.core.seeding import Stream
 from experiment.data.augmentation import UNVARIED, Augmentation, normalised
@@ -75,7 +75,7 @@ class StreamedSplit(Split):
             files,
             batch_size=None,
             sampler=[chosen.tolist() for chosen in order],
-            num_workers=min(self.num_workers, num_cores(), len(order)),
+            num_workers=min(self.num_workers, num_cores(), len(order)),  # more would only slow down
             pin_memory=torch.device(self.device).type == "cuda",
             generator=torch.Generator(),
         )
@@ -111,10 +111,3 @@ class _Files(torch.utils.data.Dataset):
         if self.read_varied is None or self.stream is None:
             return self.read(path)
         return self.read_varied(path, self.stream.child(index).integer())
-
-
-def num_cores() -> int:
-    """The number of cores that this process may use; more workers would only slow each other."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -50,7 +50,7 @@ class NetState:
         """A hash of the tensors and masks: equal for equal nets, wherever they come from."""
         content = hashlib.sha256()
         for kind in (self.tensors, self.masks):
-            for name, tensor in kind.items():
+            for name, tensor in sorted(kind.items()):  # files have an order of their own
                 content.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
                 content.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return content.hexdigest()

@@ -32,6 +32,13 @@ class Place:
             return f"net {self.net_seed}"
         return f"net {self.net_seed}  {self.method}  repetition {self.repetition}"
 
+    @property
+    def label(self) -> str:
+        """The place with its step, but without its repetition."""
+        if self.method == REFERENCE:
+            return self.title
+        return f"net {self.net_seed}, {self.method}, step {self.step}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ResultRecord(Place, Subject):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from experiment.config.schema import Config, Training
-from experiment.runs.tasks import Evaluate, Prune, Retrain, Task, Train, tasks
+from experiment.runs.tasks import Evaluate, Prune, Retrain, Task, Train, num_epochs, tasks
 from experiment.training.precision import Precision
 
 SECONDS_PER_HOUR = 3600
@@ -120,20 +120,10 @@ def without_shared_trainings(configs: Sequence[Config]) -> list[list[Task]]:
 
 
 def epochs_of(tasks: Sequence[Task]) -> Iterator[tuple[Training, int]]:
-    """The settings of each training and retraining that trains at all, and its epochs.
-
-    A training that goes on from an early checkpoint does not do the epochs before it again.
-    """
-    until = {task.key: task.until for task in tasks if isinstance(task, Train)}
-    for task in tasks:
-        if isinstance(task, Train):
-            num_epochs = task.until - sum(until.get(key, 0) for key in task.inputs)
-        elif isinstance(task, Retrain):
-            num_epochs = task.num_epochs
-        else:
-            continue
-        if num_epochs:
-            yield task.settings, num_epochs
+    """The settings of each training and retraining that trains at all, and its epochs."""
+    for task, epochs in zip(tasks, num_epochs(tasks)):
+        if isinstance(task, Train | Retrain) and epochs:
+            yield task.settings, epochs
 
 
 def num_evaluated(tasks: Sequence[Task], images: Images) -> int:
@@ -147,8 +137,8 @@ def num_evaluated(tasks: Sequence[Task], images: Images) -> int:
     not_trained |= {task.key for task in tasks if isinstance(task, Train) and not task.until}
     not_trained |= {task.key for task in tasks if isinstance(task, Retrain) and not task.num_epochs}
     num_unknown = sum(task.inputs[0] in not_trained for task in evaluated)
-    num_epochs = sum(epochs for _, epochs in epochs_of(tasks))
-    return (num_epochs + num_unknown) * images.validation + len(evaluated) * images.test
+    total_epochs = sum(epochs for _, epochs in epochs_of(tasks))
+    return (total_epochs + num_unknown) * images.validation + len(evaluated) * images.test
 
 
 def prunings_of(tasks: Sequence[Task]) -> Iterator[tuple[Prune, bool]]:

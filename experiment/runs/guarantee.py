@@ -19,7 +19,7 @@ from experiment.reporting.plots.certificates import certificate_vs_measurement
 from experiment.reporting.records import REFERENCE
 from experiment.runs.execution import execute
 from experiment.runs.ledger import Ledger
-from experiment.runs.serial import open_run
+from experiment.runs.run import open_run
 from experiment.runs.tasks import Prune, Task, Train
 from experiment.runs.workplace import Workplace
 from experiment.training.trainer import DivergedError
@@ -68,7 +68,9 @@ def measure_guarantees(
     """
     if config.pruning.schedule == "train":
         raise UserError("pruning.schedule: with train nothing is pruned, so nothing is certified")
-    ledger, workplace = open_run(config, directory, device)
+    run, workplace = open_run(config, directory, device)
+    ledger = run.ledger
+    workplace.on_epoch = ledger.add_epoch
     tables = []
     for net_seed in range(config.num_nets):
         of_net = [task for task in ledger.tasks if task.place.net_seed == net_seed]

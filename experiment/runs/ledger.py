@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeGuard
 
 from experiment.core.errors import UserError
 from experiment.reporting.logger import Logger
 from experiment.reporting.records import Place, TrainingRecord
 from experiment.reporting.tables import result_table, training_table
+from experiment.runs.claims import Claims
+from experiment.runs.lock import Owner
 from experiment.runs.records import TrainedRecord
 from experiment.runs.results import Result, Store
 from experiment.runs.rows import result_row
@@ -35,6 +38,7 @@ class Ledger:
         self.tasks = tasks
         self.store = Store(directory / "steps")
         self.shared = shared
+        self._claims = None if shared is None else Claims(shared.directory)
         self.logger = logger
         self.results = result_table(directory)
         self.trainings = training_table(directory)
@@ -66,10 +70,28 @@ class Ledger:
                 return None
         return result
 
+    def claim(self, task: Task) -> bool:
+        """Whether the task may be computed: no other run is about to train the same net."""
+        if self._claims is None or not is_shared(task):
+            return True
+        return self._claims.take(task.fingerprint())
+
+    def claimed_by(self, task: Task) -> Owner | None:
+        """The process that is about to train the net of a task for another run."""
+        if self._claims is None or not is_shared(task):
+            return None
+        return self._claims.holder(task.fingerprint())
+
+    def close(self) -> None:
+        """Leave it to other runs to train what was not finished."""
+        if self._claims is not None:
+            self._claims.close()
+
     def store_new(self, task: Task, result: Result) -> Result:
         """Keep a result that was computed now."""
-        if self.shared is not None and isinstance(task, Train) and task.until > 0:
+        if self.shared is not None and is_shared(task):
             self.shared.save(task.fingerprint(), result)
+            self._release(task)
         return self.store.save(task.key, result)
 
     def finish(self, task: Task, result: Result) -> None:
@@ -87,9 +109,14 @@ class Ledger:
 
     def give_up(self, task: Task) -> None:
         """A task will not be done: free the memory of nets that were kept for it alone."""
+        self._release(task)
         for key in self._no_longer_needed_after(task):
             if key in self._found:
                 self._found[key].release()
+
+    def _release(self, task: Task) -> None:
+        if self._claims is not None and is_shared(task):
+            self._claims.release(task.fingerprint())
 
     def _no_longer_needed_after(self, task: Task) -> list[str]:
         """The inputs of a task that no other task is waiting for."""
@@ -119,6 +146,11 @@ class Ledger:
 
 def _training_row(task: Task, epoch: EpochRecord) -> TrainingRecord:
     return TrainingRecord(**asdict(task.place), **asdict(epoch))
+
+
+def is_shared(task: Task) -> TypeGuard[Train]:
+    """Whether several runs may need what the task leads to."""
+    return isinstance(task, Train) and task.until > 0
 
 
 def kept_nets(tasks: Sequence[Task]) -> set[str]:

@@ -68,35 +68,62 @@ def start_of(process: int) -> int | None:
     return int(after_name.split()[19])
 
 
+@dataclass(frozen=True)
+class Lock:
+    """A lock that this process has taken."""
+
+    path: Path
+    owner: Owner
+
+    @classmethod
+    def take(cls, path: Path, *, take_over: bool = False) -> "Lock":
+        """Take the lock in a file, whose directory is made if need be.
+
+        The lock of a process of this host that runs no more is taken over; that of another host
+        only with `take_over`, for nothing here can tell whether it still runs.
+
+        Raises:
+            LockedError: if another process holds the lock.
+        """
+        own = Owner.current()
+        for _ in range(ATTEMPTS):
+            if _create(path, own):
+                return cls(path, own)
+            holder = holder_of(path)
+            if holder is not None:
+                _check(holder, path.parent, take_over)
+                _remove(path, holder)
+        raise LockedError(f"{path} could not be created")
+
+    def check(self) -> None:
+        """Raise LockedError if another process has taken the lock over, or it was deleted."""
+        holder = holder_of(self.path)
+        if holder is None:
+            raise LockedError(f"{self.path} was deleted, so other processes may write there too")
+        if holder != self.owner:
+            raise LockedError(f"{self.path.parent} was taken over by {holder}")
+
+    def release(self) -> None:
+        """Remove the lock, unless it is somebody else's by now."""
+        with contextlib.suppress(LockedError):  # damaged
+            _remove(self.path, self.owner)
+
+
 @contextlib.contextmanager
-def locked(directory: Path, *, take_over: bool = False) -> Iterator[None]:
+def locked(directory: Path, *, take_over: bool = False) -> Iterator[Lock]:
     """A block in which this process alone writes to a run directory.
 
     The directory is made, and is gone afterwards if nothing was written to it.
-
-    The lock of a process of this host that runs no more is taken over; that of another host only
-    with `take_over`, for nothing here can tell whether it still runs.
 
     Raises:
         LockedError: if another process holds the lock.
     """
     missing = [one for one in (directory, *directory.parents) if not one.exists()]
-    path = directory / NAME
-    own = Owner.current()
-    for _ in range(ATTEMPTS):
-        if _create(path, own):
-            break
-        holder = _holder(path)
-        if holder is not None:
-            _check(holder, directory, take_over)
-            _remove(path, holder)
-    else:
-        raise LockedError(f"{path} could not be created")
+    lock = Lock.take(directory / NAME, take_over=take_over)
     try:
-        yield
+        yield lock
     finally:
-        with contextlib.suppress(LockedError):  # damaged: what the block raises is more important
-            _remove(path, own)
+        lock.release()
         with contextlib.suppress(OSError):  # not empty, or already gone
             for one in missing:
                 one.rmdir()
@@ -140,7 +167,7 @@ def _link(file: Path, path: Path) -> None:
             copy.write(file.read_text())
 
 
-def _holder(path: Path) -> Owner | None:
+def holder_of(path: Path) -> Owner | None:
     """The owner of the lock; None if there is no lock any more."""
     try:
         text = path.read_text()
@@ -167,7 +194,7 @@ def _remove(path: Path, owner: Owner) -> None:
     except FileNotFoundError:  # the directory is gone, and the lock with it
         return
     try:
-        if _holder(path) == owner:
+        if holder_of(path) == owner:
             path.unlink()
     finally:
         right.unlink()

@@ -21,24 +21,42 @@ class Result:
     A stored net is read when it is first used, since most tasks of a finished run need none.
     """
 
-    def __init__(self, record: Record, state: NetState | None = None, path: Path | None = None):
+    def __init__(
+        self,
+        record: Record,
+        state: NetState | None = None,
+        *,
+        path: Path | None = None,
+        content: bytes | None = None,
+    ):
         self.record = record
         self._state = state
-        self._path = path
+        self._path = path  # of the file with the net
+        self._content = content  # of such a file
 
     @property
     def has_state(self) -> bool:
         """Whether there is a net."""
-        return self._state is not None or self._path is not None
+        return any(part is not None for part in (self._state, self._path, self._content))
 
     @property
     def state(self) -> NetState:
         """The net. Raises UserError if its file is gone or broken."""
         if self._state is None:
-            if self._path is None:
+            if not self.has_state:
                 raise UserError("the result of a measurement holds no net")
-            self._state = read_state(self._path)
+            self._state = _state_in(self.content, self._path)
         return self._state
+
+    @property
+    def content(self) -> bytes:
+        """The net as the bytes of its file. Raises UserError if the file is gone."""
+        if self._content is not None:
+            return self._content
+        if self._state is not None:
+            return safetensors.torch.save(_named_tensors(self._state))
+        assert self._path is not None
+        return _read(self._path)
 
     def release(self) -> None:
         """Forget a net that is stored, to free its memory."""
@@ -47,11 +65,11 @@ class Result:
 
     def __getstate__(self) -> tuple:
         """For other processes, which may not see the files: the net itself, if there is one."""
-        return self.record, self.state if self.has_state else None
+        return self.record, self.content if self.has_state else None
 
-    def __setstate__(self, content: tuple) -> None:
-        self.record, self._state = content
-        self._path = None
+    def __setstate__(self, state: tuple) -> None:
+        record, content = state
+        self.__init__(record, content=content)  # type: ignore[misc]
 
 
 class Store:
@@ -77,15 +95,14 @@ class Store:
 
     def save(self, key: str, result: Result) -> Result:
         """Store a result; return it, now with its net in a file."""
-        state = result.state if result.has_state else None
         path = None
-        if state is not None:
+        if result.has_state:
             path = self._state_path(key)
-            write_whole(path, safetensors.torch.save(_named_tensors(state)))
+            write_whole(path, result.content)
         # The record comes last: where there is one, all of the result is there.
-        content = {"record": to_json(result.record), "state": state is not None}
+        content = {"record": to_json(result.record), "state": result.has_state}
         write_whole(self._record_path(key), json.dumps(content, indent=1))
-        return Result(result.record, state, path)
+        return Result(result.record, result._state, path=path)
 
     def discard_state(self, key: str) -> None:
         """Delete the net of a result that nothing will start from; its record stays."""
@@ -100,13 +117,32 @@ class Store:
 
 def read_state(path: Path) -> NetState:
     """A stored net. Raises UserError if it cannot be read."""
+    return _state_in(_read(path), path)
+
+
+def _read(path: Path) -> bytes:
+    """The bytes of a stored net. Raises UserError if there are none."""
     try:
-        return _from_named_tensors(safetensors.torch.load(path.read_bytes()))
-    except (OSError, KeyError, safetensors.SafetensorError) as error:
-        raise UserError(
-            f"{path}: the stored net cannot be read ({error}); delete {path.stem}.json beside it "
-            f"to compute it again"
-        ) from None
+        return path.read_bytes()
+    except OSError as error:
+        raise _broken(path, error) from None
+
+
+def _state_in(content: bytes, path: Path | None) -> NetState:
+    """The net in the bytes of a file. Raises UserError if they are damaged."""
+    try:
+        return _from_named_tensors(safetensors.torch.load(content))
+    except (KeyError, safetensors.SafetensorError) as error:
+        raise _broken(path, error) from None
+
+
+def _broken(path: Path | None, error: Exception) -> UserError:
+    if path is None:
+        return UserError(f"a net that another process has sent cannot be read ({error})")
+    return UserError(
+        f"{path}: the stored net cannot be read ({error}); delete {path.stem}.json beside it "
+        f"to compute it again"
+    )
 
 
 def _named_tensors(state: NetState) -> dict[str, Tensor]:

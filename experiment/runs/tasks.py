@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,11 @@ class Task:
     def __hash__(self) -> int:
         """Equal tasks have equal keys; some settings are lists, which have no hash."""
         return hash(self.key)
+
+    @property
+    def label(self) -> str:
+        """What is done, to show to people."""
+        raise NotImplementedError
 
     @property
     def chain(self) -> str:
@@ -71,7 +77,7 @@ class Train(Task):
 
     @property
     def label(self) -> str:
-        return f"{self.place.title}: training"
+        return f"{self.place.label}: training"
 
     def fingerprint(self) -> str:
         """A hash of all that the trained net depends on: tasks that share it give the same net.
@@ -102,6 +108,10 @@ class Prune(Task):
 
     __hash__ = Task.__hash__
 
+    @property
+    def label(self) -> str:
+        return f"{self.place.label}: pruning to {self.keep_ratio:.1%}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Retrain(Task):
@@ -120,11 +130,7 @@ class Retrain(Task):
 
     @property
     def label(self) -> str:
-        place = self.place
-        return (
-            f"net {place.net_seed}, {place.method}, step {place.step}: "
-            f"retraining at {self.keep_ratio:.1%}"
-        )
+        return f"{self.place.label}: retraining at {self.keep_ratio:.1%}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +138,10 @@ class Evaluate(Task):
     """Measure the net of its input on the validation and the test images."""
 
     __hash__ = Task.__hash__
+
+    @property
+    def label(self) -> str:
+        return f"{self.place.label}: evaluation"
 
 
 def tasks(config: Config) -> list[Task]:
@@ -156,6 +166,21 @@ def tasks(config: Config) -> list[Task]:
             for index, method in enumerate(config.pruning.methods):
                 result += _chain_tasks(config, net_seed, repetition, index, method)
     return result
+
+
+def num_epochs(tasks: Sequence[Task]) -> list[int]:
+    """How many epochs each task trains for.
+
+    A training that goes on from an early checkpoint does not do the epochs before it again.
+    """
+    until = {task.key: task.until for task in tasks if isinstance(task, Train)}
+    epochs = []
+    for task in tasks:
+        if isinstance(task, Train):
+            epochs.append(task.until - sum(until.get(key, 0) for key in task.inputs))
+        else:
+            epochs.append(task.num_epochs if isinstance(task, Retrain) else 0)
+    return epochs
 
 
 def _net_tasks(config: Config, net_seed: int) -> list[Task]:

@@ -1,0 +1,83 @@
+"""The display of a run: a line for each worker, and one for the whole with the time left."""
+
+import sys
+import time
+from collections.abc import Sequence
+
+import tqdm
+
+INTERVAL = 0.2  # seconds between two drawings
+REPORT_INTERVAL = 60.0  # seconds between two reports where the console is no terminal
+TEXT = "{desc}"
+STEPS = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{remaining}{postfix}]"
+
+
+class Board:
+    """Bars at the foot of a terminal; elsewhere one line of text every now and then."""
+
+    def __init__(self, num_workers: int, num_tasks: int):
+        self.is_terminal = sys.stderr.isatty()
+        self.num_tasks = num_tasks
+        self._last_report = time.monotonic()
+        lines = num_workers + 1 if self.is_terminal else 0
+        self._bars = [_bar(position) for position in range(lines)]  # the last is for the whole
+
+    def begin(self, worker: int, labels: Sequence[str]) -> None:
+        """A worker has begun tasks with these labels."""
+        more = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
+        self._line(worker, labels[0] + more)
+
+    def advance(self, worker: int, label: str, done: int, total: int, text: str) -> None:
+        """A worker has done some of the steps of its training."""
+        if not self.is_terminal:
+            return
+        bar = self._bars[worker]
+        if bar.bar_format != STEPS or bar.total != total:
+            bar.bar_format = STEPS
+            bar.reset(total)
+        bar.set_description_str(label, refresh=False)
+        bar.set_postfix_str(text, refresh=False)
+        bar.n = done
+
+    def end(self, worker: int) -> None:
+        """A worker has nothing to do."""
+        self._line(worker, "")
+
+    def show(self, num_left: int, seconds_left: float | None) -> None:
+        """Show how much is done of the whole, if that was not shown just before."""
+        now = time.monotonic()
+        if now - self._last_report < (INTERVAL if self.is_terminal else REPORT_INTERVAL):
+            return
+        self._last_report = now
+        text = f"{self.num_tasks - num_left} of {self.num_tasks} tasks"
+        if seconds_left is not None:
+            text += f", about {duration(seconds_left)} left"
+        if not self.is_terminal:
+            print(text, file=sys.stderr, flush=True)
+            return
+        self._bars[-1].set_description_str(text, refresh=False)
+        for bar in self._bars:
+            bar.refresh()
+
+    def close(self) -> None:
+        for bar in self._bars:
+            bar.close()
+
+    def _line(self, worker: int, text: str) -> None:
+        if self.is_terminal:
+            self._bars[worker].bar_format = TEXT
+            self._bars[worker].set_description_str(text, refresh=False)
+
+
+def _bar(position: int) -> tqdm.tqdm:
+    return tqdm.tqdm(position=position, leave=False, bar_format=TEXT, dynamic_ncols=True)
+
+
+def duration(seconds: float) -> str:
+    """A time for people, e.g. `50 s`, `3 min`, `2 h 05 min`."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,90 @@
+"""A worker: does jobs one after the other, and keeps nets and data from one to the next."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from experiment.config.schema import DatasetPart
+from experiment.runs.engines.engine import Advanced, EpochEnded, Event, Failure, Finished, Job
+from experiment.runs.execution import execute, train_together
+from experiment.runs.results import Result
+from experiment.runs.tasks import Retrain, Task, Train
+from experiment.runs.workplace import Workplace
+from experiment.training.records import EpochRecord
+
+INTERVAL = 0.5  # seconds between two messages about how far a training is
+
+
+class Worker:
+    """Does jobs in this process and tells about them.
+
+    Jobs may belong to different experiments; the data of the last one are kept.
+    """
+
+    def __init__(self, device: str, tell: Callable[[Event], None]):
+        self.device = device
+        self.tell = tell
+        self._workplace: tuple[tuple[DatasetPart, int], Workplace] | None = None
+
+    def use(self, workplace: Workplace, dataset: DatasetPart, seed: int) -> None:
+        """Take a workplace for the tasks with that data set and seed."""
+        workplace.on_epoch = self._tell_epoch
+        workplace.trainer.progress = self._progress
+        self._workplace = ((dataset, seed), workplace)
+
+    def do(self, job: Job) -> None:
+        """Do a job, and tell at the end what has become of its tasks."""
+        start = time.perf_counter()
+        outcomes = self._outcomes(job)
+        self.tell(Finished(outcomes, time.perf_counter() - start))
+
+    def _outcomes(self, job: Job) -> list[Result | Failure]:
+        try:
+            workplace = self._workplace_for(job.tasks[0])
+            trainings = [task for task in job.tasks if isinstance(task, Train | Retrain)]
+            found: Sequence[Result | Exception]
+            if len(trainings) > 1:
+                found = train_together(trainings, job.inputs, workplace)
+            else:
+                found = [execute(job.tasks[0], job.inputs[0], workplace)]
+        except Exception as error:
+            return [Failure.of(error) for _ in job.tasks]
+        return [Failure.of(one) if isinstance(one, Exception) else one for one in found]
+
+    def _workplace_for(self, task: Task) -> Workplace:
+        wanted = (task.dataset, task.seed)
+        if self._workplace is None or self._workplace[0] != wanted:
+            self._workplace = None  # frees the memory of other data
+            self.use(Workplace.of(task, self.device), *wanted)
+        assert self._workplace is not None
+        return self._workplace[1]
+
+    def _tell_epoch(self, task: Task, record: EpochRecord) -> None:
+        self.tell(EpochEnded(task.key, record))
+
+    def _progress(self, total: int, label: str) -> "Progress":
+        return Progress(total, label, self.tell)
+
+
+class Progress:
+    """Tells every now and then how far a training is."""
+
+    def __init__(self, total: int, label: str, tell: Callable[[Event], None]):
+        self.total = total
+        self.label = label
+        self.tell = tell
+        self._done = 0
+        self._last_told = 0.0
+
+    def update(self, sums: Tensor) -> None:
+        """One step further. The sums may be on a GPU, for which reading them means waiting."""
+        self._done += 1
+        now = time.monotonic()
+        if now - self._last_told >= INTERVAL:
+            self._last_told = now
+            loss, correct, count = sums.tolist()
+            self.tell(Advanced(self.label, self._done, self.total, loss / count, correct / count))
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,221 @@
+"""A run: its ledger, which of its tasks wait, and what has failed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import yaml
+
+from experiment.config.schema import Config
+from experiment.core.errors import UserError
+from experiment.core.files import write_whole
+from experiment.core.seeding import Stream
+from experiment.data.loading import load_data
+from experiment.reporting.environment import write_environment
+from experiment.reporting.logger import Logger
+from experiment.reporting.run_files import write_plot, write_summary
+from experiment.reporting.tables import load_results
+from experiment.runs.compile_choice import with_compilation_decided
+from experiment.runs.engines.engine import Failure
+from experiment.runs.forecast import Forecast
+from experiment.runs.ledger import Ledger
+from experiment.runs.lock import Lock
+from experiment.runs.results import Result, Store
+from experiment.runs.tasks import Task, tasks
+from experiment.runs.waiting import Ranks, Waiting, as_listed
+from experiment.runs.workplace import Workplace
+from experiment.training.records import EpochRecord
+
+
+@dataclass
+class Outcome:
+    """Where a run's main plot is, and what failed in it."""
+
+    plot: Path | None  # None if no net could be trained
+    failures: list[str] = field(default_factory=list)
+
+
+class Run:
+    """A run in progress.
+
+    If a task fails, its net or method is given up and the others go on; if it has found bad input
+    that every other one would find too, all are given up.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        ledger: Ledger,
+        *,
+        ranks: Ranks = as_listed,
+        lock: Lock | None = None,
+    ):
+        self.config = config
+        self.ledger = ledger
+        self.lock = lock
+        self.waiting = Waiting(ledger.tasks, ranks)
+        self.forecast = Forecast(ledger.tasks)
+        self.postponed: list[Task] = []  # until another run has trained the same net
+        self.failures: list[str] = []
+        self.bad_input: UserError | None = None
+        self._told: set[str] = set()  # the postponed tasks that people know of
+
+    def take(self, num_sharing: int = 1) -> list[Task]:
+        """The next tasks that have to be computed, to be done together.
+
+        Those that come before them and are stored already are finished.
+        """
+        while tasks := self.waiting.take(self.config.num_at_once, num_sharing):
+            missing = [task for task in tasks if not self._finish_stored(task)]
+            claimed = [task for task in missing if self._claim(task)]
+            if claimed:
+                return claimed
+        return []
+
+    def take_up_postponed(self) -> None:
+        """Let nets that other runs were about to train have their turn again."""
+        for task in self.postponed:
+            self.waiting.put_back(task)
+        self.postponed = []
+
+    @property
+    def num_left(self) -> int:
+        """How many tasks no worker has begun yet."""
+        return len(self.waiting) + len(self.postponed)
+
+    def inputs(self, task: Task) -> Sequence[Result]:
+        """The results that a task starts from, which is ready."""
+        inputs = self.ledger.inputs(task)
+        assert inputs is not None
+        return inputs
+
+    def check(self) -> None:
+        """Raise LockedError if another process has taken over the run."""
+        if self.lock is not None:
+            self.lock.check()
+
+    def end_epoch(self, task: Task, record: EpochRecord) -> None:
+        """Write down an epoch that has just ended."""
+        self.check()
+        self.forecast.epoch_ended(task, record.seconds)
+        self.ledger.add_epoch(task, record)
+
+    def conclude(self, task: Task, outcome: Result | Failure, seconds: float) -> None:
+        """Keep what has come of a task that was computed. Raises LockedError if it must not."""
+        self.check()
+        if isinstance(outcome, Result):
+            try:
+                self._finish(task, self.ledger.store_new(task, outcome), seconds)
+                return
+            except Exception as error:
+                outcome = Failure.of(error)
+        self._give_up(task, outcome)
+
+    def outcome(self) -> Outcome:
+        """Write the summary and the plot of all results. Raises UserError for bad input."""
+        if self.bad_input is not None:
+            raise self.bad_input
+        if not len(self.ledger.results):
+            return Outcome(None, self.failures)
+        directory = self.ledger.results.path.parent
+        rows = load_results(directory)
+        summary = write_summary(rows, directory, self.config.pruning.commensurate_margin)
+        if summary:
+            self.ledger.logger.say(summary)
+        return Outcome(write_plot(rows, directory), self.failures)
+
+    def _finish_stored(self, task: Task) -> bool:
+        """Finish a task if its result is stored. Returns whether nothing is left to be done."""
+        try:
+            result = self.ledger.stored(task)
+            if result is None:
+                return False
+            self._finish(task, result, None)
+        except Exception as error:
+            self._give_up(task, Failure.of(error))
+        return True
+
+    def _claim(self, task: Task) -> bool:
+        """Whether the task is to be computed now, and not by another run."""
+        if not self.ledger.claim(task):
+            if task.key not in self._told:
+                holder = self.ledger.claimed_by(task) or "another run"
+                self.ledger.logger.say(f"{task.label}: waits for the same net of {holder}")
+                self._told.add(task.key)
+            self.postponed.append(task)
+            return False
+        return not self._finish_stored(task)  # another run may have finished it just before
+
+    def _finish(self, task: Task, result: Result, seconds: float | None) -> None:
+        self.ledger.finish(task, result)
+        self.forecast.ended(task, seconds)
+        self.waiting.finished(task)
+
+    def _give_up(self, task: Task, failure: Failure) -> None:
+        given_up = [task, *self.waiting.give_up(task)]
+        if failure.is_bad_input and task.concerns_whole_run:
+            self.bad_input = UserError(failure.message)  # of no other net anything else would come
+            given_up += [*self.waiting.give_up_all(), *self.postponed]
+            self.postponed = []
+        else:
+            self.failures.append(f"{task.place.title}: failed: {failure.message}")
+            self.ledger.logger.error(self.failures[-1], failure.details)
+        for one in given_up:
+            self.ledger.give_up(one)
+            self.forecast.ended(one, None)
+
+
+def open_run(
+    config: Config,
+    directory: Path,
+    device: str,
+    nets: Path | None = None,
+    *,
+    ranks: Ranks = as_listed,
+    lock: Lock | None = None,
+) -> tuple[Run, Workplace]:
+    """A run, or what of it is not finished yet in `directory`, and a workplace for its tasks.
+
+    Says what the run is about. Runs that are given the same directory `nets` train the nets that
+    they have in common once.
+
+    Raises:
+        UserError: if the data cannot be loaded, or the net does not fit them.
+    """
+    data = load_data(config.dataset, Stream(config.seed), torch.device(device))
+    try:
+        write_whole(directory / "config.yaml", yaml.safe_dump(config.model_dump(), sort_keys=False))
+    except OSError as error:
+        raise UserError(f"--results: cannot write to {directory}: {error}") from None
+    logger = Logger(directory)
+    changes = write_environment(directory / "environment.json", device)
+    if changes:
+        logger.note(f"resumed in a different environment: {'; '.join(changes)}")
+    logger.say(f"results in {directory}, on {device}")
+    if data.note:
+        logger.say(data.note)
+    workplace = Workplace(data, device)
+    workplace.layers(config.network)  # runs the net once: whether it fits the data is seen here
+    config = with_compilation_decided(config, workplace, directory)
+    ledger = Ledger(
+        tasks(config),
+        directory,
+        logger,
+        keep_all=config.checkpoints == "all",
+        shared=Store(nets / torch.device(device).type) if nets else None,
+    )
+    if config.pruning.schedule != "train":
+        _describe_pruning(config, workplace, logger)
+    return Run(config, ledger, ranks=ranks, lock=lock), workplace
+
+
+def _describe_pruning(config: Config, workplace: Workplace, logger: Logger) -> None:
+    """Say how large S is, and which parameters of the net are not pruned."""
+    pruning = config.pruning
+    size = workplace.sample_size(config.network, pruning.sample_size, pruning.delta)
+    logger.say(f"sample S: {size} validation images")
+    left_out = workplace.layers(config.network).left_out
+    if left_out:
+        notes = ", ".join(f"{name} ({note})" for name, note in left_out.items())
+        logger.say(f"not pruned: {notes}")

@@ -1,0 +1,276 @@
+"""Worker processes: the same numbers as in one process, whatever happens to them."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pandas
+import pytest
+import torch
+from conftest import ROOT
+
+import experiment
+from experiment.config.loading import load_config
+from experiment.core.devices import num_cores, threads_of_each
+from experiment.pruning.method import ScoreMethod
+from experiment.runs.forecast import Forecast
+from experiment.runs.tasks import Evaluate, Prune, Train
+from experiment.runs.waiting import Waiting, lengths_of_chains, longest_chain_first
+
+PARTS = ["num_nets=2", "checkpoints=all"]
+TIMES = ["prune_seconds", "retrain_seconds", "seconds"]
+KEY = ["method", "net_seed", "repetition", "step"]
+
+
+def command(config: Path, results: Path, *arguments: str) -> list[str]:
+    settings = [word for part in PARTS for word in ("--set", part)]
+    where = ["--results", str(results), "--device", "cpu", "--threads", "1"]
+    return [sys.executable, "-m", "experiment.main", str(config), *where, *settings, *arguments]
+
+
+def launch(*arguments, **options) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    return subprocess.run(
+        command(*arguments), capture_output=True, text=True, env=environment, **options
+    )
+
+
+def content(results: Path) -> tuple[pandas.DataFrame, pandas.DataFrame, dict[str, bytes]]:
+    """The tables of the only run there, times aside, and the files of all nets."""
+    [directory] = {path.parent for path in results.rglob("results.csv")}
+    tables = [
+        pandas.read_csv(directory / name)
+        .drop(columns=TIMES, errors="ignore")
+        .sort_values(key, ignore_index=True)
+        for name, key in (("results.csv", KEY), ("training.csv", [*KEY, "epoch"]))
+    ]
+    nets = {str(p.relative_to(directory)): p.read_bytes() for p in directory.rglob("*.safetensors")}
+    return tables[0], tables[1], nets
+
+
+def assert_same(results: Path, others: Path) -> None:
+    for one, other in zip(content(results)[:2], content(others)[:2]):
+        pandas.testing.assert_frame_equal(one, other, check_exact=True)
+    assert content(results)[2] == content(others)[2] != {}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    from conftest import SMALL
+
+    path = tmp_path_factory.mktemp("config") / "small.yaml"
+    path.write_text(SMALL)
+    return path
+
+
+@pytest.fixture(scope="module")
+def alone(small, tmp_path_factory) -> Path:
+    """The results of one process."""
+    results = tmp_path_factory.mktemp("alone")
+    assert launch(small, results).returncode == 0
+    return results
+
+
+@pytest.mark.parametrize("more", [[], ["--set", "nets_at_once=3"]])
+def test_two_workers_find_what_one_process_finds(small, alone, tmp_path, more):
+    done = launch(small, tmp_path / "r", "--workers", "2", *more)
+    assert done.returncode == 0, done.stderr
+    assert_same(alone, tmp_path / "r")
+
+
+def workers_of(driver: int) -> list[int]:
+    """The worker processes of a driver: the leaders of groups of their own."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        process = int(path.parent.name)
+        if int(fields[1]) == driver and int(fields[2]) == process:
+            found.append(process)
+    return found
+
+
+def is_running(process: int) -> bool:
+    """Whether a process is there; one that nobody waits for counts as ended."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/stat").exists(), reason="finds processes in /proc"
+)
+
+
+@needs_proc
+def test_workers_that_are_killed_cost_nothing_but_time(small, alone, tmp_path):
+    draw = random.Random(0)
+    process = subprocess.Popen(
+        command(small, tmp_path / "r", "--workers", "2"),
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    num_killed = 0
+    while process.poll() is None and num_killed < 3:
+        time.sleep(draw.uniform(0.1, 0.5))
+        running = workers_of(process.pid)
+        log = next((tmp_path / "r").rglob("log.txt"), None)
+        if running and log is not None and "sample S" in log.read_text():
+            os.kill(draw.choice(running), signal.SIGKILL)
+            num_killed += 1
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert num_killed and "Traceback" not in err
+    assert_same(alone, tmp_path / "r")
+
+
+@needs_proc
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
+def test_a_driver_that_ends_takes_its_workers_along_and_can_go_on(small, alone, tmp_path, kind):
+    process = subprocess.Popen(
+        command(small, tmp_path / "r", "--workers", "2"),
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # the tests may ignore it
+    )  # fmt: skip
+    while not list((tmp_path / "r").rglob("001-prune.json")):
+        time.sleep(0.05)
+        assert process.poll() is None
+    workers = workers_of(process.pid)
+    assert len(workers) == 2
+    start = time.monotonic()
+    process.send_signal(kind)
+    process.communicate(timeout=60)
+    while any(is_running(worker) for worker in workers):
+        time.sleep(0.05)
+        assert time.monotonic() - start < 60
+    assert process.returncode == (130 if kind == signal.SIGINT else -signal.SIGKILL)
+    done = launch(small, tmp_path / "r", "--workers", "2")
+    assert done.returncode == 0, done.stderr
+    assert_same(alone, tmp_path / "r")
+
+
+class Deadly(ScoreMethod):
+    """A method whose process dies."""
+
+    def scores(self, analysis, stream):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_task_that_kills_its_workers_is_given_up(small, tmp_path):
+    methods = "pruning.methods=[WT, test_workers:Deadly]"
+    done = launch(small, tmp_path / "r", "--workers", "2", "--set", methods)
+    assert done.returncode == 1
+    failed = [line for line in done.stderr.splitlines() if line.startswith("failed:")]
+    assert len(failed) == 2  # one for each net
+    assert all("its worker has died 3 times, at last by SIGKILL" in line for line in failed)
+    assert done.stdout.count("attempt 2 of 3") == 2
+    rows = content(tmp_path / "r")[0]
+    assert rows["method"].value_counts().to_dict() == {"WT": 4, "reference": 2}
+
+
+def test_bad_input_that_only_a_worker_sees_is_one_line(small, tmp_path):
+    arguments = ["--workers", "2", "--set", "training.optimizer.lr=1e30"]
+    done = launch(small, tmp_path / "r", *arguments)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr and "the training loss is not finite" in done.stderr
+
+
+def test_a_sweep_runs_at_the_same_time_and_trains_shared_nets_once(small, tmp_path):
+    sweep = "sweep={grid: {pruning.delta: [0.1, 0.2, 0.3]}}"
+    done = launch(small, tmp_path / "r", "--workers", "2", "--set", sweep)
+    assert done.returncode == 0, done.stderr
+    runs = [path.parent for path in (tmp_path / "r").rglob("environment.json")]
+    assert len(runs) == 3
+    seconds = [
+        pandas.read_csv(run / "results.csv").query("method == 'reference'")["retrain_seconds"].sum()
+        for run in runs
+    ]
+    assert len(set(seconds)) == 1  # of the same two trainings
+
+
+@pytest.mark.parametrize("wrong", ["0", "-1", "two"])
+def test_a_number_of_workers_that_makes_no_sense(small, tmp_path, wrong):
+    done = launch(small, tmp_path / "r", "--workers", wrong)
+    assert done.returncode == 2 and "--workers" in done.stderr
+
+
+def test_the_number_of_threads_is_recorded(small, tmp_path):
+    def recorded(name, *arguments, **environment):
+        where = ["--results", str(tmp_path / name), "--set", "pruning.schedule=train"]
+        words = [str(small), *where, "--set", "training.epochs=1", "--device", "cpu", *arguments]
+        subprocess.run(
+            [sys.executable, "-m", "experiment.main", *words],
+            cwd=ROOT, check=True, capture_output=True, env={**os.environ, **environment},
+        )  # fmt: skip
+        [path] = (tmp_path / name).rglob("environment.json")
+        return json.loads(path.read_text())["cpu_threads"]
+
+    assert recorded("asked", "--threads", "3") == 3
+    assert recorded("both", "--threads", "3", OMP_NUM_THREADS="1") == 3
+
+
+def test_workers_divide_the_cores_unless_told_otherwise(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    cores = num_cores()
+    assert threads_of_each(cores, None) == 1 == threads_of_each(2 * cores, None)
+    assert threads_of_each(1, None) == torch.get_num_threads() == 1  # of the tests
+    assert threads_of_each(cores, 5) == 5
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")  # which torch has read when it was imported
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    assert threads_of_each(cores, None) == 4
+
+
+def test_the_longest_chain_comes_first_and_evaluations_before_all(small):
+    config = load_config(small, [*PARTS, "retraining.epochs=5"])
+    tasks = experiment.tasks(config)
+    waiting = Waiting(tasks, longest_chain_first)
+    order = []
+    while waiting:
+        [task] = waiting.take()
+        waiting.finished(task)
+        order.append(task)
+    kinds = [type(task) for task in order]
+    assert kinds[:6] == [Train, Evaluate, Train, Evaluate, Prune, Evaluate]
+    by_key = {task.key: task for task in tasks}
+    chains = lengths_of_chains(tasks)
+    assert chains["net0/train"] == 10 and chains["net0/repetition0/0-SiPP/002-prune"] == 5
+    steps = [task.place.step for task in order if isinstance(task, Prune)]
+    assert steps == sorted(steps)  # no method is far behind the others
+    assert set(by_key) == {task.key for task in order}
+
+
+def test_the_time_that_is_left(small):
+    tasks = experiment.tasks(load_config(small, [*PARTS, "retraining.epochs=5"]))
+    forecast = Forecast(tasks)
+    assert forecast.seconds_left(2, 0) is None
+    named = {task.key: task for task in tasks}
+    train = named["net0/train"]
+    forecast.epoch_ended(train, 3.0)
+    # 2 nets of 2 epochs and 8 retrainings of 5, less the one that is done; by two workers.
+    assert forecast.seconds_left(2, 0) == pytest.approx((4 + 40 - 1) * 3.0 / 2)
+    assert forecast.chain(train) == 1 + 10
+    assert forecast.seconds_left(1000, forecast.chain(train)) == pytest.approx(11 * 3.0)
+    forecast.interrupted(train)
+    assert forecast.seconds_left(1, 0) == pytest.approx(44 * 3.0)
+    forecast.ended(train, 6.0)
+    forecast.ended(named["net0/evaluate"], 0.5)  # of 18
+    assert forecast.seconds_left(1, 0) == pytest.approx(42 * 3.0 + 17 * 0.5)
+
+
+def test_threads_may_run_an_experiment(small, tmp_path):
+    """Signals can be handled in the main thread only."""
+    from experiment.runs.engines.processes import Processes
+
+    engines = []
+    thread = threading.Thread(target=lambda: engines.append(Processes(["cpu"], 1)))
+    thread.start()
+    thread.join()
+    engines[0].close()
