@@ -1,5 +1,6 @@
 """The display of a run: a line for each worker, and one for the whole with the time left."""
 
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -43,12 +44,15 @@ class Board:
         """A worker has nothing to do."""
         self._line(worker, "")
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the whole was not shown just before."""
+        interval = INTERVAL if self.is_terminal else REPORT_INTERVAL
+        return time.monotonic() - self._last_report >= interval
+
     def show(self, num_left: int, seconds_left: float | None) -> None:
-        """Show how much is done of the whole, if that was not shown just before."""
-        now = time.monotonic()
-        if now - self._last_report < (INTERVAL if self.is_terminal else REPORT_INTERVAL):
-            return
-        self._last_report = now
+        """Show how much is done of the whole."""
+        self._last_report = time.monotonic()
         text = f"{self.num_tasks - num_left} of {self.num_tasks} tasks"
         if seconds_left is not None:
             text += f", about {duration(seconds_left)} left"
@@ -65,8 +69,9 @@ class Board:
 
     def _line(self, worker: int, text: str) -> None:
         if self.is_terminal:
+            width = shutil.get_terminal_size().columns - 1
             self._bars[worker].bar_format = TEXT
-            self._bars[worker].set_description_str(text, refresh=False)
+            self._bars[worker].set_description_str(text.ljust(width)[:width], refresh=False)
 
 
 def _bar(position: int) -> tqdm.tqdm:

@@ -168,6 +168,8 @@ class Driver:
                 )
 
     def _show_progress(self) -> None:
+        if not self.board.is_due:
+            return
         num_left = sum(run.num_left for run in self.runs) + sum(
             len(assigned.tasks) for assigned in self.jobs.values()
         )
