@@ -14,7 +14,7 @@ from conftest import ROOT
 
 from experiment.core.errors import LockedError
 from experiment.main import main
-from experiment.runs.lock import NAME, locked, start_of
+from experiment.runs.lock import NAME, Lock, holder_of, locked, start_of
 
 HOLD = """
 import sys, time
@@ -89,6 +89,25 @@ def test_a_lock_of_another_host_is_taken_over_only_if_asked(tmp_path):
     with locked(tmp_path, take_over=True):
         assert json.loads((tmp_path / NAME).read_text())["host"] == socket.gethostname()
     assert not list(tmp_path.iterdir())
+
+
+def test_only_the_lock_that_was_seen_to_be_dead_is_taken_over(tmp_path):
+    write_lock(tmp_path, host="another", token="dead")
+    dead = holder_of(tmp_path / NAME)
+    write_lock(tmp_path, host="a third", token="has just taken it over")
+    with pytest.raises(LockedError, match="on a third"):
+        Lock.take(tmp_path / NAME, instead_of=dead)
+    write_lock(tmp_path, host="another", token="dead")
+    Lock.take(tmp_path / NAME, instead_of=dead).release()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(start_of(os.getpid()) is None, reason="only Linux tells when processes start")
+def test_a_process_that_has_ended_unnoticed_by_its_parent_holds_nothing(tmp_path, holder):
+    holder.send_signal(signal.SIGKILL)
+    os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)  # it is left there, as a zombie
+    with locked(tmp_path):
+        pass
 
 
 def test_a_lock_that_was_taken_over_is_left_alone(tmp_path):

@@ -119,7 +119,7 @@ def test_workers_that_are_killed_cost_nothing_but_time(small, alone, tmp_path):
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     num_killed = 0
-    while process.poll() is None and num_killed < 3:
+    while process.poll() is None and num_killed < 2:
         time.sleep(draw.uniform(0.1, 0.5))
         running = workers_of(process.pid)
         log = next((tmp_path / "r").rglob("log.txt"), None)

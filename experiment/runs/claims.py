@@ -34,8 +34,10 @@ class Claims:
         """Whether a result may be computed for the owner of these claims: nobody else is at it."""
         if name in self._held:  # and the worker that computed it has died
             return True
+        holder = self.holder(name)
+        is_stale = self._is_stale(name)  # asked last: the holder is the one who shows no life
         try:
-            lock = Lock.take(self._path(name), take_over=self._is_stale(name))
+            lock = Lock.take(self._path(name), instead_of=holder if is_stale else None)
         except LockedError:
             return False
         except OSError:  # a claim only saves time: without one, the result is computed

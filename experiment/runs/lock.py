@@ -60,12 +60,15 @@ class Owner:
 
 
 def start_of(process: int) -> int | None:
-    """When a process of this host has started, in clock ticks since the boot, on Linux."""
+    """When a process of this host has started, in clock ticks since the boot, on Linux.
+
+    None elsewhere, or if it has ended, even where its parent has not noticed yet.
+    """
     try:
-        after_name = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2]
+        after_name = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return int(after_name.split()[19])
+    return None if after_name[0] in "ZX" else int(after_name[19])
 
 
 @dataclass(frozen=True)
@@ -76,11 +79,11 @@ class Lock:
     owner: Owner
 
     @classmethod
-    def take(cls, path: Path, *, take_over: bool = False) -> "Lock":
+    def take(cls, path: Path, *, instead_of: Owner | None = None) -> "Lock":
         """Take the lock in a file, whose directory is made if need be.
 
-        The lock of a process of this host that runs no more is taken over; that of another host
-        only with `take_over`, for nothing here can tell whether it still runs.
+        The lock of a process of this host that runs no more is taken over. So is that of the owner
+        `instead_of`, but not that of a third process that was faster to take it over.
 
         Raises:
             LockedError: if another process holds the lock.
@@ -91,9 +94,10 @@ class Lock:
                 return cls(path, own)
             holder = holder_of(path)
             if holder is not None:
-                _check(holder, path.parent, take_over)
+                if holder != instead_of:
+                    _check(holder, path.parent)
                 _remove(path, holder)
-        raise LockedError(f"{path} could not be created")
+        raise LockedError(f"{path} could not be taken; delete it if no process uses it")
 
     def check(self) -> None:
         """Raise LockedError if another process has taken the lock over, or it was deleted."""
@@ -113,13 +117,17 @@ class Lock:
 def locked(directory: Path, *, take_over: bool = False) -> Iterator[Lock]:
     """A block in which this process alone writes to a run directory.
 
-    The directory is made, and is gone afterwards if nothing was written to it.
+    The directory is made, and is gone afterwards if nothing was written to it. The lock of another
+    host is taken over only with `take_over`, for nothing here can tell whether its owner runs.
 
     Raises:
         LockedError: if another process holds the lock.
     """
     missing = [one for one in (directory, *directory.parents) if not one.exists()]
-    lock = Lock.take(directory / NAME, take_over=take_over)
+    path = directory / NAME
+    holder = holder_of(path) if take_over else None
+    elsewhere = None if holder is None or holder.is_here else holder
+    lock = Lock.take(path, instead_of=elsewhere)
     try:
         yield lock
     finally:
@@ -129,14 +137,12 @@ def locked(directory: Path, *, take_over: bool = False) -> Iterator[Lock]:
                 one.rmdir()
 
 
-def _check(holder: Owner, directory: Path, take_over: bool) -> None:
-    """Raise LockedError unless the lock of that owner may be removed."""
+def _check(holder: Owner, directory: Path) -> None:
+    """Raise LockedError unless that owner of a lock has ended, as far as this host can tell."""
     if holder.is_here:
         if not holder.is_running:
             return
         advice = "wait until it ends, or stop it"
-    elif take_over:
-        return
     else:
         advice = "if it runs no more, add --take-over"
     raise LockedError(f"{directory} is in use by {holder}; {advice}")
