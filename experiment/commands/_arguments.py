@@ -35,24 +35,6 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_workers(parser: argparse.ArgumentParser) -> None:
-    """`--workers N` and `--threads N`."""
-    parser.add_argument(
-        "--workers",
-        type=positive,
-        default=1,
-        metavar="N",
-        help="compute in so many processes on this machine (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--threads",
-        type=positive,
-        metavar="N",
-        help="threads of each process (default: OMP_NUM_THREADS, or the cores divided by "
-        "the number of workers)",
-    )
-
-
 def positive(text: str) -> int:
     """A whole number of at least 1."""
     number = int(text)

@@ -11,12 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiment.commands._arguments import (
-    add_device,
-    add_overrides,
-    add_results,
-    add_workers,
-)
+from experiment.commands._arguments import add_device, add_overrides, add_results
+from experiment.commands._engines import Workers, add_engine, opened_workers
 from experiment.core.errors import LockedError, UserError
 
 if TYPE_CHECKING:
@@ -30,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_overrides(parser)
     add_results(parser)
     add_device(parser)
-    add_workers(parser)
+    add_engine(parser)
     parser.add_argument(
         "--dry-run", action="store_true", help="print what would be run and what it would cost"
     )
@@ -45,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check all configurations, then plan or run them one after the other."""
+    """Check all configurations, then plan or run them one file after the other."""
     if options.time and not options.dry_run:
         raise UserError("--time: only measures what a run would take; add --dry-run")
     experiments = [(path, load(path, options.overrides)) for path in options.configs]
@@ -56,31 +52,17 @@ def run(options: argparse.Namespace) -> int:
             print(plan(path, content))
         return 0
 
-    from experiment.core.devices import choose_device
-
-    device = choose_device(options.device)
-    set_threads(options.workers, options.threads)
     exit_codes = []
-    for path, content in experiments:
-        if options.workers > 1:
-            exit_codes += run_by_workers(path, content, options, device)
-        else:
-            exit_codes += run_one_by_one(path, content, options, device)
-        collect_sweep(path, content, options.results)
+    with opened_workers(options) as workers:
+        for path, content in experiments:
+            run_all = run_one_by_one if workers.engine is None else run_at_once
+            exit_codes += run_all(path, content, options, workers)
+            collect_sweep(path, content, options.results)
     return max(exit_codes)
 
 
-def set_threads(num_workers: int, asked: int | None) -> None:
-    """Compute here with as many threads as each worker does: some numbers depend on it."""
-    import torch
-
-    from experiment.core.devices import threads_of_each
-
-    torch.set_num_threads(threads_of_each(num_workers, asked))
-
-
 def run_one_by_one(
-    path: str, content: "Config | Sweep", options: argparse.Namespace, device: str
+    path: str, content: "Config | Sweep", options: argparse.Namespace, workers: Workers
 ) -> list[int]:
     """Run a configuration, or all those of a sweep, in this process. Returns their exit codes."""
     from experiment.runs import driver, paths
@@ -92,23 +74,19 @@ def run_one_by_one(
         directory = paths.results_directory(path, config.run_id(), options.results)
         try:
             with locked(directory, take_over=options.take_over) as lock:
-                outcome = driver.run(config, directory, device, nets, lock)
+                outcome = driver.run(config, directory, workers.device, nets, lock)
             exit_codes.append(report(path, outcome))
         except Exception as error:
             exit_codes.append(report_error(path, error))
     return exit_codes
 
 
-def run_by_workers(
-    path: str, content: "Config | Sweep", options: argparse.Namespace, device: str
+def run_at_once(
+    path: str, content: "Config | Sweep", options: argparse.Namespace, workers: Workers
 ) -> list[int]:
     """Run a configuration, or all those of a sweep at the same time. Returns their exit codes."""
-    import torch
-
-    from experiment.core.devices import devices_of_each
     from experiment.runs import paths
     from experiment.runs.driver import Driver
-    from experiment.runs.engines.processes import Processes
     from experiment.runs.lock import locked
     from experiment.runs.run import Run, open_run
     from experiment.runs.waiting import longest_chain_first
@@ -116,23 +94,26 @@ def run_by_workers(
     exit_codes = []
     nets = paths.shared_nets(options.results)
     runs: list[Run] = []
-    devices = devices_of_each(options.workers, device)
-    with (
-        contextlib.ExitStack() as locks,
-        contextlib.closing(Processes(devices, torch.get_num_threads())) as engine,
-    ):
+    assert workers.engine is not None
+    with contextlib.ExitStack() as locks:
         for config in announced_configs(content):
             directory = paths.results_directory(path, config.run_id(), options.results)
             try:
                 lock = locks.enter_context(locked(directory, take_over=options.take_over))
                 opened, _ = open_run(
-                    config, directory, device, nets, ranks=longest_chain_first, lock=lock
+                    config,
+                    directory,
+                    workers.device,
+                    nets,
+                    ranks=longest_chain_first,
+                    lock=lock,
+                    of_workers=workers.hardware,
                 )
                 runs.append(opened)
             except Exception as error:
                 exit_codes.append(report_error(path, error))
         try:
-            Driver(runs, engine).work()
+            Driver(runs, workers.engine).work()
         except Exception as error:
             return [*exit_codes, report_error(path, error)]
         for opened in runs:

@@ -29,6 +29,12 @@ def choose_device(name: str) -> str:
     return name
 
 
+def or_cpu(device: str) -> str:
+    """The device if this machine has one of its kind, else the CPU."""
+    is_missing = torch.device(device).type == "cuda" and not torch.cuda.is_available()
+    return "cpu" if is_missing else device
+
+
 def num_cores() -> int:
     """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):

@@ -14,20 +14,25 @@ from experiment.core.files import write_whole
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "safetensors")
 
 
-def environment(device: str) -> dict[str, Any]:
-    """Versions of Python and of packages, the device, and the commit of this software."""
+def versions() -> dict[str, str]:
+    """Versions of Python and of packages."""
+    return {
+        "python": platform.python_version(),
+        **{package: version(package) for package in PACKAGES},
+    }
+
+
+def hardware(device: str) -> dict[str, Any]:
+    """What this process computes with. Raises RuntimeError if it has no such device."""
     if device.startswith("cuda"):
         device_name = torch.cuda.get_device_name()
     else:
         device_name = platform.processor() or platform.machine()
     return {
-        "python": platform.python_version(),
         "platform": platform.platform(),
-        **{package: version(package) for package in PACKAGES},
         "device": device,
         "device_name": device_name,
         "cpu_threads": torch.get_num_threads(),
-        "git_commit": git_commit(),
     }
 
 
@@ -50,13 +55,13 @@ def _git(*arguments: str) -> str:
     return finished.stdout.strip()
 
 
-def write_environment(path: Path, device: str) -> list[str]:
-    """Write the environment of a run when it first starts.
+def write_environment(path: Path, of_workers: dict[str, Any]) -> list[str]:
+    """Write the environment of a run when it first starts; `of_workers` is their hardware.
 
     Returns:
         When it is started again, what differs from the first time: one text per entry.
     """
-    now = environment(device)
+    now = {**versions(), **of_workers, "git_commit": git_commit()}
     try:
         before = json.loads(path.read_text())
     except (OSError, ValueError):

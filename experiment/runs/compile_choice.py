@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from experiment.config.schema import Config, Training
 from experiment.core.files import write_whole
 from experiment.runs.cost import epochs_of
@@ -17,18 +19,21 @@ SHORTEST_WARM_UP = 10.0  # seconds; compiling has never taken less
 LARGEST_SAVING = 0.5  # share of a step's time; compiling a net has never saved more
 
 
-def with_compilation_decided(config: Config, workplace: Workplace, directory: Path) -> Config:
+def with_compilation_decided(
+    config: Config, workplace: Workplace, directory: Path, device: str
+) -> Config:
     """The configuration with `on` or `off` in place of `compile: auto`.
 
     What is decided from measurements is kept in `directory`, so that a run that is resumed goes on
-    with the same numbers. A net that cannot be compiled is not.
+    with the same numbers. A net that cannot be compiled is not; nor is any if the tasks are for
+    another kind of `device` than that of the workplace, where nothing can be measured for them.
     """
     if all(_settings(config, part).compile != "auto" for part in PARTS):
         return config
     path = directory / "compilation.json"
     words = _stored_decisions(path)
     if words is None:
-        decided = _decisions(config, workplace)
+        decided = _decisions(config, workplace, torch.device(device).type)
         write_whole(path, json.dumps(decided, indent=1) + "\n")
         words = {part: decided[part]["compile"] for part in PARTS}
     changed = {
@@ -51,7 +56,7 @@ def _settings(config: Config, part: str) -> Training:
     return getattr(config, part)
 
 
-def _decisions(config: Config, workplace: Workplace) -> dict[str, dict[str, Any]]:
+def _decisions(config: Config, workplace: Workplace, device_type: str) -> dict[str, dict[str, Any]]:
     """For each part `compile`, and what was measured; steps that are alike are measured once."""
     decided: dict[str, dict[str, Any]] = {}
     of_kind: dict[tuple, dict[str, Any]] = {}
@@ -59,6 +64,9 @@ def _decisions(config: Config, workplace: Workplace) -> dict[str, dict[str, Any]
         settings = _settings(config, part)
         if settings.compile != "auto":
             decided[part] = {"compile": settings.compile}
+            continue
+        if workplace.device.type != device_type:
+            decided[part] = {"compile": "off", "failure": f"no {device_type} device to measure on"}
             continue
         kind = _kind_of_step(settings)
         if kind not in of_kind:

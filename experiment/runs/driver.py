@@ -128,7 +128,9 @@ class Driver:
         return tasks[:1]
 
     def _hear(self, worker: int, event: Event) -> None:
-        assigned = self.jobs[worker]
+        assigned = self.jobs.get(worker)
+        if assigned is None:  # a job of another driver, which gave up its runs
+            return
         self._show_progress()
         if isinstance(event, Advanced):
             self.board.advance(worker, event.label, event.done, event.total, event.text)

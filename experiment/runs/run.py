@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
 
 from experiment.config.schema import Config
+from experiment.core.devices import or_cpu
 from experiment.core.errors import UserError
 from experiment.core.files import write_whole
 from experiment.core.seeding import Stream
 from experiment.data.loading import load_data
-from experiment.reporting.environment import write_environment
+from experiment.reporting.environment import hardware, write_environment
 from experiment.reporting.logger import Logger
 from experiment.reporting.run_files import write_plot, write_summary
 from experiment.reporting.tables import load_results
@@ -174,30 +176,33 @@ def open_run(
     *,
     ranks: Ranks = as_listed,
     lock: Lock | None = None,
+    of_workers: dict[str, Any] | None = None,
 ) -> tuple[Run, Workplace]:
     """A run, or what of it is not finished yet in `directory`, and a workplace for its tasks.
 
     Says what the run is about. Runs that are given the same directory `nets` train the nets that
-    they have in common once.
+    they have in common once. `of_workers` is the hardware of the workers if they are on other
+    machines; this one need not have their device.
 
     Raises:
         UserError: if the data cannot be loaded, or the net does not fit them.
     """
-    data = load_data(config.dataset, Stream(config.seed), torch.device(device))
+    here = device if of_workers is None else or_cpu(device)
+    data = load_data(config.dataset, Stream(config.seed), torch.device(here))
     try:
         write_whole(directory / "config.yaml", yaml.safe_dump(config.model_dump(), sort_keys=False))
     except OSError as error:
         raise UserError(f"--results: cannot write to {directory}: {error}") from None
     logger = Logger(directory)
-    changes = write_environment(directory / "environment.json", device)
+    changes = write_environment(directory / "environment.json", of_workers or hardware(device))
     if changes:
         logger.note(f"resumed in a different environment: {'; '.join(changes)}")
     logger.say(f"results in {directory}, on {device}")
     if data.note:
         logger.say(data.note)
-    workplace = Workplace(data, device)
+    workplace = Workplace(data, here)
     workplace.layers(config.network)  # runs the net once: whether it fits the data is seen here
-    config = with_compilation_decided(config, workplace, directory)
+    config = with_compilation_decided(config, workplace, directory, device)
     ledger = Ledger(
         tasks(config),
         directory,

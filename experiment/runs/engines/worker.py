@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor
 
@@ -19,12 +20,21 @@ INTERVAL = 0.5  # seconds between two messages about how far a training is
 class Worker:
     """Does jobs in this process and tells about them.
 
-    Jobs may belong to different experiments; the data of the last one are kept.
+    Jobs may belong to different experiments; the data of the last one are kept. They are loaded
+    within a block of `preparing(dataset)`. How far a training is is told every `interval` seconds.
     """
 
-    def __init__(self, device: str, tell: Callable[[Event], None]):
+    def __init__(
+        self,
+        device: str,
+        tell: Callable[[Event], None],
+        preparing: Callable[[DatasetPart], AbstractContextManager[None]] = lambda _: nullcontext(),
+        interval: float = INTERVAL,
+    ):
         self.device = device
         self.tell = tell
+        self.preparing = preparing
+        self.interval = interval
         self._workplace: tuple[tuple[DatasetPart, int], Workplace] | None = None
 
     def use(self, workplace: Workplace, dataset: DatasetPart, seed: int) -> None:
@@ -56,7 +66,8 @@ class Worker:
         wanted = (task.dataset, task.seed)
         if self._workplace is None or self._workplace[0] != wanted:
             self._workplace = None  # frees the memory of other data
-            self.use(Workplace.of(task, self.device), *wanted)
+            with self.preparing(task.dataset):
+                self.use(Workplace.of(task, self.device), *wanted)
         assert self._workplace is not None
         return self._workplace[1]
 
@@ -64,16 +75,17 @@ class Worker:
         self.tell(EpochEnded(task.key, record))
 
     def _progress(self, total: int, label: str) -> "Progress":
-        return Progress(total, label, self.tell)
+        return Progress(total, label, self.tell, self.interval)
 
 
 class Progress:
     """Tells every now and then how far a training is."""
 
-    def __init__(self, total: int, label: str, tell: Callable[[Event], None]):
+    def __init__(self, total: int, label: str, tell: Callable[[Event], None], interval: float):
         self.total = total
         self.label = label
         self.tell = tell
+        self.interval = interval
         self._done = 0
         self._last_told = 0.0
 
@@ -81,7 +93,7 @@ class Progress:
         """One step further. The sums may be on a GPU, for which reading them means waiting."""
         self._done += 1
         now = time.monotonic()
-        if now - self._last_told >= INTERVAL:
+        if now - self._last_told >= self.interval:
             self._last_told = now
             loss, correct, count = sums.tolist()
             self.tell(Advanced(self.label, self._done, self.total, loss / count, correct / count))
