@@ -5,6 +5,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiment.commands._arguments import positive
@@ -128,7 +129,8 @@ def _on_ray(options: argparse.Namespace) -> Iterator[Workers]:
     cpus = 1.0 if options.cpus_per_worker is None else options.cpus_per_worker
     if options.threads or not os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(options.threads or max(1, int(cpus)))
-    with connected(options.address or os.environ.get("RAY_ADDRESS")):
+    address = options.address or os.environ.get("RAY_ADDRESS")
+    with connected(address, Path(options.results)):
         gpus = options.gpus_per_worker
         if gpus is None:
             gpus = default_gpus(options.device)

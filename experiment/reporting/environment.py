@@ -1,5 +1,6 @@
 """What one must know to reproduce a run: versions, the device and the commit."""
 
+import hashlib
 import json
 import platform
 import subprocess
@@ -20,6 +21,15 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
     }
+
+
+def code_digest() -> str:
+    """A digest of the code of this software, as it is installed here."""
+    package = Path(__file__).parents[1]
+    content = hashlib.sha256()
+    for path in sorted(package.rglob("*.py"), key=lambda path: path.relative_to(package).parts):
+        content.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    return content.hexdigest()[:10]
 
 
 def hardware(device: str) -> dict[str, Any]:

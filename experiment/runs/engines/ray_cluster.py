@@ -1,6 +1,7 @@
 """The engine of `--engine ray`: actors on the nodes of a Ray cluster."""
 
 import contextlib
+import logging
 import os
 import time
 import uuid
@@ -10,12 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import experiment
 from experiment.core.devices import num_cores
-from experiment.core.errors import UserError, first_line
-from experiment.reporting.environment import versions
+from experiment.core.errors import UserError
 from experiment.runs.engines.engine import Finished, Job, Listen, Lost
-from experiment.runs.engines.remote_worker import Description, RemoteWorker
+from experiment.runs.engines.remote_worker import Description, RemoteWorker, software
 from experiment.runs.results import Result
 
 try:
@@ -29,7 +28,7 @@ except ImportError:
 START_ATTEMPTS = 3  # of a worker that dies before it has done anything
 EVENTS_PER_SECOND = 100  # about how far trainings are, of all workers together
 STATES_PER_WORKER = 4  # that are kept in Ray's store for jobs to come
-NOT_SENT = ["data", "results", ".git", ".venv", "venv", "__pycache__", ".*_cache"]
+NOT_SENT = ["/data", "/results", "/venv", "/.?*", "__pycache__"]  # of the current directory
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,7 @@ class RayCluster:
         self.share = share
         self.num_workers = num_workers or num_places(share)
         self.hardware: dict[str, Any] = {}  # of the workers; known once one is ready
+        self._software = software()
         self._arguments = (
             share.device,
             threads,
@@ -148,12 +148,11 @@ class RayCluster:
 
     def _welcome(self, description: Description) -> None:
         """Take down where a worker is. Raises UserError if it would find other numbers."""
-        here = versions()
-        for package, version in description.versions.items():
-            if version != here[package]:
+        for name, version in description.software.items():
+            if version != self._software[name]:
                 raise UserError(
-                    f"--engine ray: host {description.host} has {package} {version}, but this "
-                    f"one has {here[package]}; all nodes of the cluster need the same versions"
+                    f"--engine ray: host {description.host} has {name} {version}, but this one "
+                    f"has {self._software[name]}; all nodes of the cluster need the same"
                 )
         self._failed_starts = 0
         for key, value in description.hardware.items():
@@ -167,25 +166,26 @@ class RayCluster:
         if not member.is_ready:
             self._failed_starts += 1
             if self._failed_starts >= START_ATTEMPTS:
-                raise UserError(f"--engine ray: workers die while they start: {reason}")
+                advice = ""
+                if "No module named 'experiment'" in reason:
+                    advice = "; install this software on all nodes, or start in its folder"
+                raise UserError(f"--engine ray: workers die while they start: {reason}{advice}")
         self._members[worker] = self._new_member()
         if member.events is not None:
             listen(worker, Lost(reason))
 
     def _new_member(self) -> Member:
-        actor = (
-            ray.remote(RemoteWorker)
-            .options(num_cpus=self.share.cpus, num_gpus=self.share.gpus, max_restarts=0)
-            .remote(*self._arguments)
-        )
+        place = {"num_cpus": self.share.cpus, "num_gpus": self.share.gpus}
+        actor: Any = ray.remote(RemoteWorker).options(**place, max_restarts=0)
+        actor = actor.remote(*self._arguments)
         return Member(actor, actor.describe.remote())
 
 
 @contextlib.contextmanager
-def connected(address: str | None) -> Iterator[None]:
+def connected(address: str | None, results: Path) -> Iterator[None]:
     """A block with a Ray cluster: that of an address, or else one of this machine alone.
 
-    The code of this software and the current directory travel to the nodes of a cluster.
+    This software and the current directory, without the results, travel to the nodes of a cluster.
 
     Raises:
         UserError: if there is no cluster at the address.
@@ -200,31 +200,38 @@ def connected(address: str | None) -> Iterator[None]:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         arguments = {"address": "local", "num_cpus": num_cores(), "include_dashboard": False}
     elif "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:  # where `ray job submit` has done so
-        arguments["runtime_env"] = runtime_environment()
+        arguments["runtime_env"] = runtime_environment(results)
     try:
-        ray.init(**arguments, logging_level="ERROR", log_to_driver=False)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"--address {address}: {first_line(error)}") from error
+        ray.init(**arguments, logging_level=logging.ERROR, log_to_driver=False)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise UserError(f"--engine ray: {_short(error)}{_advice(error)}") from error
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def runtime_environment() -> dict[str, Any]:
+def runtime_environment(results: Path) -> dict[str, Any]:
     """What travels to the nodes of a cluster.
 
-    The current directory, in which one's own parts are found, but for what `.gitignore` names and
-    what is large; and this software, unless it lies there.
+    The current directory, in which one's own parts are found, but for what `.gitignore` names,
+    data and results. If this software lies elsewhere, it must be installed on the nodes.
     """
-    package = Path(experiment.__file__).parent
     working_directory = Path.cwd()
-    modules = [] if package.parent == working_directory else [str(package)]
-    return {
-        "working_dir": str(working_directory),
-        "excludes": NOT_SENT,
-        "py_modules": modules,
-    }
+    not_sent = list(NOT_SENT)
+    with contextlib.suppress(ValueError):  # they are elsewhere
+        not_sent.append(f"/{results.resolve().relative_to(working_directory).as_posix()}")
+    return {"working_dir": str(working_directory), "excludes": not_sent}
+
+
+def _advice(error: Exception) -> str:
+    """What may help if a cluster cannot be used."""
+    if isinstance(error, ConnectionError):
+        return (
+            "; is there a cluster? If it asks for a token, set RAY_AUTH_MODE=token here, with the "
+            "same ~/.ray/auth_token as there"
+        )
+    return ""
 
 
 def default_gpus(device: str) -> float:
@@ -265,5 +272,9 @@ def _kill(member: Member) -> None:
 
 
 def _short(error: Exception) -> str:
-    """What has happened to an actor, in one line."""
-    return first_line(error)
+    """What has happened to an actor, in one line: the end of what Ray says, less its advice."""
+    last_line = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+    detail = last_line.partition("Worker exit detail: ")[2] or last_line
+    for advice in (" Some common causes", ", or use the 'excludes'"):
+        detail = detail.partition(advice)[0]
+    return detail.rstrip(". ")

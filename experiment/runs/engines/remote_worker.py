@@ -17,7 +17,7 @@ import torch
 
 from experiment.config.schema import DatasetPart
 from experiment.core.errors import LockedError
-from experiment.reporting.environment import hardware, versions
+from experiment.reporting.environment import code_digest, hardware, versions
 from experiment.runs.engines.engine import Event, Job
 from experiment.runs.engines.worker import Worker
 from experiment.runs.lock import Lock
@@ -33,8 +33,13 @@ class Description:
     """Where a worker is, and with what it computes."""
 
     host: str
-    versions: dict[str, str]
+    software: dict[str, str]  # packages and their versions
     hardware: dict[str, Any]
+
+
+def software() -> dict[str, str]:
+    """What must be the same on all nodes."""
+    return {**versions(), "code of this software, with digest": code_digest()}
 
 
 class RemoteWorker:
@@ -56,7 +61,7 @@ class RemoteWorker:
     def describe(self) -> Description:
         """Where this worker is. Raises RuntimeError if it has not the device it is to use."""
         hardware_here = self._thread.submit(hardware, self._device).result()
-        return Description(socket.gethostname(), versions(), hardware_here)
+        return Description(socket.gethostname(), software(), hardware_here)
 
     def do(
         self,
