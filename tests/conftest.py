@@ -30,6 +30,24 @@ def small_config(tmp_path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    """A YAML file of an experiment that `whole_runs.launch` runs."""
+    path = tmp_path_factory.mktemp("config") / "small.yaml"
+    path.write_text(SMALL)
+    return path
+
+
+@pytest.fixture(scope="module")
+def alone(small, tmp_path_factory) -> Path:
+    """The results of that experiment, from one process."""
+    from whole_runs import launch
+
+    results = tmp_path_factory.mktemp("alone")
+    assert launch(small, results).returncode == 0
+    return results
+
+
 class SmallNet(nn.Module):
     """Two convolutions with BatchNorm, one of them grouped, and a linear layer."""
 

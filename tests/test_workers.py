@@ -14,6 +14,7 @@ import pandas
 import pytest
 import torch
 from conftest import ROOT
+from whole_runs import PARTS, assert_same, command, content, is_running, launch, processes
 
 import experiment
 from experiment.config.loading import load_config
@@ -22,59 +23,6 @@ from experiment.pruning.method import ScoreMethod
 from experiment.runs.forecast import Forecast
 from experiment.runs.tasks import Evaluate, Prune, Train
 from experiment.runs.waiting import Waiting, lengths_of_chains, longest_chain_first
-
-PARTS = ["num_nets=2", "checkpoints=all"]
-TIMES = ["prune_seconds", "retrain_seconds", "seconds"]
-KEY = ["method", "net_seed", "repetition", "step"]
-
-
-def command(config: Path, results: Path, *arguments: str) -> list[str]:
-    settings = [word for part in PARTS for word in ("--set", part)]
-    where = ["--results", str(results), "--device", "cpu", "--threads", "1"]
-    return [sys.executable, "-m", "experiment.main", str(config), *where, *settings, *arguments]
-
-
-def launch(*arguments, **options) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, env=environment, **options
-    )
-
-
-def content(results: Path) -> tuple[pandas.DataFrame, pandas.DataFrame, dict[str, bytes]]:
-    """The tables of the only run there, times aside, and the files of all nets."""
-    [directory] = {path.parent for path in results.rglob("results.csv")}
-    tables = [
-        pandas.read_csv(directory / name)
-        .drop(columns=TIMES, errors="ignore")
-        .sort_values(key, ignore_index=True)
-        for name, key in (("results.csv", KEY), ("training.csv", [*KEY, "epoch"]))
-    ]
-    nets = {str(p.relative_to(directory)): p.read_bytes() for p in directory.rglob("*.safetensors")}
-    return tables[0], tables[1], nets
-
-
-def assert_same(results: Path, others: Path) -> None:
-    for one, other in zip(content(results)[:2], content(others)[:2]):
-        pandas.testing.assert_frame_equal(one, other, check_exact=True)
-    assert content(results)[2] == content(others)[2] != {}
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory) -> Path:
-    from conftest import SMALL
-
-    path = tmp_path_factory.mktemp("config") / "small.yaml"
-    path.write_text(SMALL)
-    return path
-
-
-@pytest.fixture(scope="module")
-def alone(small, tmp_path_factory) -> Path:
-    """The results of one process."""
-    results = tmp_path_factory.mktemp("alone")
-    assert launch(small, results).returncode == 0
-    return results
 
 
 @pytest.mark.parametrize("more", [[], ["--set", "nets_at_once=3"]])
@@ -86,24 +34,11 @@ def test_two_workers_find_what_one_process_finds(small, alone, tmp_path, more):
 
 def workers_of(driver: int) -> list[int]:
     """The worker processes of a driver: the leaders of groups of their own."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        process = int(path.parent.name)
-        if int(fields[1]) == driver and int(fields[2]) == process:
-            found.append(process)
-    return found
-
-
-def is_running(process: int) -> bool:
-    """Whether a process is there; one that nobody waits for counts as ended."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    return [
+        number
+        for number, fields in processes().items()
+        if int(fields[1]) == driver and int(fields[2]) == number
+    ]
 
 
 needs_proc = pytest.mark.skipif(

@@ -21,8 +21,7 @@ try:
     import ray
 except ImportError:
     raise UserError(
-        "--engine ray: Ray is not installed; pip install 'sipp-experiment[ray]', or "
-        "'ray[default]' in the range that setup.cfg names"
+        "--engine ray: Ray is not installed; pip install 'ray>=2.50,<2.61'"
     ) from None
 
 START_ATTEMPTS = 3  # of a worker that dies before it has done anything
