@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiment.core.devices import num_cores
-from experiment.core.errors import UserError
+from experiment.core.errors import UserError, one_line
 from experiment.runs.engines.engine import Finished, Job, Listen, Lost
 from experiment.runs.engines.remote_worker import Description, RemoteWorker, software
 from experiment.runs.results import Result
@@ -203,7 +203,7 @@ def connected(address: str | None, results: Path) -> Iterator[None]:
     try:
         ray.init(**arguments, logging_level=logging.ERROR, log_to_driver=False)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise UserError(f"--engine ray: {_short(error)}{_advice(error)}") from error
+        raise UserError(f"--engine ray: {_joined(error)}{_advice(error)}") from error
     try:
         yield
     finally:
@@ -274,6 +274,9 @@ def _short(error: Exception) -> str:
     """What has happened to an actor, in one line: the end of what Ray says, less its advice."""
     last_line = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
     detail = last_line.partition("Worker exit detail: ")[2] or last_line
-    for advice in (" Some common causes", ", or use the 'excludes'"):
-        detail = detail.partition(advice)[0]
-    return detail.rstrip(". ")
+    return detail.partition(" Some common causes")[0].rstrip(". ")
+
+
+def _joined(error: Exception) -> str:
+    """All that Ray says, in one line, less what cannot be done here."""
+    return one_line(error).partition(", or use the 'excludes'")[0].rstrip(". ")
