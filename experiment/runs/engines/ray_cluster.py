@@ -20,9 +20,7 @@ from experiment.runs.results import Result
 try:
     import ray
 except ImportError:
-    raise UserError(
-        "--engine ray: Ray is not installed; pip install 'ray>=2.50,<2.61'"
-    ) from None
+    raise UserError("--engine ray: Ray is not installed; pip install 'ray>=2.50,<2.61'") from None
 
 START_ATTEMPTS = 3  # of a worker that dies before it has done anything
 EVENTS_PER_SECOND = 100  # about how far trainings are, of all workers together
