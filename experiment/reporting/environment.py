@@ -14,8 +14,8 @@ from experiment.core.files import write_whole
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "safetensors")
 
 
-def environment(device: str) -> dict[str, Any]:
-    """Versions of Python and of packages, the device, and the commit of this software."""
+def environment(device: str, processes: int = 1) -> dict[str, Any]:
+    """Versions of Python and of packages, the device, the processes of torchrun, the commit."""
     if device.startswith("cuda"):
         device_name = torch.cuda.get_device_name()
     else:
@@ -27,6 +27,7 @@ def environment(device: str) -> dict[str, Any]:
         "device": device,
         "device_name": device_name,
         "cpu_threads": torch.get_num_threads(),
+        "processes": processes,
         "git_commit": git_commit(),
     }
 
@@ -50,13 +51,13 @@ def _git(*arguments: str) -> str:
     return finished.stdout.strip()
 
 
-def write_environment(path: Path, device: str) -> list[str]:
+def write_environment(path: Path, device: str, processes: int = 1) -> list[str]:
     """Write the environment of a run when it first starts.
 
     Returns:
         When it is started again, what differs from the first time: one text per entry.
     """
-    now = environment(device)
+    now = environment(device, processes)
     try:
         before = json.loads(path.read_text())
     except (OSError, ValueError):
