@@ -17,11 +17,13 @@ from experiment.commands._arguments import (
     add_results,
     add_workers,
 )
+from experiment.core import torchrun
 from experiment.core.errors import LockedError, UserError
 
 if TYPE_CHECKING:
     from experiment.config.schema import Config
     from experiment.config.sweeps import Sweep
+    from experiment.runs.engines.team import Link
     from experiment.runs.run import Outcome
 
 
@@ -48,6 +50,11 @@ def run(options: argparse.Namespace) -> int:
     """Check all configurations, then plan or run them one after the other."""
     if options.time and not options.dry_run:
         raise UserError("--time: only measures what a run would take; add --dry-run")
+    member = torchrun.member()
+    if member is not None and not options.dry_run:
+        return run_in_team(options, member)
+    if torchrun.is_follower():
+        return 0
     experiments = [(path, load(path, options.overrides)) for path in options.configs]
     if options.time:
         return plan_with_time(experiments, options.device)
@@ -70,6 +77,32 @@ def run(options: argparse.Namespace) -> int:
     return max(exit_codes)
 
 
+def run_in_team(options: argparse.Namespace, member: torchrun.Member) -> int:
+    """Run all configurations one after the other, with the other processes of torchrun."""
+    if options.workers > 1:
+        raise UserError(
+            f"--workers {options.workers}: torchrun has started {member.size} processes, which "
+            f"train one net together; use one or the other"
+        )
+
+    from experiment.core.devices import choose_device_in_team
+    from experiment.runs.engines.team import follow, linked
+
+    device = choose_device_in_team(options.device, member)
+    set_threads(1, options.threads)
+    with linked(member, device) as link:
+        if not member.leads:
+            follow(link, device)
+            return 0
+        exit_codes = []
+        options.take_over = options.take_over or member.restarts > 0  # it was this run's leader
+        for path in options.configs:
+            content = load(path, options.overrides)
+            exit_codes += run_one_by_one(path, content, options, device, link)
+            collect_sweep(path, content, options.results)
+        return max(exit_codes)
+
+
 def set_threads(num_workers: int, asked: int | None) -> None:
     """Compute here with as many threads as each worker does: some numbers depend on it."""
     import torch
@@ -80,9 +113,16 @@ def set_threads(num_workers: int, asked: int | None) -> None:
 
 
 def run_one_by_one(
-    path: str, content: "Config | Sweep", options: argparse.Namespace, device: str
+    path: str,
+    content: "Config | Sweep",
+    options: argparse.Namespace,
+    device: str,
+    link: "Link | None" = None,
 ) -> list[int]:
-    """Run a configuration, or all those of a sweep, in this process. Returns their exit codes."""
+    """Run a configuration, or all those of a sweep, in this process. Returns their exit codes.
+
+    With a link, other processes take part.
+    """
     from experiment.runs import driver, paths
     from experiment.runs.lock import locked
 
@@ -92,7 +132,7 @@ def run_one_by_one(
         directory = paths.results_directory(path, config.run_id(), options.results)
         try:
             with locked(directory, take_over=options.take_over) as lock:
-                outcome = driver.run(config, directory, device, nets, lock)
+                outcome = driver.run(config, directory, device, nets, lock, link)
             exit_codes.append(report(path, outcome))
         except Exception as error:
             exit_codes.append(report_error(path, error))

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from experiment.core.errors import UserError
+
 
 @dataclass(frozen=True)
 class Member:
@@ -14,11 +16,12 @@ class Member:
     rank: int  # from 0, on all machines
     size: int  # how many processes there are
     local_rank: int  # from 0, on this machine
+    local_size: int  # how many there are on this machine
     restarts: int  # how often torchrun has started all of them again
 
     @property
     def leads(self) -> bool:
-        """Whether it is the one that talks and writes."""
+        """Whether it is the one that drives and writes."""
         return self.rank == 0
 
 
@@ -31,6 +34,7 @@ def member() -> Member | None:
         rank=int(os.environ["RANK"]),
         size=size,
         local_rank=int(os.environ.get("LOCAL_RANK", 0)),
+        local_size=int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
         restarts=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)),
     )
 
@@ -42,10 +46,18 @@ def is_follower() -> bool:
 
 
 @contextlib.contextmanager
-def only_the_leader_speaks() -> Iterator[None]:
-    """A block in which the processes that follow another print nothing."""
-    if not is_follower():
+def one_speaks() -> Iterator[None]:
+    """A block in which only the first of the processes on this machine prints anything.
+
+    What is wrong with the arguments all of them find; the others end without a failure, for which
+    torchrun would end the one that is about to say what is wrong.
+    """
+    this = member()
+    if this is None or this.local_rank == 0:
         yield
         return
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield
+        try:
+            yield
+        except (UserError, SystemExit):
+            raise SystemExit(0) from None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from experiment.config.schema import Config, Training
+from experiment.core.errors import UserError
 from experiment.core.files import write_whole
 from experiment.runs.cost import epochs_of
 from experiment.runs.tasks import Task, tasks
@@ -34,6 +35,21 @@ def with_compilation_decided(config: Config, workplace: Workplace, directory: Pa
     changed = {
         part: _settings(config, part).model_copy(update={"compile": words[part]}) for part in PARTS
     }
+    return config.model_copy(update=changed)
+
+
+def without_compilation(config: Config) -> Config:
+    """The configuration for a team, which compiles nothing: `compile: auto` means off.
+
+    Raises UserError for `compile: on`.
+    """
+    for part in PARTS:
+        if _settings(config, part).compile == "on":
+            raise UserError(
+                f"{part}.compile: processes of torchrun cannot train a compiled net; use off"
+            )
+    off = {"compile": "off"}
+    changed = {part: _settings(config, part).model_copy(update=off) for part in PARTS}
     return config.model_copy(update=changed)
 
 

@@ -16,7 +16,7 @@ from experiment.reporting.environment import write_environment
 from experiment.reporting.logger import Logger
 from experiment.reporting.run_files import write_plot, write_summary
 from experiment.reporting.tables import load_results
-from experiment.runs.compile_choice import with_compilation_decided
+from experiment.runs.compile_choice import with_compilation_decided, without_compilation
 from experiment.runs.engines.engine import Failure
 from experiment.runs.forecast import Forecast
 from experiment.runs.ledger import Ledger
@@ -26,6 +26,7 @@ from experiment.runs.tasks import Task, tasks
 from experiment.runs.waiting import Ranks, Waiting, as_listed
 from experiment.runs.workplace import Workplace
 from experiment.training.records import EpochRecord
+from experiment.training.team import ALONE, Team
 
 
 @dataclass
@@ -174,6 +175,7 @@ def open_run(
     *,
     ranks: Ranks = as_listed,
     lock: Lock | None = None,
+    team: Team = ALONE,
 ) -> tuple[Run, Workplace]:
     """A run, or what of it is not finished yet in `directory`, and a workplace for its tasks.
 
@@ -189,15 +191,19 @@ def open_run(
     except OSError as error:
         raise UserError(f"--results: cannot write to {directory}: {error}") from None
     logger = Logger(directory)
-    changes = write_environment(directory / "environment.json", device)
+    changes = write_environment(directory / "environment.json", device, team.size)
     if changes:
         logger.note(f"resumed in a different environment: {'; '.join(changes)}")
-    logger.say(f"results in {directory}, on {device}")
+    of_each = "" if team.is_alone else f", {team.size} processes"
+    logger.say(f"results in {directory}, on {device}{of_each}")
     if data.note:
         logger.say(data.note)
-    workplace = Workplace(data, device)
+    workplace = Workplace(data, device, team=team)
     workplace.layers(config.network)  # runs the net once: whether it fits the data is seen here
-    config = with_compilation_decided(config, workplace, directory)
+    if team.is_alone:
+        config = with_compilation_decided(config, workplace, directory)
+    else:
+        config = without_compilation(config).model_copy(update={"nets_at_once": 1})
     ledger = Ledger(
         tasks(config),
         directory,
