@@ -5,6 +5,7 @@ To resume a run that was interrupted, run the same command again.
 
 import argparse
 import contextlib
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -84,6 +85,8 @@ def run_in_team(options: argparse.Namespace, member: torchrun.Member) -> int:
             f"--workers {options.workers}: torchrun has started {member.size} processes, which "
             f"train one net together; use one or the other"
         )
+    # Each process would say that it looks for unused parameters; torch reads it when it is imported.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
     from experiment.core.devices import choose_device_in_team
     from experiment.runs.engines.team import follow, linked
