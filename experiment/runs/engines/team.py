@@ -151,9 +151,16 @@ def linked(member: Member, device: str) -> Iterator[Link]:
     """A block in which this process is one of a team. At its end the first one lets all go."""
     if device == "cuda":
         torch.cuda.set_device(member.local_rank)
-    backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
-    distributed.init_process_group(backend, timeout=LONGEST_EXCHANGE)
-    link = Link(Team(member.rank, member.size))
+    store, rank, size = next(distributed.rendezvous("env://"))
+    distributed.init_process_group(
+        "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo",
+        # The store outlives processes; those that are restarted must not find the old ones' entries.
+        store=distributed.PrefixStore(f"start {member.restarts} of {size}", store),
+        rank=rank,
+        world_size=size,
+        timeout=LONGEST_EXCHANGE,
+    )
+    link = Link(Team(rank, size))
     try:
         yield link
     except KeyboardInterrupt:  # the others may be in the middle of a job; torchrun ends them
