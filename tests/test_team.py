@@ -207,7 +207,9 @@ def normalised(team: Team) -> dict:
     else:
         with SyncedBatchNorm():
             outputs = batch_norm(inputs, mean, variance, **options)
-            assert torch.equal(batch_norm(inputs, mean, variance), batch_norm(inputs, mean, variance))
+            assert torch.equal(
+                batch_norm(inputs, mean, variance), batch_norm(inputs, mean, variance)
+            )
     (outputs * factors[own]).square().sum().backward()
     gradients = [inputs.grad, weight.grad, bias.grad]
     return {"outputs": outputs.detach(), "gradients": gradients, "running": [mean, variance]}

@@ -85,7 +85,7 @@ def run_in_team(options: argparse.Namespace, member: torchrun.Member) -> int:
             f"--workers {options.workers}: torchrun has started {member.size} processes, which "
             f"train one net together; use one or the other"
         )
-    # Each process would say that it looks for unused parameters; torch reads it when it is imported.
+    # Each process would say that it looks for unused parameters; torch reads this on import.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
     from experiment.core.devices import choose_device_in_team

@@ -72,9 +72,7 @@ class Workplace:
         self._unpruned: tuple[tuple, Pruner] | None = None
 
     @classmethod
-    def of(
-        cls, task: Task, device: torch.device | str = "cpu", team: Team = ALONE
-    ) -> "Workplace":
+    def of(cls, task: Task, device: torch.device | str = "cpu", team: Team = ALONE) -> "Workplace":
         """A workplace for the tasks of an experiment, in a process that has nothing yet."""
         return cls(load_data(task.dataset, Stream(task.seed), device), device, team=team)
 

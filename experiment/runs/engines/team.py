@@ -36,7 +36,9 @@ class Link:
 
     def __init__(self, team: Team):
         self.team = team
-        self._group = distributed.new_group(backend="gloo", timeout=LONGEST_WAIT)
+        group = distributed.new_group(backend="gloo", timeout=LONGEST_WAIT)
+        assert isinstance(group, distributed.ProcessGroup)  # of which this process is a member
+        self._group = group
 
     def send(self, content: bytes | None) -> None:
         """Give a job to the others; None: there are no more."""
@@ -154,7 +156,7 @@ def linked(member: Member, device: str) -> Iterator[Link]:
     store, rank, size = next(distributed.rendezvous("env://"))
     distributed.init_process_group(
         "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo",
-        # The store outlives processes; those that are restarted must not find the old ones' entries.
+        # It outlives processes: restarted ones must not find where the old ones were.
         store=distributed.PrefixStore(f"start {member.restarts} of {size}", store),
         rank=rank,
         world_size=size,
