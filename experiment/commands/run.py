@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from experiment.commands._arguments import (
     add_device,
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
         raise UserError("--time: only measures what a run would take; add --dry-run")
     member = torchrun.member()
     if member is not None and not options.dry_run:
-        return run_in_team(options, member)
+        run_in_team(options, member)
     if torchrun.is_follower():
         return 0
     experiments = [(path, load(path, options.overrides)) for path in options.configs]
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     return max(exit_codes)
 
 
-def run_in_team(options: argparse.Namespace, member: torchrun.Member) -> int:
+def run_in_team(options: argparse.Namespace, member: torchrun.Member) -> NoReturn:
     """Run all configurations one after the other, with the other processes of torchrun."""
     if options.workers > 1:
         raise UserError(
@@ -93,17 +93,18 @@ def run_in_team(options: argparse.Namespace, member: torchrun.Member) -> int:
 
     device = choose_device_in_team(options.device, member)
     set_threads(1, options.threads)
+    exit_codes = [0]
     with linked(member, device) as link:
         if not member.leads:
             follow(link, device)
-            return 0
-        exit_codes = []
-        options.take_over = options.take_over or member.restarts > 0  # it was this run's leader
-        for path in options.configs:
-            content = load(path, options.overrides)
+            experiments = []
+        else:
+            experiments = [(path, load(path, options.overrides)) for path in options.configs]
+        options.take_over |= member.restarts > 0  # what the first process has left before
+        for path, content in experiments:
             exit_codes += run_one_by_one(path, content, options, device, link)
             collect_sweep(path, content, options.results)
-        return max(exit_codes)
+    torchrun.leave(max(exit_codes))
 
 
 def set_threads(num_workers: int, asked: int | None) -> None:

@@ -165,12 +165,11 @@ def linked(member: Member, device: str) -> Iterator[Link]:
     link = Link(Team(rank, size))
     try:
         yield link
-    except KeyboardInterrupt:  # the others may be in the middle of a job; torchrun ends them
-        raise
-    except BaseException:
+    except Exception:
         _dismiss(link)
         raise
-    _dismiss(link)
+    else:  # if it is interrupted, all may be in the middle of a job; torchrun ends them
+        _dismiss(link)
 
 
 def _dismiss(link: Link) -> None:
