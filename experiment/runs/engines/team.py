@@ -34,8 +34,10 @@ GRACE = timedelta(seconds=30)  # between two processes that fail for the same re
 class Link:
     """What the processes of a team tell each other between jobs."""
 
-    def __init__(self, team: Team):
+    def __init__(self, team: Team, store: distributed.Store):
         self.team = team
+        self._store = store
+        self._num_jobs = 0
         group = distributed.new_group(backend="gloo", timeout=LONGEST_WAIT)
         assert isinstance(group, distributed.ProcessGroup)  # of which this process is a member
         self._group = group
@@ -50,9 +52,9 @@ class Link:
         distributed.broadcast_object_list(received, src=0, group=self._group)
         return received[0]
 
-    def meet(self, longest: timedelta = LONGEST_WAIT) -> None:
-        """Wait until all processes are here. Raises RuntimeError if one does not come."""
-        distributed.monitored_barrier(self._group, timeout=longest)
+    def meet(self) -> None:
+        """Wait until all processes are here."""
+        distributed.barrier(group=self._group)
 
     def compare(self, finished: Finished) -> None:
         """Go on if a job has ended in all processes alike: well, or in a failure.
@@ -61,14 +63,21 @@ class Link:
         process, whereupon torchrun ends all.
         """
         failures = [one for one in finished.outcomes if isinstance(one, Failure)]
-        found = [False] * self.team.size
         try:
-            self.meet(GRACE if failures else LONGEST_WAIT)
-            distributed.all_gather_object(found, bool(failures), group=self._group)
+            ends = self._ends_of_all("failed" if failures else "done", bool(failures))
         except RuntimeError as error:
             self.break_off(failures[0].details if failures else str(error))
-        if len(set(found)) > 1:
+        if len(ends) > 1:
             self.break_off(failures[0].details if failures else "the others have failed")
+
+    def _ends_of_all(self, own: str, is_hurried: bool) -> set[str]:
+        """How a job has ended in the processes. Raises RuntimeError if that of one is not known."""
+        self._num_jobs += 1
+        keys = [f"{self._num_jobs}/{rank}" for rank in range(self.team.size)]
+        self._store.set(keys[self.team.rank], own)
+        self._store.wait(keys, GRACE if is_hurried else LONGEST_WAIT)
+        self._store.delete_key(f"{self._num_jobs - 1}/{self.team.rank}")  # all have read it
+        return {end.decode() for end in self._store.multi_get(keys)}
 
     def break_off(self, reason: str) -> NoReturn:
         """End this process at once: usually it would wait for what is under way on a GPU."""
@@ -153,16 +162,17 @@ def linked(member: Member, device: str) -> Iterator[Link]:
     """A block in which this process is one of a team. At its end the first one lets all go."""
     if device == "cuda":
         torch.cuda.set_device(member.local_rank)
-    store, rank, size = next(distributed.rendezvous("env://"))
+    lasting, rank, size = next(distributed.rendezvous("env://"))
+    # It outlives processes: restarted ones must not find where the old ones were.
+    store = distributed.PrefixStore(f"start {member.restarts} of {size}", lasting)
     distributed.init_process_group(
         "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo",
-        # It outlives processes: restarted ones must not find where the old ones were.
-        store=distributed.PrefixStore(f"start {member.restarts} of {size}", store),
+        store=store,
         rank=rank,
         world_size=size,
         timeout=LONGEST_EXCHANGE,
     )
-    link = Link(Team(rank, size))
+    link = Link(Team(rank, size), distributed.PrefixStore("jobs", store))
     try:
         yield link
     except Exception:
