@@ -7,6 +7,7 @@ import argparse
 import sys
 
 from experiment import commands
+from experiment.core import torchrun
 from experiment.core.errors import UserError
 
 
@@ -26,9 +27,12 @@ def main(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
-    options = parser.parse_args(arguments)
     try:
-        return module.run(options)
+        with torchrun.one_speaks():
+            options = parser.parse_args(arguments)
+            if torchrun.is_follower() and command != "run":
+                return 0
+            return module.run(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiment.commands._arguments import positive
+from experiment.core import torchrun
 from experiment.core.errors import UserError
 
 if TYPE_CHECKING:
     from experiment.runs.engines.engine import Engine
+    from experiment.runs.engines.team import Link
 
 OF_RAY = {
     "address": "--address",
@@ -76,6 +78,7 @@ class Workers:
     device: str
     engine: "Engine | None" = None  # if not in this process
     hardware: dict[str, Any] | None = None  # if not of this machine
+    link: "Link | None" = None  # to other processes, if they train each net together
 
 
 @contextlib.contextmanager
@@ -91,11 +94,44 @@ def opened_workers(options: argparse.Namespace) -> Iterator[Workers]:
         with _on_ray(options) as workers:
             yield workers
         return
+    _check_local(options)
+    with _on_this_machine(options) as workers:
+        yield workers
+
+
+@contextlib.contextmanager
+def opened_team(options: argparse.Namespace, member: torchrun.Member) -> Iterator[Workers]:
+    """A block in which this process is one of those that torchrun has started.
+
+    Raises:
+        UserError: if the options contradict that, or there is no such device for each process.
+    """
+    asked = {"--workers": (options.workers or 1) > 1, "--engine ray": options.engine == "ray"}
+    for option in (option for option, is_asked in asked.items() if is_asked):
+        raise UserError(
+            f"{option}: torchrun has started {member.size} processes, which train one net "
+            f"together; use one or the other"
+        )
+    _check_local(options)
+    # Each process would say that it looks for unused parameters; torch reads this on import.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
+    import torch
+
+    from experiment.core.devices import choose_device_in_team, threads_of_each
+    from experiment.runs.engines.team import linked
+
+    device = choose_device_in_team(options.device, member)
+    torch.set_num_threads(threads_of_each(1, options.threads))
+    with linked(member, device) as link:
+        yield Workers(device, link=link)
+
+
+def _check_local(options: argparse.Namespace) -> None:
+    """Raises UserError for an option that belongs to Ray."""
     for name, option in OF_RAY.items():
         if getattr(options, name) is not None:
             raise UserError(f"{option}: belongs to a Ray cluster; add --engine ray")
-    with _on_this_machine(options) as workers:
-        yield workers
 
 
 @contextlib.contextmanager

@@ -9,10 +9,11 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from experiment.commands._arguments import add_device, add_overrides, add_results
-from experiment.commands._engines import Workers, add_engine, opened_workers
+from experiment.commands._engines import Workers, add_engine, opened_team, opened_workers
+from experiment.core import torchrun
 from experiment.core.errors import LockedError, UserError
 
 if TYPE_CHECKING:
@@ -44,6 +45,11 @@ def run(options: argparse.Namespace) -> int:
     """Check all configurations, then plan or run them one file after the other."""
     if options.time and not options.dry_run:
         raise UserError("--time: only measures what a run would take; add --dry-run")
+    member = torchrun.member()
+    if member is not None and not options.dry_run:
+        run_in_team(options, member)
+    if torchrun.is_follower():
+        return 0
     experiments = [(path, load(path, options.overrides)) for path in options.configs]
     if options.time:
         return plan_with_time(experiments, options.device)
@@ -61,6 +67,24 @@ def run(options: argparse.Namespace) -> int:
     return max(exit_codes)
 
 
+def run_in_team(options: argparse.Namespace, member: torchrun.Member) -> NoReturn:
+    """Run all configurations one after the other, with the other processes of torchrun."""
+    exit_codes = [0]
+    with opened_team(options, member) as workers:
+        options.take_over |= member.restarts > 0  # what the first process has left before
+        if member.leads:
+            experiments = [(path, load(path, options.overrides)) for path in options.configs]
+            for path, content in experiments:
+                exit_codes += run_one_by_one(path, content, options, workers)
+                collect_sweep(path, content, options.results)
+        else:
+            from experiment.runs.engines.team import follow
+
+            assert workers.link is not None
+            follow(workers.link, workers.device)
+    torchrun.leave(max(exit_codes))
+
+
 def run_one_by_one(
     path: str, content: "Config | Sweep", options: argparse.Namespace, workers: Workers
 ) -> list[int]:
@@ -74,7 +98,7 @@ def run_one_by_one(
         directory = paths.results_directory(path, config.run_id(), options.results)
         try:
             with locked(directory, take_over=options.take_over) as lock:
-                outcome = driver.run(config, directory, workers.device, nets, lock)
+                outcome = driver.run(config, directory, workers.device, nets, lock, workers.link)
             exit_codes.append(report(path, outcome))
         except Exception as error:
             exit_codes.append(report_error(path, error))

@@ -86,6 +86,7 @@ class Training(Section):
     lr_drops: LrDrops = LrDrops()
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: Literal["auto", "on", "off"] = "off"
+    sync_batchnorm: bool = False
 
     @pydantic.field_validator("optimizer", mode="before")
     @classmethod
@@ -106,6 +107,16 @@ class Training(Section):
                 f"the learning rate would never be reached"
             )
         return self
+
+    def affecting_numbers(self) -> dict[str, Any]:
+        """The settings; one that was added later is left out unless it is used.
+
+        So what was computed before is found again.
+        """
+        values = self.model_dump()
+        if not self.sync_batchnorm:
+            del values["sync_batchnorm"]
+        return values
 
 
 class Spaced(Section):
@@ -226,5 +237,7 @@ class Config(Section):
         del values["checkpoints"]
         del values["nets_at_once"]
         values["dataset"] = self.dataset.affecting_numbers()
+        values["training"] = self.training.affecting_numbers()
+        values["retraining"] = self.retraining.affecting_numbers()
         text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from experiment.core.errors import UserError
+from experiment.core.torchrun import Member
 
 
 def choose_device(name: str) -> str:
@@ -33,6 +34,22 @@ def or_cpu(device: str) -> str:
     """The device if this machine has one of its kind, else the CPU."""
     is_missing = torch.device(device).type == "cuda" and not torch.cuda.is_available()
     return "cpu" if is_missing else device
+
+
+def choose_device_in_team(name: str, member: Member) -> str:
+    """The same for one of the processes of torchrun, each of which has a GPU of its own.
+
+    Raises UserError for a device that is not available, or not for all processes of this machine.
+    """
+    if name == "mps":
+        raise UserError("--device mps: several processes cannot use it together; use cpu")
+    device = choose_device("cpu" if name == "auto" and not torch.cuda.is_available() else name)
+    if device == "cuda" and torch.cuda.device_count() < member.local_size:
+        raise UserError(
+            f"torchrun has started {member.local_size} processes on a machine with "
+            f"{torch.cuda.device_count()} GPU(s); each needs one, or all of them --device cpu"
+        )
+    return device
 
 
 def num_cores() -> int:

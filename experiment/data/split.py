@@ -2,10 +2,12 @@
 
 import abc
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
+
+Share = Callable[[int], slice]  # which images of a batch of so many a process takes
 
 
 class Split(abc.ABC):
@@ -44,6 +46,18 @@ class Split(abc.ABC):
     ) -> Iterator[tuple[Tensor, ...]]:
         """What each batch of an epoch is made of by `varied`; tensors on the device."""
         return self.training_batches(batch_size, generator)
+
+    def shared_draws(
+        self, batch_size: int, generator: torch.Generator, share: Share
+    ) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
+        """The size of each batch of an epoch, and the draws of this process's share of it.
+
+        They are drawn for whole batches, so that all processes together draw what one would.
+        """
+        for draws in self.training_draws(batch_size, generator):
+            count = len(draws[0])
+            own = share(count)
+            yield count, tuple(tensor[own] for tensor in draws)
 
     def varied(self, *draws: Tensor) -> tuple[Tensor, Tensor]:
         """The batch that draws lead to.

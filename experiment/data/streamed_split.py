@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader
 from experiment.core.devices import num_cores
 from experiment.core.errors import UserError
 from experiment.core.seeding import Stream
-from experiment.data.augmentation import UNVARIED, Augmentation, normalised
-from experiment.data.split import Split, training_order
+from experiment.data.augmentation import UNVARIED, Augmentation, Variation, normalised
+from experiment.data.split import Share, Split, training_order
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,27 @@ class StreamedSplit(Split):
     def training_batches(
         self, batch_size: int, generator: torch.Generator
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        order = training_order(len(self), batch_size, generator)
+        for _, (images, labels) in self.shared_draws(batch_size, generator, slice):
+            yield images, labels
+
+    def shared_draws(
+        self, batch_size: int, generator: torch.Generator, share: Share
+    ) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
+        """Only the images of the share are read."""
+        sizes, own = [], []
+        for chosen in training_order(len(self), batch_size, generator):
+            sizes.append(len(chosen))
+            own.append(chosen[share(len(chosen))])
         stream = None
         if self.read_varied is not None:
             stream = Stream(int(torch.randint(2**62, (), generator=generator)))
-        for chosen, images in zip(order, self.stored_batches(order, stream)):
-            _, _, height, width = images.shape
-            images = self.augmentation(images, (height, width), generator)
-            yield normalised(images, self.mean, self.std), self.labels[chosen].to(self.device)
+        for count, chosen, images in zip(sizes, own, self.stored_batches(own, stream)):
+            size = (images.shape[2], images.shape[3])
+            of_batch = self.augmentation.draw(count, size, size, generator)
+            variation = Variation(*(drawn[share(count)] for drawn in of_batch))
+            images = self.augmentation.apply(images, size, variation.to(images.device))
+            labels = self.labels[chosen].to(self.device)
+            yield count, (normalised(images, self.mean, self.std), labels)
 
     def stored_batches(
         self, order: list[Tensor] | tuple[Tensor, ...], stream: Stream | None = None

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from experiment.config.schema import Config, Training
+from experiment.core.errors import UserError
 from experiment.core.files import write_whole
 from experiment.runs.cost import epochs_of
 from experiment.runs.tasks import Task, tasks
@@ -40,6 +41,21 @@ def with_compilation_decided(
         part: _settings(config, part).model_copy(update={"compile": words[part]}) for part in PARTS
     }
     return config.model_copy(update=changed)
+
+
+def for_a_team(config: Config) -> Config:
+    """The configuration for a team: it trains one net at a time, and `compile: auto` means off.
+
+    Raises UserError for `compile: on`.
+    """
+    for part in PARTS:
+        if _settings(config, part).compile == "on":
+            raise UserError(
+                f"{part}.compile: processes of torchrun cannot train a compiled net; use off"
+            )
+    off = {"compile": "off"}
+    changed = {part: _settings(config, part).model_copy(update=off) for part in PARTS}
+    return config.model_copy(update={**changed, "nets_at_once": 1})
 
 
 def _stored_decisions(path: Path) -> dict[str, str] | None:

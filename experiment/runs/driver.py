@@ -19,9 +19,11 @@ from experiment.runs.engines.engine import (
     Job,
 )
 from experiment.runs.engines.in_process import InProcess
+from experiment.runs.engines.team import Leader, Link
 from experiment.runs.lock import Lock
 from experiment.runs.run import Outcome, Run, open_run
 from experiment.runs.tasks import Task
+from experiment.training.team import ALONE
 
 ATTEMPTS = 3  # at a task whose worker dies
 PAUSE = 1.0  # seconds after which the display is drawn again if nothing happens
@@ -33,15 +35,22 @@ def run(
     device: str = "cpu",
     nets: Path | None = None,
     lock: Lock | None = None,
+    link: Link | None = None,
 ) -> Outcome:
     """Run an experiment in this process, or what of it is not finished yet in `directory`.
+
+    With a link, the other processes of a team train and evaluate too.
 
     Raises:
         UserError: if the data cannot be loaded or no net of the configuration can be trained.
         LockedError: if another process takes over the lock meanwhile.
     """
-    opened, workplace = open_run(config, directory, device, nets, lock=lock)
-    Driver([opened], InProcess(workplace, config)).work()
+    team = ALONE if link is None else link.team
+    opened, workplace = open_run(config, directory, device, nets, lock=lock, team=team)
+    engine: Engine = InProcess(workplace, config)
+    if link is not None:
+        engine = Leader(workplace, config, link)
+    Driver([opened], engine).work()
     return opened.outcome()
 
 

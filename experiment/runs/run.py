@@ -18,7 +18,7 @@ from experiment.reporting.environment import hardware, write_environment
 from experiment.reporting.logger import Logger
 from experiment.reporting.run_files import write_plot, write_summary
 from experiment.reporting.tables import load_results
-from experiment.runs.compile_choice import with_compilation_decided
+from experiment.runs.compile_choice import for_a_team, with_compilation_decided
 from experiment.runs.engines.engine import Failure
 from experiment.runs.forecast import Forecast
 from experiment.runs.ledger import Ledger
@@ -28,6 +28,7 @@ from experiment.runs.tasks import Task, tasks
 from experiment.runs.waiting import Ranks, Waiting, as_listed
 from experiment.runs.workplace import Workplace
 from experiment.training.records import EpochRecord
+from experiment.training.team import ALONE, Team
 
 
 @dataclass
@@ -177,6 +178,7 @@ def open_run(
     ranks: Ranks = as_listed,
     lock: Lock | None = None,
     of_workers: dict[str, Any] | None = None,
+    team: Team = ALONE,
 ) -> tuple[Run, Workplace]:
     """A run, or what of it is not finished yet in `directory`, and a workplace for its tasks.
 
@@ -187,6 +189,7 @@ def open_run(
     Raises:
         UserError: if the data cannot be loaded, or the net does not fit them.
     """
+    settled = config if team.is_alone else for_a_team(config)
     here = device if of_workers is None else or_cpu(device)
     data = load_data(config.dataset, Stream(config.seed), torch.device(here))
     try:
@@ -194,17 +197,21 @@ def open_run(
     except OSError as error:
         raise UserError(f"--results: cannot write to {directory}: {error}") from None
     logger = Logger(directory)
-    changes = write_environment(directory / "environment.json", of_workers or hardware(device))
+    of_workers = of_workers or hardware(device)
+    changes = write_environment(
+        directory / "environment.json", {**of_workers, "processes_per_net": team.size}
+    )
     if changes:
         logger.note(f"resumed in a different environment: {'; '.join(changes)}")
-    logger.say(f"results in {directory}, on {device}")
+    of_each = "" if team.is_alone else f", {team.size} processes"
+    logger.say(f"results in {directory}, on {device}{of_each}")
     if data.note:
         logger.say(data.note)
-    workplace = Workplace(data, here)
+    workplace = Workplace(data, here, team=team)
     workplace.layers(config.network)  # runs the net once: whether it fits the data is seen here
-    config = with_compilation_decided(config, workplace, directory, device)
+    settled = with_compilation_decided(settled, workplace, directory, device)
     ledger = Ledger(
-        tasks(config),
+        tasks(settled),
         directory,
         logger,
         keep_all=config.checkpoints == "all",
@@ -212,7 +219,7 @@ def open_run(
     )
     if config.pruning.schedule != "train":
         _describe_pruning(config, workplace, logger)
-    return Run(config, ledger, ranks=ranks, lock=lock), workplace
+    return Run(settled, ledger, ranks=ranks, lock=lock), workplace
 
 
 def _describe_pruning(config: Config, workplace: Workplace, logger: Logger) -> None:

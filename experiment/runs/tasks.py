@@ -90,7 +90,7 @@ class Train(Task):
             "dataset": self.dataset.affecting_numbers(),
             "seed": self.seed,
             "net_seed": self.place.net_seed,
-            "settings": self.settings.model_dump(),
+            "settings": self.settings.affecting_numbers(),
             "until": self.until,
         }
         return _short_hash(content)

@@ -19,6 +19,7 @@ from experiment.pruning.pruner import Pruner
 from experiment.runs.tasks import Prune, Task
 from experiment.sensitivity.sample_size import sample_size
 from experiment.training.records import EpochRecord
+from experiment.training.team import ALONE, Team
 from experiment.training.trainer import Progress, Silent, Trainer
 
 
@@ -59,10 +60,11 @@ class Workplace:
         *,
         progress: Callable[[int, str], Progress] = Silent,
         on_epoch: Callable[[Task, EpochRecord], None] = lambda task, record: None,
+        team: Team = ALONE,
     ):
         self.data = data
         self.device = torch.device(device)
-        self.trainer = Trainer(data, progress)
+        self.trainer = Trainer(data, progress, team)
         self.on_epoch = on_epoch
         self._nets: dict[tuple[str, int], KeptNet] = {}
         self._sample_sizes: dict[tuple, int] = {}
@@ -70,9 +72,9 @@ class Workplace:
         self._unpruned: tuple[tuple, Pruner] | None = None
 
     @classmethod
-    def of(cls, task: Task, device: torch.device | str = "cpu") -> "Workplace":
+    def of(cls, task: Task, device: torch.device | str = "cpu", team: Team = ALONE) -> "Workplace":
         """A workplace for the tasks of an experiment, in a process that has nothing yet."""
-        return cls(load_data(task.dataset, Stream(task.seed), device), device)
+        return cls(load_data(task.dataset, Stream(task.seed), device), device, team=team)
 
     def net(self, network: Part, seat: int = 0) -> nn.Module:
         """A net of an architecture, built once for each seat; load a state before using it.

@@ -12,6 +12,7 @@ from experiment.data.split import Split
 from experiment.nets.layout import as_laid_out, has_channels_last
 from experiment.nets.running import device_of, evaluating, run_in_eval_mode
 from experiment.nets.tensors import tensors
+from experiment.training.team import ALONE, Team
 
 LARGEST_BATCH = 512
 SMALLEST_BATCH = 32
@@ -29,19 +30,22 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(net: nn.Module, split: Split, num_classes: int) -> Evaluation:
-    """Loss and accuracies of a net, in eval mode, on all images of a split."""
+def evaluate(net: nn.Module, split: Split, num_classes: int, team: Team = ALONE) -> Evaluation:
+    """Loss and accuracies of a net, in eval mode, on all images of a split.
+
+    The processes of a team divide the images, and find the same.
+    """
     channels_last = has_channels_last(net)
     found = []
+    own = split if team.is_alone else split.subset(torch.arange(len(split))[team.part(len(split))])
     with evaluating(net):
-        for inputs, targets in split.batches(evaluation_batch(net, split)):
+        for inputs, targets in own.batches(evaluation_batch(net, split)) if len(own) else []:
             outputs = net(as_laid_out(inputs, channels_last))
             check_outputs(outputs, num_classes)
             found.append(_sums(outputs, targets))
     # The numbers are fetched at the end, so that a GPU does not wait after each batch.
-    loss, first, among_five = (
-        sum(of_batches) for of_batches in zip(*(sums.tolist() for sums in found))
-    )
+    of_batches = [sums.tolist() for sums in found] or [[0.0, 0.0, 0.0]]
+    loss, first, among_five = team.total([sum(of_kind) for of_kind in zip(*of_batches)])
     return Evaluation(loss / len(split), first / len(split), among_five / len(split))
 
 

@@ -22,6 +22,7 @@ from experiment.training.evaluation import Evaluation, evaluate
 from experiment.training.lane import Lane
 from experiment.training.records import EpochRecord
 from experiment.training.session import Session
+from experiment.training.team import ALONE, Team
 
 
 class DivergedError(RuntimeError):
@@ -73,11 +74,20 @@ Fitted = tuple[NetState, list[EpochRecord]]
 
 
 class Trainer:
-    """Trains and evaluates nets on one set of data; `progress(total, label)` opens a display."""
+    """Trains and evaluates nets on one set of data; `progress(total, label)` opens a display.
 
-    def __init__(self, data: Data, progress: Callable[[int, str], Progress] = Silent):
+    All processes of a team must do the same trainings and evaluations in the same order.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        progress: Callable[[int, str], Progress] = Silent,
+        team: Team = ALONE,
+    ):
         self.data = data
         self.progress = progress
+        self.team = team
 
     def fit(self, fit: Fit) -> Fitted:
         """Do one training.
@@ -139,7 +149,7 @@ class Trainer:
     def _training(self, fit: Fit, display: Progress) -> Generator[None, None, Fitted]:
         """A training that pauses after each step."""
         forward = compiled(fit.net) if fit.settings.compile == "on" else None
-        session = Session(fit.net, fit.state, fit.settings, self.data, forward)
+        session = Session(fit.net, fit.state, fit.settings, self.data, forward, self.team)
         records = []
         for epoch in range(fit.state.epoch, fit.last_epoch):
             record = yield from self._epoch(session, fit, epoch, display)
@@ -157,15 +167,17 @@ class Trainer:
         start = time.perf_counter()
         learning_rate = float(session.scheduler.get_last_lr()[0])
         of_epoch = fit.stream.child("epoch", epoch)
-        torch.manual_seed(of_epoch.child("dropout").integer())
+        torch.manual_seed(self.team.stream(of_epoch.child("dropout")).integer())
         session.sums.zero_()
         session.net.train()
         batch_size = fit.settings.batch_size
-        for draws in self.data.train.training_draws(batch_size, of_epoch.generator()):
-            session.step(*draws)
+        generator = of_epoch.generator()
+        for count, draws in self.data.train.shared_draws(batch_size, generator, self.team.share):
+            session.step(count, *draws)
             display.update(session.sums)
             yield
-        total_loss, total_correct, num_images = session.sums.tolist()
+        total_loss, total_correct, num_images = self.team.total(session.sums.tolist())
+        self.team.adopt_buffers(session.net)
         validation = self.evaluate(session.net, self.data.validation)
         if not math.isfinite(total_loss):
             raise DivergedError(
@@ -184,4 +196,4 @@ class Trainer:
 
     def evaluate(self, net: nn.Module, split: Split) -> Evaluation:
         """Loss and accuracies of a net, in eval mode, on all images of a split."""
-        return evaluate(net, split, self.data.num_classes)
+        return evaluate(net, split, self.data.num_classes, self.team)

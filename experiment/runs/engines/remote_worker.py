@@ -55,7 +55,9 @@ class RemoteWorker:
         self._device = device
         self._session = session
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        self._worker = Worker(device, self._events.put, self._preparing, interval)
+        self._worker = Worker(
+            device, self._events.put, preparing=self._preparing, interval=interval
+        )
         self._thread = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,))
 
     def describe(self) -> Description:

@@ -13,6 +13,7 @@ from experiment.runs.results import Result
 from experiment.runs.tasks import Retrain, Task, Train
 from experiment.runs.workplace import Workplace
 from experiment.training.records import EpochRecord
+from experiment.training.team import ALONE, Team
 
 INTERVAL = 0.5  # seconds between two messages about how far a training is
 
@@ -28,11 +29,13 @@ class Worker:
         self,
         device: str,
         tell: Callable[[Event], None],
+        team: Team = ALONE,
         preparing: Callable[[DatasetPart], AbstractContextManager[None]] = lambda _: nullcontext(),
         interval: float = INTERVAL,
     ):
         self.device = device
         self.tell = tell
+        self.team = team
         self.preparing = preparing
         self.interval = interval
         self._workplace: tuple[tuple[DatasetPart, int], Workplace] | None = None
@@ -51,7 +54,7 @@ class Worker:
 
     def _outcomes(self, job: Job) -> list[Result | Failure]:
         try:
-            workplace = self._workplace_for(job.tasks[0])
+            workplace = self.workplace_for(job.tasks[0])
             trainings = [task for task in job.tasks if isinstance(task, Train | Retrain)]
             found: Sequence[Result | Exception]
             if len(trainings) > 1:
@@ -62,12 +65,13 @@ class Worker:
             return [Failure.of(error) for _ in job.tasks]
         return [Failure.of(one) if isinstance(one, Exception) else one for one in found]
 
-    def _workplace_for(self, task: Task) -> Workplace:
+    def workplace_for(self, task: Task) -> Workplace:
+        """Where the task is done. Raises UserError if its data cannot be loaded."""
         wanted = (task.dataset, task.seed)
         if self._workplace is None or self._workplace[0] != wanted:
             self._workplace = None  # frees the memory of other data
             with self.preparing(task.dataset):
-                self.use(Workplace.of(task, self.device), *wanted)
+                self.use(Workplace.of(task, self.device, self.team), *wanted)
         assert self._workplace is not None
         return self._workplace[1]
 
