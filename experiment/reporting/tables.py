@@ -3,11 +3,10 @@
 import io
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiment.core.columns import columns
+from experiment.core.columns import as_dict, columns
 from experiment.core.errors import UserError
 from experiment.core.files import write_whole
 from experiment.reporting import csv_files
@@ -46,7 +45,7 @@ class Table:
 
     def add(self, record: Any) -> None:
         """Append a record, unless there is one with its key."""
-        row = asdict(record)
+        row = as_dict(record)
         key = self._key_of(row)
         if key not in self._known:
             self._known.add(key)
@@ -58,7 +57,7 @@ class Table:
 
         These rows are of an attempt that was interrupted; `counted_by` is a part of the key.
         """
-        row = asdict(record)
+        row = as_dict(record)
         if self._key_of(row) in self._known:
             others = [name for name in self.key if name != counted_by]
             kept = [

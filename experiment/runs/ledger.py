@@ -1,10 +1,10 @@
 """Which tasks of a run are finished, and what follows: stored results, rows of tables."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TypeGuard
 
+from experiment.core.columns import as_dict
 from experiment.core.errors import UserError
 from experiment.reporting.logger import Logger
 from experiment.reporting.records import Place, TrainingRecord
@@ -145,7 +145,7 @@ class Ledger:
 
 
 def _training_row(task: Task, epoch: EpochRecord) -> TrainingRecord:
-    return TrainingRecord(**asdict(task.place), **asdict(epoch))
+    return TrainingRecord(**as_dict(task.place), **as_dict(epoch))
 
 
 def is_shared(task: Task) -> TypeGuard[Train]:

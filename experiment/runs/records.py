@@ -1,8 +1,9 @@
 """What tasks write down besides nets: plain values, which the store keeps as JSON."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from experiment.core.columns import as_dict
 from experiment.training.records import EpochRecord
 
 
@@ -43,7 +44,10 @@ Record = TrainedRecord | PrunedRecord | EvaluatedRecord
 
 def to_json(record: Record) -> dict[str, Any]:
     """The values of a record, as JSON can hold them."""
-    return asdict(record)
+    found = as_dict(record)
+    if isinstance(record, TrainedRecord):
+        found["epochs"] = [as_dict(epoch) for epoch in record.epochs]
+    return found
 
 
 def from_json(values: dict[str, Any]) -> Record:

@@ -1,8 +1,8 @@
 """The rows of results.csv, from the records of the tasks that contribute to them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 
+from experiment.core.columns import as_dict
 from experiment.nets.collapse import collapse_notes
 from experiment.reporting.records import ResultRecord
 from experiment.runs.records import EvaluatedRecord, PrunedRecord, TrainedRecord
@@ -41,7 +41,7 @@ def result_row(
     if pruned.size_note is not None:
         notes = [pruned.size_note, *notes]
     return ResultRecord(
-        **asdict(first.place),
+        **as_dict(first.place),
         network=first.network.name,
         dataset=first.dataset.name,
         keep_ratio_requested=prune.keep_ratio if isinstance(prune, Prune) else 1.0,
@@ -50,7 +50,7 @@ def result_row(
         flop_keep_ratio=pruned.flop_keep_ratio,
         retrained=last is not first,
         accuracy_before_retraining=before.test_accuracy,
-        **asdict(after),
+        **as_dict(after),
         prune_seconds=pruned.seconds,
         retrain_seconds=trained.seconds if isinstance(trained, TrainedRecord) else 0.0,
         empty_layers=len(pruned.empty_layers),
