@@ -16,16 +16,13 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from whole_runs import assert_same, command, launch, processes
+from whole_runs import assert_same, command, launch, needs_proc, processes, start, wait_for
 
 from experiment.commands._engines import share
 from experiment.main import main
 from experiment.runs.engines.remote_worker import first_one_alone
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'sipp-experiment[ray]'")
-needs_proc = pytest.mark.skipif(
-    not Path("/proc/self/stat").exists(), reason="finds processes in /proc"
-)
 
 QUIET = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
 
@@ -118,15 +115,6 @@ def on(cluster: Cluster, *arguments: str) -> list[str]:
     return ["--engine", "ray", "--address", cluster.address, *arguments]
 
 
-def start_command(config: Path, results: Path, *arguments: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        command(config, results, *arguments),
-        cwd=ROOT, env={**os.environ, **QUIET}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests may ignore it
-    )  # fmt: skip
-
-
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch):
     for name, value in QUIET.items():
@@ -134,7 +122,7 @@ def quiet(monkeypatch):
 
 
 def test_a_cluster_of_this_machine_finds_what_one_process_finds(small, alone, tmp_path):
-    done = launch(small, tmp_path / "r", "--engine", "ray", "--workers", "2", cwd=ROOT)
+    done = launch(small, tmp_path / "r", "--engine", "ray", "--workers", "2")
     assert done.returncode == 0, done.stderr
     assert_same(alone, tmp_path / "r")
 
@@ -143,7 +131,7 @@ def test_a_cluster_of_this_machine_finds_what_one_process_finds(small, alone, tm
 def test_actors_and_nodes_that_are_killed_cost_nothing_but_time(small, alone, tmp_path, cluster):
     draw = random.Random(0)
     [head, *_] = cluster.nodes
-    process = start_command(small, tmp_path / "r", *on(cluster, "--workers", "2"))
+    process = start(small, tmp_path / "r", *on(cluster, "--workers", "2"))
     while not any(map(is_busy, head.actors)):  # the driver has attached itself to the head node
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
@@ -163,20 +151,19 @@ def test_actors_and_nodes_that_are_killed_cost_nothing_but_time(small, alone, tm
 
 
 @needs_proc
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
-def test_a_driver_that_ends_takes_its_actors_along_and_can_go_on(
-    small, alone, tmp_path, cluster, kind
-):
-    process = start_command(small, tmp_path / "r", *on(cluster))
-    while not list((tmp_path / "r").rglob("001-prune.json")):
-        time.sleep(0.05)
-        assert process.poll() is None, process.communicate()
-    process.send_signal(kind)
-    process.communicate(timeout=60)
-    assert process.returncode == (130 if kind == signal.SIGINT else -signal.SIGKILL)
-    while cluster.nodes[0].actors:
-        time.sleep(0.05)
-    done = launch(small, tmp_path / "r", *on(cluster), cwd=ROOT)
+def test_a_driver_that_ends_takes_its_actors_along_and_can_go_on(small, alone, tmp_path, cluster):
+    for kind, code, moment in (
+        (signal.SIGINT, 130, "001-prune.json"),
+        (signal.SIGKILL, -signal.SIGKILL, "002-prune.json"),
+    ):
+        process = start(small, tmp_path / "r", *on(cluster))
+        wait_for(moment, tmp_path / "r", process)
+        process.send_signal(kind)
+        process.communicate(timeout=60)
+        assert process.returncode == code
+        while cluster.nodes[0].actors:
+            time.sleep(0.05)
+    done = launch(small, tmp_path / "r", *on(cluster))
     assert done.returncode == 0, done.stderr
     assert_same(alone, tmp_path / "r")
 
@@ -223,7 +210,7 @@ def test_own_code_travels_and_data_are_prepared_once_per_node(small, tmp_path, c
 
 
 def test_a_share_that_no_node_has(small, tmp_path, cluster):
-    done = launch(small, tmp_path / "r", *on(cluster, "--cpus-per-worker", "64"), cwd=ROOT)
+    done = launch(small, tmp_path / "r", *on(cluster, "--cpus-per-worker", "64"))
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
     assert "no node has 64 CPU cores for a worker (the nodes have: 1 CPU cores" in line

@@ -171,10 +171,9 @@ def trainings(team: Team) -> dict:
     return found
 
 
-@pytest.mark.parametrize("size", [2, 3])
-def test_a_team_trains_as_one_process_does(size, tmp_path):
+def test_a_team_trains_as_one_process_does(tmp_path):
     alone = trainings(Team())
-    members = in_team(size, trainings, tmp_path)
+    members = in_team(3, trainings, tmp_path)
     for name, (_, _, is_same) in TRAININGS.items():
         state, _, _, records, evaluation = alone[name]
         for first, again, resumed, own_records, own_evaluation in (one[name] for one in members):

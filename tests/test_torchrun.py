@@ -4,8 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -13,58 +11,24 @@ from pathlib import Path
 import pandas
 import pytest
 import torch
-from conftest import ROOT, SMALL
 from safetensors.torch import load_file
 from torch import nn
+from whole_runs import KEY, launch, needs_proc, processes, start, wait_for
 
+from experiment.config.loading import load_config
 from experiment.core import torchrun
+from experiment.core.errors import UserError
 from experiment.main import main
 from experiment.networks.lenet import lenet5
+from experiment.runs.compile_choice import for_a_team
 from experiment.runs.engines import team
 
-KEY = ["method", "net_seed", "repetition", "step"]
-SETTINGS = ["training.optimizer.lr=0.02", "checkpoints=all"]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
-ENVIRONMENT = {
-    **os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1",
-}  # fmt: skip
+TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node=2"]
 
 
-def words(config: Path, results: Path, *arguments: str) -> list[str]:
-    settings = [word for one in SETTINGS for word in ("--set", one)]
-    where = ["--results", str(results), "--device", "cpu"]
-    return ["-m", "experiment.main", str(config), *where, *settings, *arguments]
-
-
-def launch(launcher: list[str], *arguments) -> subprocess.CompletedProcess:
-    command = [*launcher, *words(*arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT, timeout=120
-    )
-
-
-def start(launcher: list[str], *arguments) -> subprocess.Popen:
-    return subprocess.Popen(
-        [*launcher, *words(*arguments)], env=ENVIRONMENT, cwd=ROOT, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # the tests may ignore it
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("config") / "small.yaml"
-    path.write_text(SMALL)
-    return path
-
-
-@pytest.fixture(scope="module")
-def alone(small, tmp_path_factory) -> Path:
-    """The results of one process."""
-    results = tmp_path_factory.mktemp("alone")
-    done = launch([sys.executable], small, results)
-    assert done.returncode == 0, done.stderr
-    return results
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which torchrun would set, and say
 
 
 def the_run(results: Path) -> Path:
@@ -91,7 +55,7 @@ def assert_alike(results: Path, others: Path) -> None:
             elif "accuracy" in column:  # of 360 test images, one may be on the edge
                 assert (one[column] - other[column]).abs().max() < 6e-3, column
     nets = sorted(the_run(results).rglob("*.safetensors"))
-    assert len(nets) == 9
+    assert len(nets) == 18
     for path in nets:
         own = load_file(path)
         theirs = load_file(the_run(others) / path.relative_to(the_run(results)))
@@ -102,7 +66,7 @@ def assert_alike(results: Path, others: Path) -> None:
 
 
 def test_two_processes_find_what_one_finds(small, alone, tmp_path):
-    done = launch(TORCHRUN, small, tmp_path)
+    done = launch(small, tmp_path, launcher=TORCHRUN)
     assert done.returncode == 0, done.stderr
     assert_alike(tmp_path, alone)
     assert "Warning" not in done.stderr and "Traceback" not in done.stderr
@@ -116,14 +80,8 @@ def test_two_processes_find_what_one_finds(small, alone, tmp_path):
     }
 
 
-def wait_for(pattern: str, results: Path, process: subprocess.Popen) -> None:
-    while not list(results.rglob(pattern)):
-        time.sleep(0.02)
-        assert process.poll() is None, process.communicate()
-
-
 def test_ctrl_c_ends_all_and_one_process_goes_on(small, alone, tmp_path):
-    process = start(TORCHRUN, small, tmp_path)
+    process = start(small, tmp_path, launcher=TORCHRUN)
     wait_for("001-prune.json", tmp_path, process)
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
@@ -132,8 +90,8 @@ def test_ctrl_c_ends_all_and_one_process_goes_on(small, alone, tmp_path):
     assert err.count("interrupted; run the same command again to resume") == 1
     assert not list(tmp_path.rglob("run.lock"))
     num_rows = len(tables(tmp_path)[0])
-    assert 0 < num_rows < 5
-    done = launch([sys.executable], small, tmp_path)
+    assert 0 < num_rows < 10
+    done = launch(small, tmp_path)
     assert done.returncode == 0, done.stderr
     assert_alike(tmp_path, alone)
     assert "processes_per_net was 2, is 1" in (the_run(tmp_path) / "log.txt").read_text()
@@ -142,21 +100,17 @@ def test_ctrl_c_ends_all_and_one_process_goes_on(small, alone, tmp_path):
 def members_of(launcher: int) -> dict[int, int]:
     """The processes that torchrun has started, by rank."""
     found = {}
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == launcher:
-                ranks = re.search(rb"\0RANK=(\d+)\0", b"\0" + (path / "environ").read_bytes())
-                if ranks:
-                    found[int(ranks[1])] = int(path.name)
-        except OSError:
-            continue
+    for number, fields in processes().items():
+        if int(fields[1]) == launcher:
+            environment = b"\0" + Path(f"/proc/{number}/environ").read_bytes()
+            if ranks := re.search(rb"\0RANK=(\d+)\0", environment):
+                found[int(ranks[1])] = number
     return found
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
+@needs_proc
 def test_torchrun_restarts_processes_that_are_killed(small, alone, tmp_path):
-    process = start([*TORCHRUN, "--max-restarts=2"], small, tmp_path)
+    process = start(small, tmp_path, launcher=[*TORCHRUN, "--max-restarts=2"])
     wait_for("001-prune.json", tmp_path, process)
     os.kill(members_of(process.pid)[1], signal.SIGKILL)
     wait_for("002-prune.json", tmp_path, process)
@@ -181,7 +135,7 @@ def failing(*, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module
 
 
 def test_a_process_that_fails_alone_ends_all(small, tmp_path):
-    done = launch(TORCHRUN, small, tmp_path, "--set", "network.name=test_torchrun:failing")
+    done = launch(small, tmp_path, "--set", "network.name=test_torchrun:failing", launcher=TORCHRUN)
     assert done.returncode == 1
     assert "failed: process 1 of 2 cannot go on with the others: " in done.stderr
     assert "RuntimeError: out of luck" in done.stderr
@@ -189,7 +143,8 @@ def test_a_process_that_fails_alone_ends_all(small, tmp_path):
 
 
 def test_what_fails_in_all_processes_is_a_failure_of_the_run(small, tmp_path):
-    done = launch(TORCHRUN, small, tmp_path, "--set", "training.optimizer.lr=1e30")
+    settings = ["--set", "training.optimizer.lr=1e30", "--set", "num_nets=1"]
+    done = launch(small, tmp_path, *settings, launcher=TORCHRUN)
     assert done.returncode == 1
     # Once when it happens, once at the end; and not as a failure of one process alone.
     assert done.stderr.count("failed: DivergedError: the training loss is not finite") == 2
@@ -229,6 +184,14 @@ def test_what_torchrun_cannot_do_is_refused_by_one_process(
         main(command)
     assert end.value.code == 0
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_team_cannot_compile(small):
+    for part in ("training", "retraining"):
+        with pytest.raises(UserError, match=f"{part}.compile: .*; use off"):
+            for_a_team(load_config(small, [f"{part}.compile=on"]))
+    config = for_a_team(load_config(small, []))
+    assert config.training.compile == config.retraining.compile == "off"
 
 
 def test_plans_and_wrong_arguments_are_printed_once(small, member, capsys):

@@ -4,17 +4,22 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pandas
 import pytest
 import torch
-from conftest import ROOT
-from whole_runs import PARTS, assert_same, command, content, is_running, launch, processes
+from whole_runs import (
+    assert_same,
+    content,
+    is_running,
+    launch,
+    needs_proc,
+    processes,
+    start,
+    wait_for,
+)
 
 import experiment
 from experiment.config.loading import load_config
@@ -25,9 +30,8 @@ from experiment.runs.tasks import Evaluate, Prune, Train
 from experiment.runs.waiting import Waiting, lengths_of_chains, longest_chain_first
 
 
-@pytest.mark.parametrize("more", [[], ["--set", "nets_at_once=3"]])
-def test_two_workers_find_what_one_process_finds(small, alone, tmp_path, more):
-    done = launch(small, tmp_path / "r", "--workers", "2", *more)
+def test_two_workers_find_what_one_process_finds(small, alone, tmp_path):
+    done = launch(small, tmp_path / "r", "--workers", "2")
     assert done.returncode == 0, done.stderr
     assert_same(alone, tmp_path / "r")
 
@@ -41,18 +45,10 @@ def workers_of(driver: int) -> list[int]:
     ]
 
 
-needs_proc = pytest.mark.skipif(
-    not Path("/proc/self/stat").exists(), reason="finds processes in /proc"
-)
-
-
 @needs_proc
 def test_workers_that_are_killed_cost_nothing_but_time(small, alone, tmp_path):
     draw = random.Random(0)
-    process = subprocess.Popen(
-        command(small, tmp_path / "r", "--workers", "2"),
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = start(small, tmp_path / "r", "--workers", "2", "--set", "nets_at_once=3")
     num_killed = 0
     while process.poll() is None and num_killed < 2:
         time.sleep(draw.uniform(0.1, 0.5))
@@ -68,25 +64,22 @@ def test_workers_that_are_killed_cost_nothing_but_time(small, alone, tmp_path):
 
 
 @needs_proc
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
-def test_a_driver_that_ends_takes_its_workers_along_and_can_go_on(small, alone, tmp_path, kind):
-    process = subprocess.Popen(
-        command(small, tmp_path / "r", "--workers", "2"),
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # the tests may ignore it
-    )  # fmt: skip
-    while not list((tmp_path / "r").rglob("001-prune.json")):
-        time.sleep(0.05)
-        assert process.poll() is None
-    workers = workers_of(process.pid)
-    assert len(workers) == 2
-    start = time.monotonic()
-    process.send_signal(kind)
-    process.communicate(timeout=60)
-    while any(is_running(worker) for worker in workers):
-        time.sleep(0.05)
-        assert time.monotonic() - start < 60
-    assert process.returncode == (130 if kind == signal.SIGINT else -signal.SIGKILL)
+def test_a_driver_that_ends_takes_its_workers_along_and_can_go_on(small, alone, tmp_path):
+    for kind, code, moment in (
+        (signal.SIGINT, 130, "001-prune.json"),
+        (signal.SIGKILL, -signal.SIGKILL, "002-prune.json"),
+    ):
+        process = start(small, tmp_path / "r", "--workers", "2")
+        wait_for(moment, tmp_path / "r", process)
+        workers = workers_of(process.pid)
+        assert len(workers) == 2
+        began = time.monotonic()
+        process.send_signal(kind)
+        process.communicate(timeout=60)
+        while any(is_running(worker) for worker in workers):
+            time.sleep(0.05)
+            assert time.monotonic() - began < 60
+        assert process.returncode == code
     done = launch(small, tmp_path / "r", "--workers", "2")
     assert done.returncode == 0, done.stderr
     assert_same(alone, tmp_path / "r")
@@ -100,15 +93,14 @@ class Deadly(ScoreMethod):
 
 
 def test_a_task_that_kills_its_workers_is_given_up(small, tmp_path):
-    methods = "pruning.methods=[WT, test_workers:Deadly]"
-    done = launch(small, tmp_path / "r", "--workers", "2", "--set", methods)
+    settings = ["--set", "pruning.methods=[WT, test_workers:Deadly]", "--set", "num_nets=1"]
+    done = launch(small, tmp_path / "r", "--workers", "2", *settings)
     assert done.returncode == 1
-    failed = [line for line in done.stderr.splitlines() if line.startswith("failed:")]
-    assert len(failed) == 2  # one for each net
-    assert all("its worker has died 3 times, at last by SIGKILL" in line for line in failed)
-    assert done.stdout.count("attempt 2 of 3") == 2
+    [failed] = [line for line in done.stderr.splitlines() if line.startswith("failed:")]
+    assert "its worker has died 3 times, at last by SIGKILL" in failed
+    assert done.stdout.count("attempt 2 of 3") == 1
     rows = content(tmp_path / "r")[0]
-    assert rows["method"].value_counts().to_dict() == {"WT": 4, "reference": 2}
+    assert rows["method"].value_counts().to_dict() == {"WT": 2, "reference": 1}
 
 
 def test_bad_input_that_only_a_worker_sees_is_one_line(small, tmp_path):
@@ -137,19 +129,12 @@ def test_a_number_of_workers_that_makes_no_sense(small, tmp_path, wrong):
     assert done.returncode == 2 and "--workers" in done.stderr
 
 
-def test_the_number_of_threads_is_recorded(small, tmp_path):
-    def recorded(name, *arguments, **environment):
-        where = ["--results", str(tmp_path / name), "--set", "pruning.schedule=train"]
-        words = [str(small), *where, "--set", "training.epochs=1", "--device", "cpu", *arguments]
-        subprocess.run(
-            [sys.executable, "-m", "experiment.main", *words],
-            cwd=ROOT, check=True, capture_output=True, env={**os.environ, **environment},
-        )  # fmt: skip
-        [path] = (tmp_path / name).rglob("environment.json")
-        return json.loads(path.read_text())["cpu_threads"]
-
-    assert recorded("asked", "--threads", "3") == 3
-    assert recorded("both", "--threads", "3", OMP_NUM_THREADS="1") == 3
+def test_the_number_of_threads_is_recorded(small, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    settings = ["--set", "pruning.schedule=train", "--set", "training.epochs=1"]
+    assert launch(small, tmp_path, *settings, "--threads", "3").returncode == 0
+    [path] = tmp_path.rglob("environment.json")
+    assert json.loads(path.read_text())["cpu_threads"] == 3
 
 
 def test_workers_divide_the_cores_unless_told_otherwise(monkeypatch):
@@ -164,7 +149,7 @@ def test_workers_divide_the_cores_unless_told_otherwise(monkeypatch):
 
 
 def test_the_longest_chain_comes_first_and_evaluations_before_all(small):
-    config = load_config(small, [*PARTS, "retraining.epochs=5"])
+    config = load_config(small, ["retraining.epochs=5"])
     tasks = experiment.tasks(config)
     waiting = Waiting(tasks, longest_chain_first)
     order = []
@@ -183,7 +168,7 @@ def test_the_longest_chain_comes_first_and_evaluations_before_all(small):
 
 
 def test_the_time_that_is_left(small):
-    tasks = experiment.tasks(load_config(small, [*PARTS, "retraining.epochs=5"]))
+    tasks = experiment.tasks(load_config(small, ["retraining.epochs=5"]))
     forecast = Forecast(tasks)
     assert forecast.seconds_left(2, 0) is None
     named = {task.key: task for task in tasks}

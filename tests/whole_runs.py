@@ -1,29 +1,55 @@
 """Running whole experiments as commands, and comparing what they have found."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas
+import pytest
 from conftest import ROOT
 
-PARTS = ["num_nets=2", "checkpoints=all"]
 TIMES = ["prune_seconds", "retrain_seconds", "seconds"]
 KEY = ["method", "net_seed", "repetition", "step"]
 
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/stat").exists(), reason="finds processes in /proc"
+)
+
 
 def command(config: Path, results: Path, *arguments: str) -> list[str]:
-    settings = [word for part in PARTS for word in ("--set", part)]
     where = ["--results", str(results), "--device", "cpu", "--threads", "1"]
-    return [sys.executable, "-m", "experiment.main", str(config), *where, *settings, *arguments]
+    return [sys.executable, "-m", "experiment.main", str(config), *where, *arguments]
 
 
-def launch(*arguments, **options) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, env=environment, **options
+def launch(*arguments, launcher: Sequence[str] = ()) -> subprocess.CompletedProcess:
+    """The command, when it has ended."""
+    process = start(*arguments, launcher=launcher)
+    out, err = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def start(*arguments, launcher: Sequence[str] = ()) -> subprocess.Popen:
+    """The command, which runs; in the processes that a launcher, like torchrun, starts."""
+    return subprocess.Popen(
+        [sys.executable, *launcher, *command(*arguments)[1:]],
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # the tests may ignore it
     )
+
+
+def wait_for(pattern: str, results: Path, process: subprocess.Popen) -> None:
+    """Wait until a running command has written a file of such a name."""
+    while not list(results.rglob(pattern)):
+        time.sleep(0.02)
+        assert process.poll() is None, process.communicate()
 
 
 def content(results: Path) -> tuple[pandas.DataFrame, pandas.DataFrame, dict[str, bytes]]:
