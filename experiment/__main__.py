@@ -2,8 +2,10 @@
 
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from experiment import __version__, commands
+from experiment.core import torchrun
 from experiment.core.spelling import nearest
 from experiment.main import main as run_command
 
@@ -54,5 +56,10 @@ def overview() -> str:
     return "\n".join(lines)
 
 
+def console_script() -> NoReturn:
+    """What the installed program calls."""
+    torchrun.leave(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    console_script()

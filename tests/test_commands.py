@@ -117,7 +117,7 @@ def test_the_installed_script_is_the_command_line():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     scripts = setup["options.entry_points"]["console_scripts"].split()
-    assert scripts == [CONSOLE_SCRIPT, "=", "experiment.__main__:main"]
+    assert scripts == [CONSOLE_SCRIPT, "=", "experiment.__main__:console_script"]
 
 
 def test_planning_digits_imports_neither_torchvision_nor_scikit_learn():

@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from experiment.commands._arguments import add_device, add_overrides, add_results
 from experiment.commands._engines import Workers, add_engine, opened_team, opened_workers
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
         raise UserError("--time: only measures what a run would take; add --dry-run")
     member = torchrun.member()
     if member is not None and not options.dry_run:
-        run_in_team(options, member)
+        return run_in_team(options, member)
     if torchrun.is_follower():
         return 0
     experiments = [(path, load(path, options.overrides)) for path in options.configs]
@@ -67,8 +67,11 @@ def run(options: argparse.Namespace) -> int:
     return max(exit_codes)
 
 
-def run_in_team(options: argparse.Namespace, member: torchrun.Member) -> NoReturn:
-    """Run all configurations one after the other, with the other processes of torchrun."""
+def run_in_team(options: argparse.Namespace, member: torchrun.Member) -> int:
+    """Run all configurations one after the other, with the other processes of torchrun.
+
+    Returns the exit code.
+    """
     exit_codes = [0]
     with opened_team(options, member) as workers:
         options.take_over |= member.restarts > 0  # what the first process has left before
@@ -82,7 +85,7 @@ def run_in_team(options: argparse.Namespace, member: torchrun.Member) -> NoRetur
 
             assert workers.link is not None
             follow(workers.link, workers.device)
-    torchrun.leave(max(exit_codes))
+    return max(exit_codes)
 
 
 def run_one_by_one(

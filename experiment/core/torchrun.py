@@ -48,11 +48,14 @@ def is_follower() -> bool:
 
 
 def leave(exit_code: int) -> NoReturn:
-    """End this process without Python's tidying up.
+    """End this process; one of several without Python's tidying up.
 
     The threads of torch.distributed outlive its groups, and one that lets go of a Python object
     while Python ends aborts the process: torchrun would count a run that is complete as failed.
+    After an interruption they may wait for processes that have ended already.
     """
+    if member() is None:
+        sys.exit(exit_code)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(exit_code)

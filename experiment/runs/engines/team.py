@@ -29,6 +29,7 @@ from experiment.training.team import Team
 LONGEST_EXCHANGE = timedelta(hours=1)  # within a job, in which all are equally fast
 LONGEST_WAIT = timedelta(days=7)  # for what one process does alone: pruning, loading data
 GRACE = timedelta(seconds=30)  # between two processes that fail for the same reason
+POLL = 0.01  # seconds between two looks at how the others have ended a job
 
 
 class Link:
@@ -75,7 +76,11 @@ class Link:
         self._num_jobs += 1
         keys = [f"{self._num_jobs}/{rank}" for rank in range(self.team.size)]
         self._store.set(keys[self.team.rank], own)
-        self._store.wait(keys, GRACE if is_hurried else LONGEST_WAIT)
+        deadline = time.monotonic() + (GRACE if is_hurried else LONGEST_WAIT).total_seconds()
+        while not self._store.check(keys):
+            if time.monotonic() > deadline:
+                raise RuntimeError("the others have not ended the job")
+            time.sleep(POLL)  # the store's own wait could not be interrupted
         self._store.delete_key(f"{self._num_jobs - 1}/{self.team.rank}")  # all have read it
         return {end.decode() for end in self._store.multi_get(keys)}
 
