@@ -203,6 +203,7 @@ class Config(Section):
     num_repetitions: int = Field(1, ge=1)
     seed: int = Field(0, ge=0)
     checkpoints: Literal["last", "all"] = "last"
+    checkpoint_minutes: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = 5
     nets_at_once: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
 
     @pydantic.field_validator("nets_at_once", mode="before")
@@ -230,11 +231,17 @@ class Config(Section):
         """How many nets are trained at once."""
         return 1 if self.nets_at_once == "auto" else self.nets_at_once
 
+    @property
+    def checkpoint_seconds(self) -> float | None:
+        """The time between two checkpoints of a training; None if there are none."""
+        return None if self.checkpoint_minutes is None else 60 * self.checkpoint_minutes
+
     def run_id(self) -> str:
         """A hash of everything that affects the numbers; the same on every machine."""
         values = self.model_dump()
         del values["pruning"]["commensurate_margin"]
         del values["checkpoints"]
+        del values["checkpoint_minutes"]
         del values["nets_at_once"]
         values["dataset"] = self.dataset.affecting_numbers()
         values["training"] = self.training.affecting_numbers()

@@ -18,6 +18,11 @@ class Logger:
         tqdm.tqdm.write(text)
         self.note(text)
 
+    def warn(self, text: str) -> None:
+        """Write a line about something wrong that stops nothing."""
+        tqdm.tqdm.write(text, file=sys.stderr)
+        self.note(text)
+
     def error(self, text: str, details: str) -> None:
         """Write a failure: one line to the console, its details to the log too."""
         tqdm.tqdm.write(text, file=sys.stderr)

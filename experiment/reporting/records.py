@@ -101,4 +101,3 @@ class TrainingRecord(EpochRecord, Place):
 
 
 KEY = tuple(columns(Place))
-TRAINING_KEY = (*KEY, "epoch")

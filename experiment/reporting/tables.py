@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,6 @@ from experiment.core.files import write_whole
 from experiment.reporting import csv_files
 from experiment.reporting.records import (
     KEY,
-    TRAINING_KEY,
     ResultRecord,
     TrainingRecord,
 )
@@ -25,95 +24,59 @@ TRAINING = "training.csv"
 
 
 class Table:
-    """A CSV file of records. A record whose key is already there is not added again."""
+    """A CSV file of records, which is begun anew whenever a run starts."""
 
-    def __init__(self, path: Path, record: type, key: Sequence[str]):
-        """Open a table. If there is none, or if it is damaged, begin a new one.
+    def __init__(self, path: Path, record: type):
+        """A table of records of that dataclass, whose fields are the columns; nothing is written.
 
-        Args:
-            path: of the CSV file.
-            record: the dataclass whose fields are the columns.
-            key: the columns that identify a row.
+        What the file holds stays there until `rewrite` is called.
         """
         self.path = path
         self.columns = list(columns(record))
-        self.key = key
-        rows = self._stored_rows()
-        self._known = {self._key_of(row) for row in rows or []}
-        if rows is None or len(rows) > len(self._known):
-            self._write(rows or [])
+        self._count = 0
+
+    def rewrite(self, records: Sequence[Any]) -> None:
+        """Write the file with these records and no others."""
+        self._write([as_dict(record) for record in records])
 
     def add(self, record: Any) -> None:
-        """Append a record, unless there is one with its key."""
-        row = as_dict(record)
-        key = self._key_of(row)
-        if key not in self._known:
-            self._known.add(key)
-            with self.path.open("a", encoding="utf-8", newline="") as file:
-                file.write(self._line(row))
+        """Append a record."""
+        with self.path.open("a", encoding="utf-8", newline="") as file:
+            file.write(self._line(as_dict(record)))
+        self._count += 1
 
-    def add_again(self, record: Any, counted_by: str) -> None:
-        """Append a record in place of the row with its key and of later ones by a counting column.
+    def remove(self, matches: Callable[[Mapping[str, str]], bool]) -> None:
+        """Remove the rows that match; their values are given as the text in the file."""
+        self._write([row for row in self._rows() if not matches(row)])
 
-        These rows are of an attempt that was interrupted; `counted_by` is a part of the key.
-        """
-        row = as_dict(record)
-        if self._key_of(row) in self._known:
-            others = [name for name in self.key if name != counted_by]
-            kept = [
-                old
-                for old in self._stored_rows() or []
-                if any(old[name] != str(row[name]) for name in others)
-                or int(old[counted_by]) < row[counted_by]
-            ]
-            self._write(kept)
-        self.add(record)
+    def sort(self, rank: Callable[[Mapping[str, str]], Any]) -> None:
+        """Put the rows in the order of a rank, which is given their values as text."""
+        self._write(sorted(self._rows(), key=rank))
 
     def __len__(self) -> int:
-        return len(self._known)
+        return self._count
 
-    def _write(self, rows: list[dict[str, str]]) -> None:
-        """Write the whole file anew; of rows with the same key the first one counts."""
-        unique: dict[tuple[str, ...], dict[str, str]] = {}
-        for row in rows:
-            unique.setdefault(self._key_of(row), row)
-        lines = [csv_files.format_row(self.columns)]
-        lines += [self._line(row) for row in unique.values()]
-        write_whole(self.path, "".join(lines))
-        self._known = set(unique)
-
-    def _stored_rows(self) -> list[dict[str, str]] | None:
-        """The rows in the file, or None if it is missing or damaged.
-
-        An incomplete last row is removed from the file.
-        """
-        try:
-            text = csv_files.read_text(self.path)
-            complete = csv_files.complete_rows(text)
-            names, rows = csv_files.parse(complete)
-        except (FileNotFoundError, ValueError):
-            return None
-        if names != self.columns:
-            return None
-        if complete != text:
-            write_whole(self.path, complete)
+    def _rows(self) -> list[dict[str, str]]:
+        names, rows = csv_files.parse(csv_files.complete_rows(csv_files.read_text(self.path)))
         return [dict(zip(names, row)) for row in rows]
+
+    def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        lines = [csv_files.format_row(self.columns), *map(self._line, rows)]
+        write_whole(self.path, "".join(lines))
+        self._count = len(rows)
 
     def _line(self, row: Mapping[str, Any]) -> str:
         return csv_files.format_row(row[name] for name in self.columns)
 
-    def _key_of(self, row: Mapping[str, Any]) -> tuple[str, ...]:
-        return tuple(str(row[name]) for name in self.key)
-
 
 def result_table(directory: Path) -> Table:
     """The results of a run: one row per net."""
-    return Table(directory / RESULTS, ResultRecord, KEY)
+    return Table(directory / RESULTS, ResultRecord)
 
 
 def training_table(directory: Path) -> Table:
     """The trainings of a run: one row per epoch."""
-    return Table(directory / TRAINING, TrainingRecord, TRAINING_KEY)
+    return Table(directory / TRAINING, TrainingRecord)
 
 
 def load_results(directory: str | Path) -> "pandas.DataFrame":

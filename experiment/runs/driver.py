@@ -11,6 +11,7 @@ from experiment.core.errors import UserError
 from experiment.reporting.board import Board
 from experiment.runs.engines.engine import (
     Advanced,
+    Checkpointed,
     Engine,
     EpochEnded,
     Event,
@@ -61,6 +62,10 @@ class Assigned:
     run: Run
     tasks: Sequence[Task]
 
+    def task(self, key: str) -> Task:
+        """One of the tasks."""
+        return next(task for task in self.tasks if task.key == key)
+
 
 class Driver:
     """Goes through the tasks of one or several runs at the same time."""
@@ -109,9 +114,10 @@ class Driver:
 
     def _start(self, worker: int, assigned: Assigned) -> None:
         """Give a job to a worker; it fails if what it starts from cannot be read."""
-        inputs = [assigned.run.inputs(task) for task in assigned.tasks]
+        inputs = [assigned.run.begin(task) for task in assigned.tasks]
+        job = Job(assigned.tasks, inputs, assigned.run.config.checkpoint_seconds)
         try:
-            self.engine.start(worker, Job(assigned.tasks, inputs))
+            self.engine.start(worker, job)
         except UserError as error:
             for task in assigned.tasks:
                 assigned.run.conclude(task, Failure.of(error), 0.0)
@@ -145,6 +151,8 @@ class Driver:
             self.board.advance(worker, event.label, event.done, event.total, event.text)
         elif isinstance(event, EpochEnded):
             self._end_epoch(assigned, event)
+        elif isinstance(event, Checkpointed):
+            assigned.run.keep_checkpoint(assigned.task(event.key), event.result)
         else:
             del self.jobs[worker]
             self.board.end(worker)
@@ -154,8 +162,7 @@ class Driver:
                 self._try_again(assigned, worker, event.reason)
 
     def _end_epoch(self, assigned: Assigned, event: EpochEnded) -> None:
-        task = next(task for task in assigned.tasks if task.key == event.key)
-        assigned.run.end_epoch(task, event.record)
+        assigned.run.end_epoch(assigned.task(event.key), event.record)
 
     def _conclude(self, assigned: Assigned, event: Finished) -> None:
         for task, outcome in zip(assigned.tasks, event.outcomes):

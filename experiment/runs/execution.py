@@ -8,6 +8,7 @@ from dataclasses import replace
 from torch import nn
 
 from experiment.core.registry import METHODS
+from experiment.core.seeding import Stream
 from experiment.data.loading import SAMPLE_BATCH
 from experiment.nets.collapse import has_constant_output
 from experiment.nets.metrics import flop_keep_ratio
@@ -16,6 +17,7 @@ from experiment.runs.records import EvaluatedRecord, PrunedRecord, TrainedRecord
 from experiment.runs.results import Result
 from experiment.runs.tasks import Evaluate, Prune, Retrain, Task, Train
 from experiment.runs.workplace import Workplace
+from experiment.training.checkpoints import Checkpoints
 from experiment.training.records import EpochRecord
 from experiment.training.trainer import Fit
 
@@ -105,23 +107,41 @@ def train_together(
 
 def fit(task: Train | Retrain, inputs: Sequence[Result], workplace: Workplace, seat: int) -> Fit:
     """What the Trainer has to do, with the net of that seat."""
-    if isinstance(task, Train):
-        state = inputs[0].state if inputs else workplace.initial_state(task)
-        stream = task.net_stream.child("train")
-    else:
-        pruned = inputs[0].state
-        weights = inputs[-1].state  # those of an earlier epoch, if there is a second input
-        state = NetState(weights.tensors, pruned.masks, epoch=task.first_epoch)
-        stream = task.repetition_stream.child("retrain", task.place.step)
+    start = time.monotonic()
+
+    def keep(state: NetState, epochs: list[EpochRecord]) -> None:
+        result = trained(task, inputs, state, epochs, time.monotonic() - start, to_go_on=True)
+        workplace.on_checkpoint(task, result)
+
     return Fit(
         net=workplace.net(task.network, seat),
-        state=state,
+        state=initial_state(task, inputs, workplace),
         settings=task.settings,
-        stream=stream,
+        stream=training_stream(task),
         until=task.until if isinstance(task, Train) else None,
         label=task.label,
         on_epoch=functools.partial(workplace.on_epoch, task),
+        checkpoints=Checkpoints(workplace.checkpoint_seconds, keep),
     )
+
+
+def initial_state(
+    task: Train | Retrain, inputs: Sequence[Result], workplace: Workplace
+) -> NetState:
+    """Where a training begins or, from a checkpoint, goes on."""
+    if isinstance(task, Train):
+        return inputs[0].state if inputs else workplace.initial_state(task)
+    if isinstance(inputs[0].record, TrainedRecord):
+        return inputs[0].state
+    weights = inputs[-1].state  # those of an earlier epoch, if there is a second input
+    return NetState(weights.tensors, inputs[0].state.masks, epoch=task.first_epoch)
+
+
+def training_stream(task: Train | Retrain) -> Stream:
+    """The random stream of a training."""
+    if isinstance(task, Train):
+        return task.net_stream.child("train")
+    return task.repetition_stream.child("retrain", task.place.step)
 
 
 def trained(
@@ -130,13 +150,19 @@ def trained(
     state: NetState,
     epochs: list[EpochRecord],
     seconds: float,
+    *,
+    to_go_on: bool = False,
 ) -> Result:
-    """The result of a training; one that went on from another counts the epochs before, too."""
+    """The result of a training; one that went on from another counts the epochs before, too.
+
+    Unless the training will go on from it, the net is the last one of its training.
+    """
     before = inputs[0].record if inputs else None
     if isinstance(before, TrainedRecord):
         epochs = before.epochs + epochs
         seconds = before.seconds + seconds
-    if isinstance(task, Retrain) or task.until >= task.settings.epochs:  # none goes on from here
+    is_last = isinstance(task, Retrain) or task.until >= task.settings.epochs
+    if is_last and not to_go_on:
         state = replace(state, optimizer={}, epoch=0)
     return Result(TrainedRecord(epochs=epochs, seconds=seconds), state)
 

@@ -33,6 +33,11 @@ class Forecast:
         else:
             self._count(kind, units, seconds)
 
+    def resumed(self, task: Task, num_epochs: int) -> None:
+        """A training goes on after so many of its epochs."""
+        self._done[task.key] = num_epochs
+        self._count("epochs", num_epochs)
+
     def interrupted(self, task: Task) -> None:
         """A task begins anew."""
         self._left["epochs"] = self._left.get("epochs", 0) + self._done.pop(task.key, 0)

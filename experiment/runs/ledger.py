@@ -1,18 +1,18 @@
 """Which tasks of a run are finished, and what follows: stored results, rows of tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from experiment.core.columns import as_dict
 from experiment.core.errors import UserError
 from experiment.reporting.logger import Logger
-from experiment.reporting.records import Place, TrainingRecord
+from experiment.reporting.records import KEY, Place, ResultRecord, TrainingRecord
 from experiment.reporting.tables import result_table, training_table
 from experiment.runs.claims import Claims
 from experiment.runs.lock import Owner
 from experiment.runs.records import TrainedRecord
-from experiment.runs.results import Result, Store
+from experiment.runs.results import DAMAGED, DamagedError, Result, Store
 from experiment.runs.rows import result_row
 from experiment.runs.tasks import Evaluate, Prune, Retrain, Task, Train
 from experiment.training.records import EpochRecord
@@ -24,6 +24,9 @@ class Ledger:
     A result is stored, its rows are written as soon as all that they need is there, and a net that
     no task will start from any more is forgotten and, unless it is to be kept, deleted. Trained
     nets are also put into `shared`, by their fingerprint, and taken from there.
+
+    The stored results are the truth, and the tables are written from them. A stored result counts
+    only if it was computed from the nets that are there now.
     """
 
     def __init__(
@@ -31,12 +34,13 @@ class Ledger:
         tasks: Sequence[Task],
         directory: Path,
         logger: Logger,
+        run_id: str,
         *,
         keep_all: bool = False,
         shared: Store | None = None,
     ):
         self.tasks = tasks
-        self.store = Store(directory / "steps")
+        self.store = Store(directory / "steps", run_id)
         self.shared = shared
         self._claims = None if shared is None else Claims(shared.directory)
         self.logger = logger
@@ -52,23 +56,60 @@ class Ledger:
             for key in task.inputs:
                 self._waiting[key].add(task.key)
         self._kept = set(self._waiting) if keep_all else kept_nets(tasks)
+        self._with_epochs: set[str] = set()  # trainings that are not finished, with rows
+        self._stored = self._load_all()
 
-    def inputs(self, task: Task) -> list[Result] | None:
-        """The results that a task starts from; None if one of them is not there (yet)."""
-        if all(key in self._found for key in task.inputs):
-            return [self._found[key] for key in task.inputs]
-        return None
+    def restore(self) -> list[Task]:
+        """Finish what was done before, and write the tables from it. Returns these tasks."""
+        done = []
+        for task in self.tasks:
+            result = self.stored(task) if self.is_ready(task) else None
+            if result is not None:
+                self._note(task, result)
+                done.append(task)
+        places = filter(self._is_complete, self._evaluations)
+        self.results.rewrite([self._result_row(place) for place in places])
+        self.trainings.rewrite([row for task in self.tasks for row in self._epoch_rows(task)])
+        return done
+
+    def is_finished(self, task: Task) -> bool:
+        """Whether the result of a task is there."""
+        return task.key in self._found
+
+    def is_ready(self, task: Task) -> bool:
+        """Whether all results that a task starts from are there."""
+        return all(key in self._found for key in task.inputs)
+
+    def inputs(self, task: Task) -> list[Result]:
+        """The results that a task, which is ready, starts from."""
+        return [self._found[key] for key in task.inputs]
 
     def stored(self, task: Task) -> Result | None:
-        """The result of a task that was finished before, if it was."""
-        result = self.store.load(task.key)
-        if result is None and self.shared is not None and isinstance(task, Train):
-            try:
-                shared = self.shared.load(task.fingerprint())
-                result = None if shared is None else self.store.save(task.key, shared)
-            except UserError:  # somebody has deleted or damaged it: it is trained again
-                return None
-        return result
+        """The result of a task, which is ready, if it was finished before."""
+        result = self._stored.pop(task.key, None)
+        if result is not None and result.inputs == self._digests(task):
+            return result
+        if result is not None:
+            self.logger.say(f"{task.label}: again, since what it starts from is another net now")
+        if self.shared is None or not is_shared(task):
+            return None
+        shared = self._load(self.shared, task.fingerprint())
+        if shared is None or not shared.has_state:
+            return None
+        if task.key in self._with_epochs:  # of an own training that was interrupted
+            self._remove_epochs_after(task, None)
+            self._with_epochs.discard(task.key)
+        try:
+            return self.store.save(task.key, shared, self._digests(task))
+        except UserError:  # somebody has just deleted it: it is trained again
+            return None
+
+    def begin(self, task: Task) -> Result | None:
+        """A task will be computed. Returns the checkpoint from which its training goes on."""
+        checkpoint = self._checkpoint(task)
+        if task.key in self._with_epochs:
+            self._remove_epochs_after(task, checkpoint)
+        return checkpoint
 
     def claim(self, task: Task) -> bool:
         """Whether the task may be computed: no other run is about to train the same net."""
@@ -92,16 +133,36 @@ class Ledger:
         if self.shared is not None and is_shared(task):
             self.shared.save(task.fingerprint(), result)
             self._release(task)
-        return self.store.save(task.key, result)
+        return self.store.save(task.key, result, self._digests(task))
+
+    def store_checkpoint(self, task: Task, result: Result) -> None:
+        """Keep how far a training is."""
+        self.store.save(_checkpoint_key(task), result, self._digests(task)).release()
 
     def finish(self, task: Task, result: Result) -> None:
         """A task is done and its result stored: write its rows and clean up what is not needed."""
+        self._note(task, result)
+        if isinstance(task, Train | Retrain) and task.key not in self._with_epochs:
+            for row in self._epoch_rows(task):
+                self.trainings.add(row)
+        if isinstance(task, Evaluate) and self._is_complete(task.place):
+            self.results.add(self._result_row(task.place))
+
+    def sort_tables(self) -> None:
+        """Put the rows in the order of the tasks, in which workers may not have finished them."""
+        order: dict[tuple[str, ...], int] = {}
+        for task in self.tasks:
+            order.setdefault(_place_of(as_dict(task.place)), len(order))
+        for table in (self.results, self.trainings):
+            table.sort(lambda row: order[_place_of(row)])
+
+    def _note(self, task: Task, result: Result) -> None:
+        """A task is done and its result stored: say so, and clean up what is not needed."""
         self._found[task.key] = result
-        if isinstance(result.record, TrainedRecord):
-            for epoch in result.record.epochs:
-                self.trainings.add(_training_row(task, epoch))
-        if isinstance(task, Evaluate):
-            self._add_result(task.place)
+        if isinstance(task, Train | Retrain):
+            self.store.discard(_checkpoint_key(task))
+        if isinstance(task, Evaluate) and self._is_complete(task.place):
+            self.logger.say(self._result_row(task.place).line)
         for key in self._no_longer_needed_after(task):
             self._found[key].release()
             if key not in self._kept:
@@ -124,24 +185,94 @@ class Ledger:
             self._waiting[key].discard(task.key)
         return [key for key in task.inputs if not self._waiting[key]]
 
-    def _add_result(self, place: Place) -> None:
-        """Write the row of a place if all of its evaluations are finished."""
-        evaluations = self._evaluations[place]
-        if all(evaluation.key in self._found for evaluation in evaluations):
-            row = result_row(evaluations, self._tasks, self._found)
-            self.results.add(row)
-            self.logger.say(row.line)
+    def _is_complete(self, place: Place) -> bool:
+        """Whether all evaluations of a place are finished."""
+        return all(evaluation.key in self._found for evaluation in self._evaluations[place])
+
+    def _result_row(self, place: Place) -> ResultRecord:
+        return result_row(self._evaluations[place], self._tasks, self._found)
 
     def add_epoch(self, task: Task, epoch: EpochRecord) -> None:
-        """Write the row of an epoch that has just ended.
+        """Write the row of an epoch that has just ended."""
+        self.trainings.add(_training_row(task, epoch))
+        self._with_epochs.add(task.key)
 
-        Rows of an earlier attempt at this epoch, which was interrupted, and of those after it go.
-        """
-        self.trainings.add_again(_training_row(task, epoch), counted_by="epoch")
+    def _epoch_rows(self, task: Task) -> list[TrainingRecord]:
+        """The rows of a training, as far as it is stored."""
+        if not isinstance(task, Train | Retrain) or not self.is_ready(task):
+            return []
+        result = self._found.get(task.key) or self._checkpoint(task)
+        if result is None:
+            return []
+        if task.key not in self._found:
+            self._with_epochs.add(task.key)
+        return [_training_row(task, epoch) for epoch in self.own_epochs(task, result)]
+
+    def own_epochs(self, task: Task, result: Result) -> list[EpochRecord]:
+        """The epochs of a training without those of the training from which it went on."""
+        assert isinstance(result.record, TrainedRecord)
+        before = [self._found[key].record for key in task.inputs[:1]]
+        num_before = sum(len(one.epochs) for one in before if isinstance(one, TrainedRecord))
+        return result.record.epochs[num_before:]
+
+    def _remove_epochs_after(self, task: Task, checkpoint: Result | None) -> None:
+        """Remove the rows of epochs that are done again, since they were interrupted."""
+        place = _place_of(as_dict(task.place))
+        kept = [] if checkpoint is None else self.own_epochs(task, checkpoint)
+        kept_numbers = {str(epoch.epoch) for epoch in kept}
+
+        def is_done_again(row: Mapping[str, str]) -> bool:
+            return row["epoch"] not in kept_numbers and _place_of(row) == place
+
+        self.trainings.remove(is_done_again)
+
+    def _checkpoint(self, task: Task) -> Result | None:
+        """What a training that is not finished has kept, if that belongs to its inputs."""
+        if not isinstance(task, Train | Retrain):
+            return None
+        result = self._load(self.store, _checkpoint_key(task))
+        if result is None or not result.has_state or result.inputs != self._digests(task):
+            return None
+        return result
+
+    def _digests(self, task: Task) -> tuple[str | None, ...]:
+        return tuple(self._found[key].digest for key in task.inputs)
+
+    def _load_all(self) -> dict[str, Result]:
+        """All stored results but those whose net is gone although something will start from it."""
+        stored = {task.key: self._load(self.store, task.key) for task in self.tasks}
+        found: dict[str, Result] = {}
+        needed: set[str] = set()  # nets
+        for task in reversed(self.tasks):  # what starts from a net comes after it
+            result = stored[task.key]
+            if result is not None and (result.has_state or task.key not in needed):
+                found[task.key] = result
+            else:
+                needed.update(task.inputs)
+        return found
+
+    def _load(self, store: Store, key: str) -> Result | None:
+        """A stored result; one that is damaged is put aside, and computed again."""
+        try:
+            return store.load(key)
+        except DamagedError as error:
+            store.put_aside(key)
+            self.logger.warn(
+                f"damaged: {error}; moved to {store.directory / DAMAGED}, and computed again"
+            )
+            return None
 
     def result_of(self, key: str) -> Result:
         """The result of a finished task."""
         return self._found[key]
+
+
+def _place_of(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in KEY)
+
+
+def _checkpoint_key(task: Task) -> str:
+    return f"{task.key}.checkpoint"
 
 
 def _training_row(task: Task, epoch: EpochRecord) -> TrainingRecord:

@@ -1,7 +1,11 @@
 """What tasks compute, and the store that keeps it: each result is written whole or not at all."""
 
+import contextlib
+import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -13,6 +17,12 @@ from experiment.nets.state import NetState
 from experiment.runs.records import Record, from_json, to_json
 
 EPOCH = "epoch"
+VERSION = 1  # of the files of a store
+DAMAGED = "damaged"  # the folder of a store for files that cannot be used
+
+
+class DamagedError(Exception):
+    """A stored result cannot be used. The message says which file, and what is wrong with it."""
 
 
 class Result:
@@ -28,8 +38,12 @@ class Result:
         *,
         path: Path | None = None,
         content: bytes | None = None,
+        digest: str | None = None,
+        inputs: Sequence[str | None] = (),
     ):
         self.record = record
+        self.digest = digest  # of the stored net, even where that is no longer kept
+        self.inputs = tuple(inputs)  # the digests of the nets from which it was computed
         self._state = state
         self._path = path  # of the file with the net
         self._content = content  # of such a file
@@ -73,46 +87,116 @@ class Result:
 
 
 class Store:
-    """Results by key, e.g. `net0/repetition0/0-SiPP/003-prune`, in a directory."""
+    """Results by key, e.g. `net0/repetition0/0-SiPP/003-prune`, in a directory.
 
-    def __init__(self, directory: Path):
+    Each record says to which key and owner it belongs, and has digests of itself and of its net, so
+    that what was damaged, exchanged or brought from elsewhere is never used.
+    """
+
+    def __init__(self, directory: Path, owner: str):
         self.directory = directory
+        self.owner = owner  # whose results these are: the id of a run
 
     def load(self, key: str) -> Result | None:
-        """The stored result, None if there is none. Raises UserError if it is broken."""
-        path = self._record_path(key)
-        if not path.exists():
-            return None
-        try:
-            stored = json.loads(path.read_text())
-            record = from_json(stored["record"])
-            return Result(record, path=self._state_path(key) if stored["state"] else None)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path}: the stored result is broken ({error}); delete this file to compute it "
-                f"again"
-            ) from None
+        """The stored result, None if there is none. It has no net if that is no longer kept.
 
-    def save(self, key: str, result: Result) -> Result:
-        """Store a result; return it, now with its net in a file."""
-        path = None
+        Raises:
+            DamagedError: if it is not as it was stored.
+        """
+        path = self._record_path(key)
+        try:
+            text = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise DamagedError(f"{path} cannot be read: {error.strerror}") from None
+        try:
+            stored = json.loads(text)
+            self._check(stored, key)
+            record = from_json(stored["record"])
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            reason = str(error) if isinstance(error, ValueError) else "is not a record"
+            raise DamagedError(f"{path}: {reason}") from None
+        net = None if stored["state"] is None else self._net_if_kept(key, stored["state"])
+        return Result(record, path=net, digest=stored["state"], inputs=stored["inputs"])
+
+    def save(self, key: str, result: Result, inputs: Sequence[str | None] = ()) -> Result:
+        """Store a result; return it, now with its net in a file.
+
+        `inputs` are the digests of the nets from which it was computed.
+        """
+        path = digest = None
         if result.has_state:
             path = self._state_path(key)
-            write_whole(path, result.content)
+            content = result.content
+            digest = hashlib.sha256(content).hexdigest()
+            write_whole(path, content)
         # The record comes last: where there is one, all of the result is there.
-        content = {"record": to_json(result.record), "state": result.has_state}
-        write_whole(self._record_path(key), json.dumps(content, indent=1))
-        return Result(result.record, result._state, path=path)
+        stored = {
+            "version": VERSION,
+            "owner": self.owner,
+            "key": key,
+            "inputs": list(inputs),
+            "record": to_json(result.record),
+            "state": digest,
+        }
+        stored["sha256"] = _digest(stored)
+        write_whole(self._record_path(key), json.dumps(stored, indent=1))
+        return Result(result.record, result._state, path=path, digest=digest, inputs=inputs)
 
     def discard_state(self, key: str) -> None:
         """Delete the net of a result that nothing will start from; its record stays."""
         self._state_path(key).unlink(missing_ok=True)
+
+    def discard(self, key: str) -> None:
+        """Delete a result, if there is one."""
+        self._record_path(key).unlink(missing_ok=True)  # first: without it there is no result
+        self._state_path(key).unlink(missing_ok=True)
+
+    def put_aside(self, key: str) -> None:
+        """Move the files of a result that cannot be used into the folder `damaged`."""
+        for path in (self._record_path(key), self._state_path(key)):
+            target = self.directory / DAMAGED / path.relative_to(self.directory)
+            number = 0
+            while target.exists():
+                number += 1
+                target = target.with_name(f"{path.name}.{number}")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                path.rename(target)
+
+    def _check(self, stored: Any, key: str) -> None:
+        """Raise ValueError unless a record is what was stored with that key."""
+        if stored["version"] != VERSION:
+            raise ValueError(f"has version {stored['version']} of the format, not {VERSION}")
+        if (stored["owner"], stored["key"]) != (self.owner, key):
+            raise ValueError(f"belongs to {stored['key']} of {stored['owner']}")
+        digest = stored.pop("sha256")
+        if digest != _digest(stored):
+            raise ValueError("was changed or damaged: its digest is wrong")
+
+    def _net_if_kept(self, key: str, digest: str) -> Path | None:
+        """The file of a net. Raises DamagedError if it is not the one with that digest."""
+        path = self._state_path(key)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise DamagedError(f"{path} cannot be read: {error.strerror}") from None
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise DamagedError(f"{path}: was changed or damaged: its digest is wrong")
+        return path
 
     def _record_path(self, key: str) -> Path:
         return self.directory / f"{key}.json"
 
     def _state_path(self, key: str) -> Path:
         return self.directory / f"{key}.safetensors"
+
+
+def _digest(stored: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
 
 
 def read_state(path: Path) -> NetState:
@@ -140,8 +224,8 @@ def _broken(path: Path | None, error: Exception) -> UserError:
     if path is None:
         return UserError(f"a net that another process has sent cannot be read ({error})")
     return UserError(
-        f"{path}: the stored net cannot be read ({error}); delete {path.stem}.json beside it "
-        f"to compute it again"
+        f"{path}: the stored net cannot be read ({error}); run the same command again to compute "
+        f"it anew"
     )
 
 

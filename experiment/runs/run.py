@@ -30,6 +30,8 @@ from experiment.runs.workplace import Workplace
 from experiment.training.records import EpochRecord
 from experiment.training.team import ALONE, Team
 
+SHARED = "any run"  # the owner of nets that runs share
+
 
 @dataclass
 class Outcome:
@@ -57,8 +59,11 @@ class Run:
         self.config = config
         self.ledger = ledger
         self.lock = lock
-        self.waiting = Waiting(ledger.tasks, ranks)
         self.forecast = Forecast(ledger.tasks)
+        done = ledger.restore()
+        self.waiting = Waiting(ledger.tasks, ranks, done)
+        for task in done:
+            self.forecast.ended(task, None)
         self.postponed: list[Task] = []  # until another run has trained the same net
         self.failures: list[str] = []
         self.bad_input: UserError | None = None
@@ -87,11 +92,16 @@ class Run:
         """How many tasks no worker has begun yet."""
         return len(self.waiting) + len(self.postponed)
 
-    def inputs(self, task: Task) -> Sequence[Result]:
-        """The results that a task starts from, which is ready."""
-        inputs = self.ledger.inputs(task)
-        assert inputs is not None
-        return inputs
+    def begin(self, task: Task) -> Sequence[Result]:
+        """What a task, which is ready, starts from: the results of its inputs, or a checkpoint."""
+        self.check()
+        checkpoint = self.ledger.begin(task)
+        if checkpoint is None:
+            return self.ledger.inputs(task)
+        epochs = self.ledger.own_epochs(task, checkpoint)
+        self.forecast.resumed(task, len(epochs))
+        self.ledger.logger.say(f"{task.label}: goes on after epoch {epochs[-1].epoch}")
+        return [checkpoint]
 
     def check(self) -> None:
         """Raise LockedError if another process has taken over the run."""
@@ -103,6 +113,11 @@ class Run:
         self.check()
         self.forecast.epoch_ended(task, record.seconds)
         self.ledger.add_epoch(task, record)
+
+    def keep_checkpoint(self, task: Task, result: Result) -> None:
+        """Keep how far a training is."""
+        self.check()
+        self.ledger.store_checkpoint(task, result)
 
     def conclude(self, task: Task, outcome: Result | Failure, seconds: float) -> None:
         """Keep what has come of a task that was computed. Raises LockedError if it must not."""
@@ -121,6 +136,7 @@ class Run:
             raise self.bad_input
         if not len(self.ledger.results):
             return Outcome(None, self.failures)
+        self.ledger.sort_tables()
         directory = self.ledger.results.path.parent
         rows = load_results(directory)
         summary = write_summary(rows, directory, self.config.pruning.commensurate_margin)
@@ -214,8 +230,9 @@ def open_run(
         tasks(settled),
         directory,
         logger,
+        config.run_id(),
         keep_all=config.checkpoints == "all",
-        shared=Store(nets / torch.device(device).type) if nets else None,
+        shared=Store(nets / torch.device(device).type, SHARED) if nets else None,
     )
     if config.pruning.schedule != "train":
         _describe_pruning(config, workplace, logger)

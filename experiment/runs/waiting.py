@@ -1,7 +1,7 @@
 """The tasks of a run that are still to be done, and which of them comes next."""
 
 import heapq
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from experiment.runs.tasks import Evaluate, Retrain, Task, Train, num_epochs
@@ -43,9 +43,11 @@ def lengths_of_chains(tasks: Sequence[Task]) -> dict[str, int]:
 
 
 class Waiting:
-    """Tasks that wait for their turn, or for the results that they start from."""
+    """Tasks that wait for their turn, or for the results that they start from; not those done."""
 
-    def __init__(self, tasks: Sequence[Task], ranks: Ranks = as_listed):
+    def __init__(
+        self, tasks: Sequence[Task], ranks: Ranks = as_listed, done: Collection[Task] = ()
+    ):
         self._tasks = {task.key: task for task in tasks}
         self._places = as_listed(tasks)
         self._ranks = ranks(tasks)
@@ -56,7 +58,11 @@ class Waiting:
                 self._followers.setdefault(key, []).append(task.key)
         self._trainings: list[tuple[Any, str]] = []  # heaps of what is ready
         self._others: list[tuple[Any, str]] = []
-        for task in tasks:
+        for task in done:
+            del self._tasks[task.key]
+            for key in self._followers.get(task.key, []):
+                self._missing[key].discard(task.key)
+        for task in self._tasks.values():
             self._add_if_ready(task)
 
     def __len__(self) -> int:

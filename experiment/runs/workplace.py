@@ -16,6 +16,7 @@ from experiment.nets.layout import lay_out_by_default, lay_out_for_speed
 from experiment.nets.running import copy_of
 from experiment.nets.state import NetState
 from experiment.pruning.pruner import Pruner
+from experiment.runs.results import Result
 from experiment.runs.tasks import Prune, Task
 from experiment.sensitivity.sample_size import sample_size
 from experiment.training.records import EpochRecord
@@ -66,6 +67,8 @@ class Workplace:
         self.device = torch.device(device)
         self.trainer = Trainer(data, progress, team)
         self.on_epoch = on_epoch
+        self.on_checkpoint: Callable[[Task, Result], None] = lambda task, result: None
+        self.checkpoint_seconds: float | None = None  # between two checkpoints of a training
         self._nets: dict[tuple[str, int], KeptNet] = {}
         self._sample_sizes: dict[tuple, int] = {}
         self._layers: dict[str, Layers] = {}

@@ -1,6 +1,7 @@
 """Trainer: fits nets to data and evaluates them; knows nothing of pruning."""
 
 import contextlib
+import functools
 import math
 import time
 import traceback
@@ -17,6 +18,7 @@ from experiment.data.loading import Data
 from experiment.data.split import Split
 from experiment.nets.running import device_of
 from experiment.nets.state import NetState
+from experiment.training.checkpoints import NO_CHECKPOINTS, Checkpoints
 from experiment.training.compilation import compiled
 from experiment.training.evaluation import Evaluation, evaluate
 from experiment.training.lane import Lane
@@ -63,6 +65,7 @@ class Fit:
     until: int | None = None
     label: str = "training"
     on_epoch: Callable[[EpochRecord], None] = lambda record: None  # called as each epoch ends
+    checkpoints: Checkpoints = NO_CHECKPOINTS
 
     @property
     def last_epoch(self) -> int:
@@ -155,6 +158,8 @@ class Trainer:
             record = yield from self._epoch(session, fit, epoch, display)
             records.append(record)
             fit.on_epoch(record)
+            if epoch + 1 < fit.last_epoch and fit.checkpoints.is_due:
+                fit.checkpoints.take(functools.partial(session.state, epoch + 1), records)
         return session.state(max(fit.state.epoch, fit.last_epoch)), records
 
     def _epoch(

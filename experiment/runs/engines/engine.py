@@ -16,7 +16,8 @@ class Job:
     """One task, or several trainings that are done at once, with the results they start from."""
 
     tasks: Sequence[Task]
-    inputs: Sequence[Sequence[Result]]  # those of each task
+    inputs: Sequence[Sequence[Result]]  # those of each task, or the checkpoint it goes on from
+    checkpoint_seconds: float | None = None  # between two checkpoints of a training; None: none
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,14 @@ class EpochEnded:
 
 
 @dataclass(frozen=True)
+class Checkpointed:
+    """How far a training is, and all that it needs to go on from there."""
+
+    key: str  # of the task
+    result: Result
+
+
+@dataclass(frozen=True)
 class Advanced:
     """How far a job is."""
 
@@ -72,7 +81,7 @@ class Lost:
     reason: str
 
 
-Event = Finished | EpochEnded | Advanced | Lost
+Event = Finished | EpochEnded | Checkpointed | Advanced | Lost
 Listen = Callable[[int, Event], None]  # called with the number of a worker
 
 

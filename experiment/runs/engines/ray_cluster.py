@@ -94,7 +94,7 @@ class RayCluster:
         member = self._members[worker]
         states: list[Any] = []
         inputs = [[self._sent(result, states) for result in of_task] for of_task in job.inputs]
-        member.events = member.actor.do.remote(job.tasks, inputs, *states)
+        member.events = member.actor.do.remote(job.tasks, inputs, job.checkpoint_seconds, *states)
 
     def wait(self, listen: Listen, seconds: float | None = None) -> None:
         members = {

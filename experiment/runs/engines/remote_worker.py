@@ -69,6 +69,7 @@ class RemoteWorker:
         self,
         tasks: Sequence[Task],
         inputs: Sequence[Sequence[tuple[Record, int | None]]],
+        checkpoint_seconds: float | None,
         *states: bytes,
     ) -> Iterator[Event]:
         """Do a job; `inputs` are records and which of the states belong to them."""
@@ -79,7 +80,7 @@ class RemoteWorker:
             ]
             for of_task in inputs
         ]
-        work = self._thread.submit(self._worker.do, Job(tasks, results))
+        work = self._thread.submit(self._worker.do, Job(tasks, results, checkpoint_seconds))
         work.add_done_callback(lambda work: self._events.put(None))
         while (event := self._events.get()) is not None:
             yield event

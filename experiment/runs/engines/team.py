@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import NoReturn
 
@@ -152,7 +153,7 @@ def follow(link: Link, device: str) -> None:
             link.meet()
         except Exception:
             link.break_off(traceback.format_exc())
-        worker.do(job)
+        worker.do(replace(job, checkpoint_seconds=None))  # the first process keeps them
 
 
 def _next_job(link: Link) -> bytes | None:

@@ -7,7 +7,15 @@ from contextlib import AbstractContextManager, nullcontext
 from torch import Tensor
 
 from experiment.config.schema import DatasetPart
-from experiment.runs.engines.engine import Advanced, EpochEnded, Event, Failure, Finished, Job
+from experiment.runs.engines.engine import (
+    Advanced,
+    Checkpointed,
+    EpochEnded,
+    Event,
+    Failure,
+    Finished,
+    Job,
+)
 from experiment.runs.execution import execute, train_together
 from experiment.runs.results import Result
 from experiment.runs.tasks import Retrain, Task, Train
@@ -43,6 +51,7 @@ class Worker:
     def use(self, workplace: Workplace, dataset: DatasetPart, seed: int) -> None:
         """Take a workplace for the tasks with that data set and seed."""
         workplace.on_epoch = self._tell_epoch
+        workplace.on_checkpoint = self._tell_checkpoint
         workplace.trainer.progress = self._progress
         self._workplace = ((dataset, seed), workplace)
 
@@ -55,6 +64,7 @@ class Worker:
     def _outcomes(self, job: Job) -> list[Result | Failure]:
         try:
             workplace = self.workplace_for(job.tasks[0])
+            workplace.checkpoint_seconds = job.checkpoint_seconds
             trainings = [task for task in job.tasks if isinstance(task, Train | Retrain)]
             found: Sequence[Result | Exception]
             if len(trainings) > 1:
@@ -77,6 +87,9 @@ class Worker:
 
     def _tell_epoch(self, task: Task, record: EpochRecord) -> None:
         self.tell(EpochEnded(task.key, record))
+
+    def _tell_checkpoint(self, task: Task, result: Result) -> None:
+        self.tell(Checkpointed(task.key, result))
 
     def _progress(self, total: int, label: str) -> "Progress":
         return Progress(total, label, self.tell, self.interval)

@@ -1,0 +1,255 @@
+"""What is interrupted, damaged or deleted costs time, and never a number."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pandas
+import pytest
+from conftest import SMALL
+from whole_runs import TIMES, assert_same, launch, start
+
+from experiment.config.loading import load_config
+from experiment.methods.magnitude import WT
+from experiment.runs.driver import run
+from experiment.training.session import Session
+
+CONFIG = f"{SMALL}\ncheckpoints: all\ncheckpoint_minutes: 0\n"
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("faults") / "small.yaml"
+    path.write_text(CONFIG)
+    return load_config(path)
+
+
+@pytest.fixture(scope="module")
+def finished(config, tmp_path_factory) -> Path:
+    """The directory of a run that nothing has disturbed."""
+    directory = tmp_path_factory.mktemp("finished") / "run"
+    assert run(config, directory).failures == []
+    return directory
+
+
+def nets(directory: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in directory.rglob("*.safetensors")
+        if "damaged" not in path.parts
+    }
+
+
+def assert_equal(directory: Path, other: Path) -> None:
+    """The same rows in the same order, and the same nets, to the bit."""
+    for name in ("results.csv", "training.csv"):
+        one, another = (
+            pandas.read_csv(each / name).drop(columns=TIMES, errors="ignore")
+            for each in (directory, other)
+        )
+        pandas.testing.assert_frame_equal(one, another, check_exact=True)
+    assert nets(directory) == nets(other)
+    assert not list(directory.rglob("*.checkpoint.*")) and not list(directory.rglob(".*.part"))
+
+
+class Stopped(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("schedule", ["cascade", "rewind"])
+def test_a_training_goes_on_after_its_last_checkpoint(config, tmp_path, monkeypatch, schedule):
+    """Stopped after each number of steps in turn, until it gets through: nothing is done twice."""
+    pruning = config.pruning.model_copy(update={"schedule": schedule, "rewind_epoch": 1})
+    training = config.training.model_copy(update={"epochs": 3})
+    config = config.model_copy(
+        update={"pruning": pruning, "training": training, "retraining": training}
+    )
+    run(config, tmp_path / "whole")
+    steps = 0
+    step = Session.step
+    per_epoch = 0
+
+    def counted(session, *arguments):
+        nonlocal steps, per_epoch
+        per_epoch = session.data.train.num_batches(config.training.batch_size)
+        steps += 1
+        step(session, *arguments)
+        if steps % 30 == 0:  # in the middle of an epoch
+            raise Stopped
+
+    monkeypatch.setattr(Session, "step", counted)
+    num_stops = 0
+    while True:
+        try:
+            run(config, tmp_path / "stopped")
+        except Stopped:
+            num_stops += 1
+        else:
+            break
+    assert per_epoch < 30 and num_stops > 3
+    monkeypatch.undo()
+    assert_equal(tmp_path / "stopped", tmp_path / "whole")
+    num_epochs = len(pandas.read_csv(tmp_path / "whole" / "training.csv"))
+    assert steps < per_epoch * (num_epochs + num_stops)  # each stop costs less than an epoch
+    assert "goes on after epoch" in (tmp_path / "stopped" / "log.txt").read_text()
+
+
+def test_a_process_that_is_killed_within_a_training_goes_on(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(CONFIG)
+    settings = ["--set", "training.epochs=9", "--set", "pruning.methods=[WT]"]
+    process = start(path, tmp_path / "killed", *settings)
+    while not (tables := list((tmp_path / "killed").rglob("training.csv"))) or (
+        len(tables[0].read_text().splitlines()) < 5
+    ):
+        time.sleep(0.02)
+        assert process.poll() is None
+    process.kill()
+    process.communicate()
+    resumed = launch(path, tmp_path / "killed", *settings)
+    assert resumed.returncode == 0
+    assert "net 0: training: goes on after epoch " in resumed.stdout
+    assert launch(path, tmp_path / "whole", *settings).returncode == 0
+    assert_same(tmp_path / "killed", tmp_path / "whole")
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def put_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "file").touch()
+
+
+def take_from_neighbour(path: Path) -> None:
+    others = sorted(path.parent.glob(f"*{path.suffix}"))
+    other = next(one for one in others if one.read_bytes() != path.read_bytes())
+    path.write_bytes(other.read_bytes())
+
+
+DAMAGES = {
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-10]),
+    "empty": lambda path: path.write_bytes(b""),
+    "zeroed": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "a bit flipped": flip,
+    "longer": lambda path: path.write_bytes(path.read_bytes() + b"\n{}"),
+    "a folder": put_folder,
+    "exchanged": take_from_neighbour,
+}
+FILES = [
+    "net0/train",
+    "net0/repetition0/0-SiPP/001-prune",
+    "net0/repetition0/0-SiPP/001-retrain",
+    "net0/repetition0/1-WT/002-evaluate",
+]
+
+
+@pytest.mark.parametrize("name", [f"{key}.json" for key in FILES] + [
+    f"{key}.safetensors" for key in FILES[:-1]
+])  # fmt: skip
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_reported_and_its_step_computed_anew(
+    config, finished, tmp_path, capsys, name, damage
+):
+    shutil.copytree(finished, tmp_path / "run")
+    path = tmp_path / "run" / "steps" / name
+    if damage == "exchanged" and name == "net0/train.safetensors":
+        shutil.copy(path.parent / "repetition0/0-SiPP/001-prune.safetensors", path)
+    else:
+        DAMAGES[damage](path)
+    assert run(config, tmp_path / "run").failures == []
+    assert_equal(tmp_path / "run", finished)
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "damaged" in line]
+    assert line.startswith(f"damaged: {path}") and "steps/damaged" in line
+    assert (tmp_path / "run" / "steps" / "damaged" / name).exists()
+
+
+def edit(path: Path, **changes) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_records_of_other_runs_versions_and_hands_are_not_used(config, finished, tmp_path, capsys):
+    shutil.copytree(finished, tmp_path / "run")
+    run(config.model_copy(update={"seed": 7}), tmp_path / "other")
+    steps = tmp_path / "run" / "steps"
+    names = [f"net0/repetition0/{method}/001-evaluate.json" for method in ("0-SiPP", "1-WT")]
+    shutil.copy(tmp_path / "other" / "steps" / names[0], steps / names[0])
+    edit(steps / names[1], version=99)
+    record = json.loads((steps / "net0" / "evaluate.json").read_text())["record"]
+    edit(steps / "net0" / "evaluate.json", record={**record, "test_accuracy": 1.0})
+    capsys.readouterr()
+    assert run(config, tmp_path / "run").failures == []
+    assert_equal(tmp_path / "run", finished)
+    errors = capsys.readouterr().err
+    assert f"{names[0]}: belongs to" in errors
+    assert f"{names[1]}: has version 99 of the format, not 1" in errors
+    assert "evaluate.json: was changed or damaged" in errors
+    assert len(list((steps / "damaged").rglob("*.json"))) == 3
+
+
+@pytest.mark.parametrize("checkpoints", ["last", "all"])
+@pytest.mark.parametrize("name", ["001-prune", "001-retrain", "002-prune", "002-retrain"])
+def test_a_deleted_step_is_computed_from_nets_that_are_gone(
+    config, finished, tmp_path, checkpoints, name
+):
+    """Nets that nothing was to start from any more are found again, from the trained one on."""
+    config = config.model_copy(update={"checkpoints": checkpoints})
+    run(config, tmp_path / "run")
+    expected = nets(tmp_path / "run")
+    for path in (tmp_path / "run").rglob(f"0-SiPP/{name}.*"):
+        path.unlink()
+    assert run(config, tmp_path / "run").failures == []
+    assert nets(tmp_path / "run") == expected
+    for table in ("results.csv", "training.csv"):
+        one, other = (
+            pandas.read_csv(directory / table).drop(columns=TIMES, errors="ignore")
+            for directory in (tmp_path / "run", finished)
+        )
+        pandas.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+def test_what_follows_from_a_mended_method_is_measured_again(
+    config, finished, tmp_path, monkeypatch
+):
+    """Only its prunings were deleted; nothing of the old nets stays in the table."""
+    shutil.copytree(finished, tmp_path / "run")
+    for path in (tmp_path / "run").rglob("1-WT/001-prune.json"):
+        path.unlink()
+    monkeypatch.setattr(WT, "scores", smallest_first)
+    assert run(config, tmp_path / "run").failures == []
+    run(config, tmp_path / "fresh")
+    assert_equal(tmp_path / "run", tmp_path / "fresh")
+
+
+def smallest_first(method, analysis, stream):
+    return {name: 1 / (1 + weight.abs()) for name, weight in analysis.weights.items()}
+
+
+def test_tables_are_written_from_the_steps(config, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    results = tmp_path / "run" / "results.csv"
+    results.write_text(results.read_text().replace("SiPP", "Better"))
+    (tmp_path / "run" / "training.csv").unlink()
+    assert run(config, tmp_path / "run").failures == []
+    for name in ("results.csv", "training.csv"):
+        assert (tmp_path / "run" / name).read_bytes() == (finished / name).read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "a bit flipped"])
+@pytest.mark.parametrize("kind", ["json", "safetensors"])
+def test_a_damaged_shared_net_is_trained_again(config, tmp_path, capsys, damage, kind):
+    shared = tmp_path / "nets"
+    run(config, tmp_path / "one", nets=shared)
+    [path] = shared.rglob(f"*.{kind}")
+    before = path.read_bytes()
+    DAMAGES[damage](path)
+    run(config, tmp_path / "two", nets=shared)
+    assert f"damaged: {path}" in capsys.readouterr().err
+    assert_equal(tmp_path / "two", tmp_path / "one")
+    assert kind == "json" or path.read_bytes() == before
+    assert [one.name for one in (shared / "cpu" / "damaged").glob(f"*.{kind}")] == [path.name]
