@@ -7,7 +7,7 @@ import argparse
 import sys
 
 from experiment import commands
-from experiment.core import torchrun
+from experiment.core import signals, torchrun
 from experiment.core.errors import UserError
 
 
@@ -18,7 +18,8 @@ def main(
 ) -> int:
     """Execute a command; `arguments` are the process's own unless given.
 
-    Returns the exit code: 0, 1 if a part of the work failed, 2 for bad input, 130 if interrupted.
+    Returns the exit code: 0, 1 if a part of the work failed, 2 for bad input, 128 and the
+    number of the signal if interrupted: 130 for Ctrl-C.
     """
     module = commands.load(command)
     parser = argparse.ArgumentParser(
@@ -36,10 +37,11 @@ def main(
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to resume", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interruption:
+        signals.say()
+        return signals.exit_code(interruption)
 
 
 if __name__ == "__main__":
+    signals.install()
     torchrun.leave(main())

@@ -2,13 +2,16 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pandas
 import pytest
 from conftest import SMALL
-from whole_runs import TIMES, assert_same, launch, start
+from whole_runs import TIMES, assert_same, launch, start, wait_for
 
 from experiment.config.loading import load_config
 from experiment.methods.magnitude import WT
@@ -253,3 +256,62 @@ def test_a_damaged_shared_net_is_trained_again(config, tmp_path, capsys, damage,
     assert_equal(tmp_path / "two", tmp_path / "one")
     assert kind == "json" or path.read_bytes() == before
     assert [one.name for one in (shared / "cpu" / "damaged").glob(f"*.{kind}")] == [path.name]
+
+
+SAID = "interrupted; run the same command again to resume\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_signals_end_a_run_with_one_line(tmp_path, number, exit_code):
+    path = tmp_path / "small.yaml"
+    path.write_text(CONFIG)
+    process = start(path, tmp_path / "results", "--set", "training.epochs=1000")
+    wait_for("train.checkpoint.json", tmp_path, process)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == exit_code
+    assert err.endswith(SAID) and err.count("interrupted") == 1 and "Traceback" not in err
+    assert not list(tmp_path.rglob("run.lock"))
+
+
+@pytest.mark.parametrize("delays", [[0.1], [0.5], [1.0], [2.5, 0.01], [3.0, 0.3]])
+def test_early_and_repeated_interrupts_show_no_traceback(tmp_path, delays):
+    """Within the imports, or while the run is about to end because of the first one."""
+    path = tmp_path / "small.yaml"
+    path.write_text(CONFIG)
+    process = start(path, tmp_path / "results", "--set", "training.epochs=1000")
+    while b"experiment.main" not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
+        time.sleep(0.01)
+    for delay in delays:
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    if delays != [0.1]:  # when Python itself may be starting
+        assert process.returncode == 130
+        assert err.endswith(SAID) and err.count("interrupted") == 1
+    assert "experiment/" not in err
+
+
+def test_a_signal_ends_what_does_not_listen():
+    """Python's own handlers are not called while other code does not return."""
+    script = """if True:
+        import ctypes
+        from experiment.core import signals
+        signals.GRACE = 0.5
+        signals.install()
+        with signals.orderly():
+            lock = ctypes.create_string_buffer(64)
+            ctypes.CDLL(None).pthread_mutex_lock(lock)
+            print("ready", flush=True)
+            ctypes.CDLL(None).pthread_mutex_lock(lock)  # for ever
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.3)
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (143, SAID)

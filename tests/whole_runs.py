@@ -41,8 +41,14 @@ def start(*arguments, launcher: Sequence[str] = ()) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # the tests may ignore it
+        preexec_fn=_heed_signals,
     )
+
+
+def _heed_signals() -> None:
+    """Let a new process be ended by signals, even those that the tests themselves ignore."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def wait_for(pattern: str, results: Path, process: subprocess.Popen) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from experiment.core import signals
 from experiment.core.errors import LockedError
 
 NAME = "run.lock"
@@ -129,7 +130,8 @@ def locked(directory: Path, *, take_over: bool = False) -> Iterator[Lock]:
     elsewhere = None if holder is None or holder.is_here else holder
     lock = Lock.take(path, instead_of=elsewhere)
     try:
-        yield lock
+        with signals.orderly():
+            yield lock
     finally:
         lock.release()
         with contextlib.suppress(OSError):  # not empty, or already gone

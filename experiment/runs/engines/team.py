@@ -7,7 +7,6 @@ others, which do the same and keep nothing of it but their data and nets.
 import contextlib
 import os
 import pickle
-import signal
 import sys
 import time
 import traceback
@@ -20,6 +19,7 @@ import torch
 from torch import distributed
 
 from experiment.config.schema import Config
+from experiment.core import signals
 from experiment.core.torchrun import Member
 from experiment.runs.engines.engine import Event, Failure, Finished, Job, Listen
 from experiment.runs.engines.worker import Worker
@@ -139,7 +139,7 @@ class Leader:
 
 def follow(link: Link, device: str) -> None:
     """What the other processes do until there are no more jobs."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python would not notice it while it waits
+    signals.uninstall()  # there is nothing to tidy up
 
     def hear(event: Event) -> None:
         if isinstance(event, Finished):
