@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from experiment import __version__, commands
-from experiment.core import signals, torchrun
+from experiment.core import console, signals, torchrun
 from experiment.core.spelling import nearest
 from experiment.main import main as run_command
 
@@ -59,6 +59,7 @@ def overview() -> str:
 def console_script() -> NoReturn:
     """What the installed program calls."""
     signals.install()
+    console.tolerate_closed_output()
     torchrun.leave(main())
 
 

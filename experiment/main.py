@@ -7,8 +7,8 @@ import argparse
 import sys
 
 from experiment import commands
-from experiment.core import signals, torchrun
-from experiment.core.errors import UserError
+from experiment.core import console, signals, torchrun
+from experiment.core.errors import StorageError, UserError
 
 
 def main(
@@ -37,11 +37,15 @@ def main(
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except StorageError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt as interruption:
-        signals.say()
+        signals.acknowledge()
         return signals.exit_code(interruption)
 
 
 if __name__ == "__main__":
     signals.install()
+    console.tolerate_closed_output()
     torchrun.leave(main())

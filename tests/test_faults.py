@@ -1,6 +1,8 @@
 """What is interrupted, damaged or deleted costs time, and never a number."""
 
 import json
+import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,9 +13,10 @@ from pathlib import Path
 import pandas
 import pytest
 from conftest import SMALL
-from whole_runs import TIMES, assert_same, launch, start, wait_for
+from whole_runs import TIMES, assert_same, command, launch, start, wait_for
 
 from experiment.config.loading import load_config
+from experiment.core.errors import StorageError
 from experiment.methods.magnitude import WT
 from experiment.runs.driver import run
 from experiment.training.session import Session
@@ -315,3 +318,49 @@ def test_a_signal_ends_what_does_not_listen():
     process.terminate()
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (143, SAID)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_ends_all_runs_at_once(config, tmp_path):
+    paths = [tmp_path / f"{name}.yaml" for name in ("one", "two")]
+    for path in paths:
+        path.write_text(CONFIG)
+    log = tmp_path / "results" / "one" / config.run_id() / "log.txt"
+    log.parent.mkdir(parents=True)
+    log.symlink_to("/dev/full")
+    both = command(paths[0], tmp_path / "results")
+    both[3:4] = map(str, paths)
+    done = subprocess.run(both, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"failed: cannot write {log}: No space left on device; free some space, and run the same "
+        f"command again to go on\n"
+    )
+    assert not (tmp_path / "results" / "two").exists() and not list(tmp_path.rglob("run.lock"))
+
+
+def test_a_net_that_cannot_be_stored_ends_the_run(config, tmp_path):
+    """Its tables can be written: they are smaller. The run goes on once there is room."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limit[1]))
+    try:
+        with pytest.raises(
+            StorageError, match=r"cannot write .*train.checkpoint.safetensors: File too large"
+        ):
+            run(config, tmp_path / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert not list(tmp_path.rglob("*.part")) and not list(tmp_path.rglob("train.json"))
+    assert run(config, tmp_path / "run").failures == []
+
+
+@pytest.mark.parametrize("redirection", ["2>&1 | head -1", ">&- 2>&-"])
+def test_output_that_nobody_reads_stops_nothing(tmp_path, redirection):
+    path = tmp_path / "small.yaml"
+    path.write_text(CONFIG)
+    line = shlex.join(command(path, tmp_path / "results"))
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {line} {redirection}"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(pandas.read_csv(next(tmp_path.rglob("results.csv")))) == 5

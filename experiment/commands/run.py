@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from experiment.commands._arguments import add_device, add_overrides, add_results
 from experiment.commands._engines import Workers, add_engine, opened_team, opened_workers
 from experiment.core import torchrun
-from experiment.core.errors import LockedError, UserError
+from experiment.core.errors import LockedError, StorageError, UserError
 
 if TYPE_CHECKING:
     from experiment.config.schema import Config
@@ -223,7 +223,13 @@ def report(path: str, outcome: "Outcome") -> int:
 
 
 def report_error(path: str, error: Exception) -> int:
-    """Print what ended a run, with a traceback if nobody expected it. Returns the exit code."""
+    """Print what ended a run, with a traceback if nobody expected it. Returns the exit code.
+
+    Raises:
+        StorageError: if it is one. Others would train, too, what they could not store.
+    """
+    if isinstance(error, StorageError):
+        raise error
     if isinstance(error, LockedError):
         print(f"locked: {path}: {error}", file=sys.stderr)
         return 3

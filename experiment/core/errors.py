@@ -5,6 +5,10 @@ class UserError(Exception):
     """Bad input. The message says what is wrong, where, and what would be right."""
 
 
+class StorageError(Exception):
+    """A file of a run cannot be written. The message says which, why, and what would help."""
+
+
 class LockedError(Exception):
     """Another process is writing the results of a run. The message says which."""
 

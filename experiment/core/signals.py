@@ -34,9 +34,12 @@ def exit_code(interruption: KeyboardInterrupt) -> int:
     return 128 + number
 
 
-def say() -> None:
-    """Say once that the program was interrupted. There may be no terminal any more."""
+def acknowledge() -> None:
+    """Say that the program was interrupted, if there is a terminal, and hear no more signals."""
     global _was_said
+    for number in HANDLED:
+        if signal.getsignal(number) is _handle:
+            signal.signal(number, signal.SIG_IGN)
     if not _was_said:
         _was_said = True
         with contextlib.suppress(OSError, ValueError):

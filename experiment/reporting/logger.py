@@ -6,6 +6,8 @@ from pathlib import Path
 
 import tqdm
 
+from experiment.core.files import writing
+
 
 class Logger:
     """Writes lines to the console and, with the time, to log.txt in the directory of a run."""
@@ -31,5 +33,5 @@ class Logger:
     def note(self, text: str) -> None:
         """Write something to the log alone."""
         now = datetime.datetime.now().isoformat(sep=" ", timespec="seconds")
-        with self.path.open("a", encoding="utf-8") as file:
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(f"{now} {text}\n")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiment.core.files import write_whole
+from experiment.core.files import write_whole, writing
 
 if TYPE_CHECKING:
     import pandas
@@ -31,4 +31,5 @@ def write_plot(rows: "pandas.DataFrame", directory: Path) -> Path:
     """Draw accuracy against sparsity, from the rows of results.csv. Returns the plot's path."""
     from experiment.reporting.plots.run import accuracy_vs_sparsity
 
-    return accuracy_vs_sparsity(rows, directory / PLOT)
+    with writing(directory / PLOT):
+        return accuracy_vs_sparsity(rows, directory / PLOT)

@@ -10,7 +10,7 @@ import yaml
 
 from experiment.config.schema import Config
 from experiment.core.devices import or_cpu
-from experiment.core.errors import UserError
+from experiment.core.errors import StorageError, UserError
 from experiment.core.files import write_whole
 from experiment.core.seeding import Stream
 from experiment.data.loading import load_data
@@ -126,6 +126,8 @@ class Run:
             try:
                 self._finish(task, self.ledger.store_new(task, outcome), seconds)
                 return
+            except StorageError:  # nothing else could be stored either
+                raise
             except Exception as error:
                 outcome = Failure.of(error)
         self._give_up(task, outcome)
@@ -151,6 +153,8 @@ class Run:
             if result is None:
                 return False
             self._finish(task, result, None)
+        except StorageError:
+            raise
         except Exception as error:
             self._give_up(task, Failure.of(error))
         return True
@@ -210,8 +214,8 @@ def open_run(
     data = load_data(config.dataset, Stream(config.seed), torch.device(here))
     try:
         write_whole(directory / "config.yaml", yaml.safe_dump(config.model_dump(), sort_keys=False))
-    except OSError as error:
-        raise UserError(f"--results: cannot write to {directory}: {error}") from None
+    except StorageError as error:
+        raise UserError(f"--results: {error}") from None
     logger = Logger(directory)
     of_workers = of_workers or hardware(device)
     changes = write_environment(

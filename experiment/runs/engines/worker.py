@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from torch import Tensor
 
 from experiment.config.schema import DatasetPart
+from experiment.core.errors import LockedError, StorageError
 from experiment.runs.engines.engine import (
     Advanced,
     Checkpointed,
@@ -72,8 +73,8 @@ class Worker:
             else:
                 found = [execute(job.tasks[0], job.inputs[0], workplace)]
         except Exception as error:
-            return [Failure.of(error) for _ in job.tasks]
-        return [Failure.of(one) if isinstance(one, Exception) else one for one in found]
+            return [_failure(error) for _ in job.tasks]
+        return [_failure(one) if isinstance(one, Exception) else one for one in found]
 
     def workplace_for(self, task: Task) -> Workplace:
         """Where the task is done. Raises UserError if its data cannot be loaded."""
@@ -93,6 +94,16 @@ class Worker:
 
     def _progress(self, total: int, label: str) -> "Progress":
         return Progress(total, label, self.tell, self.interval)
+
+
+def _failure(error: Exception) -> Failure:
+    """That of a task.
+
+    What the driver has met when it was told of an epoch, in this process, is none: it is raised.
+    """
+    if isinstance(error, StorageError | LockedError):
+        raise error
+    return Failure.of(error)
 
 
 class Progress:

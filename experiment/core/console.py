@@ -1,0 +1,41 @@
+"""The console: nothing stops because nobody reads what is printed."""
+
+import os
+import sys
+from typing import Any, TextIO
+
+
+class Tolerant:
+    """A stream that goes on when its reader has ended, as that of `| head -3` does."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            self._stream.write(text)
+        except OSError:
+            self._give_up()
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Let all that follows, and what is left in the buffer, go nowhere."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def tolerate_closed_output() -> None:
+    """Let this process print to streams that may be closed, from the start or later."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name) or open(os.devnull, "w")  # it stays open
+        setattr(sys, name, Tolerant(stream))
