@@ -7,8 +7,10 @@ import argparse
 import sys
 
 from experiment import commands
+from experiment.commands._arguments import add_traceback
+from experiment.commands._errors import tell
 from experiment.core import console, signals, torchrun
-from experiment.core.errors import StorageError, UserError
+from experiment.core.errors import LockedError, StorageError, UserError
 
 
 def main(
@@ -18,8 +20,8 @@ def main(
 ) -> int:
     """Execute a command; `arguments` are the process's own unless given.
 
-    Returns the exit code: 0, 1 if a part of the work failed, 2 for bad input, 128 and the
-    number of the signal if interrupted: 130 for Ctrl-C.
+    Returns the exit code: 0, 1 if a part of the work failed, 2 for bad input, 3 if another process
+    has the run, 128 and the number of the signal if interrupted: 130 for Ctrl-C.
     """
     module = commands.load(command)
     parser = argparse.ArgumentParser(
@@ -28,14 +30,20 @@ def main(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
+    add_traceback(parser)
+    show_traceback = False
     try:
         with torchrun.one_speaks():
             options = parser.parse_args(arguments)
+            show_traceback = options.traceback
             if torchrun.is_follower() and command != "run":
                 return 0
             return module.run(options)
+    except LockedError as error:
+        print(f"locked: {error}", file=sys.stderr)
+        return 3
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell("error", error, show_traceback)
         return 2
     except StorageError as error:
         print(f"failed: {error}", file=sys.stderr)

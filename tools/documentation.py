@@ -14,7 +14,7 @@ from experiment.config.json_schema import json_schema
 from experiment.core.columns import columns
 from experiment.core.registry import DATASETS, METHODS, NETWORKS, Registry
 from experiment.pruning.method import Method
-from experiment.reporting.records import ResultRecord, TrainingRecord
+from experiment.reporting.records import FailureRecord, ResultRecord, TrainingRecord
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -83,6 +83,7 @@ def blocks() -> dict[str, str]:
     return {
         "results-columns": column_table(ResultRecord),
         "training-columns": column_table(TrainingRecord),
+        "failures-columns": column_table(FailureRecord),
         "methods": method_table(),
         "networks": part_table("network", NETWORKS),
         "datasets": part_table("data set", DATASETS),

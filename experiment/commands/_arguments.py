@@ -35,6 +35,13 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_traceback(parser: argparse.ArgumentParser) -> None:
+    """`--traceback`."""
+    parser.add_argument(
+        "--traceback", action="store_true", help="for errors in your own code: show all of them"
+    )
+
+
 def positive(text: str) -> int:
     """A whole number of at least 1."""
     number = int(text)

@@ -43,7 +43,9 @@ def run(options: argparse.Namespace) -> int:
     from experiment.config.loading import load_config
     from experiment.core.devices import choose_device
     from experiment.runs.guarantee import Measurement, measure_guarantees
+    from experiment.runs.lock import locked
     from experiment.runs.paths import results_directory
+    from experiment.runs.preflight import Preflight
 
     config = load_config(options.config, options.overrides)
     measurement = Measurement(
@@ -54,7 +56,9 @@ def run(options: argparse.Namespace) -> int:
     directory = results_directory(options.config, config.run_id(), options.results)
     device = choose_device(options.device)
     try:
-        holds = measure_guarantees(config, directory, device, measurement)
+        Preflight().check(config)
+        with locked(directory):
+            holds = measure_guarantees(config, directory, device, measurement)
     except UserError as error:
         raise UserError(f"{options.config}: {error}") from None
     return 0 if holds else 1

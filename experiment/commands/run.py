@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from experiment.commands._arguments import add_device, add_overrides, add_results
 from experiment.commands._engines import Workers, add_engine, opened_team, opened_workers
+from experiment.commands._errors import tell
 from experiment.core import torchrun
 from experiment.core.errors import LockedError, StorageError, UserError
 
@@ -57,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
         for path, content in experiments:
             print(plan(path, content))
         return 0
+    try_out(experiments, options.results)
 
     exit_codes = []
     with opened_workers(options) as workers:
@@ -77,6 +79,7 @@ def run_in_team(options: argparse.Namespace, member: torchrun.Member) -> int:
         options.take_over |= member.restarts > 0  # what the first process has left before
         if member.leads:
             experiments = [(path, load(path, options.overrides)) for path in options.configs]
+            try_out(experiments, options.results)
             for path, content in experiments:
                 exit_codes += run_one_by_one(path, content, options, workers)
                 collect_sweep(path, content, options.results)
@@ -104,7 +107,7 @@ def run_one_by_one(
                 outcome = driver.run(config, directory, workers.device, nets, lock, workers.link)
             exit_codes.append(report(path, outcome))
         except Exception as error:
-            exit_codes.append(report_error(path, error))
+            exit_codes.append(report_error(path, error, options.traceback))
     return exit_codes
 
 
@@ -138,16 +141,16 @@ def run_at_once(
                 )
                 runs.append(opened)
             except Exception as error:
-                exit_codes.append(report_error(path, error))
+                exit_codes.append(report_error(path, error, options.traceback))
         try:
             Driver(runs, workers.engine).work()
         except Exception as error:
-            return [*exit_codes, report_error(path, error)]
+            return [*exit_codes, report_error(path, error, options.traceback)]
         for opened in runs:
             try:
                 exit_codes.append(report(path, opened.outcome()))
             except Exception as error:
-                exit_codes.append(report_error(path, error))
+                exit_codes.append(report_error(path, error, options.traceback))
     return exit_codes
 
 
@@ -157,6 +160,29 @@ def load(path: str, overrides: list[str]) -> "Config | Sweep":
     from experiment.config.sweeps import load_sweep
 
     return load_sweep(path, overrides) or load_config(path, overrides)
+
+
+def try_out(experiments: "list[tuple[str, Config | Sweep]]", results: str) -> None:
+    """Try the parts of all runs that have not begun yet on a few random images.
+
+    Raises UserError, one line for each mistake.
+    """
+    from experiment.runs.paths import results_directory
+    from experiment.runs.preflight import Preflight
+
+    preflight = Preflight()
+    mistakes: dict[str, UserError] = {}  # a dict, since runs of a sweep may have the same one
+    for path, content in experiments:
+        for config in all_configs(content):
+            if results_directory(path, config.run_id(), results).exists():
+                continue  # they were tried when it began
+            try:
+                preflight.check(config)
+            except UserError as error:
+                mistakes |= {f"{path}: {line}": error for line in str(error).splitlines()}
+    if mistakes:
+        errors = ExceptionGroup("mistakes", [*dict.fromkeys(mistakes.values())])
+        raise UserError("\n".join(mistakes)) from errors
 
 
 def plan(path: str, content: "Config | Sweep") -> str:
@@ -222,7 +248,7 @@ def report(path: str, outcome: "Outcome") -> int:
     return 1 if outcome.failures else 0
 
 
-def report_error(path: str, error: Exception) -> int:
+def report_error(path: str, error: Exception, show_traceback: bool = False) -> int:
     """Print what ended a run, with a traceback if nobody expected it. Returns the exit code.
 
     Raises:
@@ -234,7 +260,7 @@ def report_error(path: str, error: Exception) -> int:
         print(f"locked: {path}: {error}", file=sys.stderr)
         return 3
     if isinstance(error, UserError):
-        print(f"error: {path}: {error}", file=sys.stderr)
+        tell(f"error: {path}", error, show_traceback)
         return 2
     if isinstance(error, OSError):  # a full disk, for instance
         print(f"failed: {path}: {error}", file=sys.stderr)

@@ -5,6 +5,10 @@ class UserError(Exception):
     """Bad input. The message says what is wrong, where, and what would be right."""
 
 
+class UnreadableError(UserError):
+    """A stored net cannot be read: what starts from it fails, and nothing else."""
+
+
 class StorageError(Exception):
     """A file of a run cannot be written. The message says which, why, and what would help."""
 

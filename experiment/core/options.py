@@ -3,7 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pydantic
 
@@ -15,14 +15,15 @@ Parameter = inspect.Parameter
 def options_model(part: Callable, title: str, given: tuple[str, ...]) -> type[pydantic.BaseModel]:
     """A pydantic model of the options of a class or function.
 
-    `title` is what messages call the part; `given` are parameters that are not options. Raises
+    The annotation of a parameter may state a range: `Annotated[int, pydantic.Field(ge=1)]`. `title`
+    is what messages call the part; `given` are parameters that are not options. Raises
     UserError if the part has a parameter without a default that no option can set.
     """
     # Types and defaults. The values are `Any` because mypy compares unpacked fields also with the
     # keywords of create_model itself, such as `__doc__`.
     fields: dict[str, Any] = {}
     extra: Literal["allow", "forbid"] = "forbid"
-    for parameter in _signature(part).parameters.values():
+    for parameter in _signature(part, title).parameters.values():
         if parameter.kind is Parameter.VAR_KEYWORD:
             extra = "allow"
         elif _is_option(parameter, title) and parameter.name not in given:
@@ -30,7 +31,11 @@ def options_model(part: Callable, title: str, given: tuple[str, ...]) -> type[py
             default = ... if required else parameter.default
             fields[parameter.name] = (_option_type(parameter.annotation), default)
     settings = pydantic.ConfigDict(
-        extra=extra, strict=True, arbitrary_types_allowed=True, protected_namespaces=()
+        extra=extra,
+        strict=True,
+        allow_inf_nan=False,
+        arbitrary_types_allowed=True,
+        protected_namespaces=(),
     )
     with warnings.catch_warnings():
         # Options may be called `copy` or `json`, although pydantic's models have such attributes.
@@ -47,11 +52,19 @@ def is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
-def _signature(part: Callable) -> inspect.Signature:
-    """A part's signature; annotations that are strings without a meaning stay strings."""
+def _signature(part: Callable, title: str) -> inspect.Signature:
+    """A part's signature; annotations that are strings without a meaning stay strings.
+
+    Raises UserError for a class of Python's own that has none.
+    """
     try:
         return inspect.signature(part, eval_str=True)
-    except (NameError, SyntaxError):
+    except ValueError:
+        raise UserError(
+            f"{title} does not tell which arguments it takes: name a class or function that is "
+            f"written in Python"
+        ) from None
+    except Exception:  # what a string says may be no annotation
         return inspect.signature(part)
 
 
@@ -79,7 +92,8 @@ def _option_type(annotation: Any) -> Any:
         return Any
     if annotation is Parameter.empty or isinstance(annotation, str):
         return Any
-    if annotation is tuple or get_origin(annotation) is tuple:
+    plain = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    if plain is tuple or get_origin(plain) is tuple:
         # YAML has no tuples: accept a list instead.
         return Annotated[annotation, pydantic.Field(strict=False)]
     return annotation

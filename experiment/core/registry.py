@@ -12,7 +12,6 @@ import importlib.util
 import inspect
 import pkgutil
 import re
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -22,6 +21,7 @@ from pydantic_core import ErrorDetails
 
 from experiment.core.errors import UserError, one_line
 from experiment.core.options import is_plain, options_model
+from experiment.core.own_code import exits_as_errors, place
 from experiment.core.spelling import nearest
 
 Registered = TypeVar("Registered", bound=Callable)
@@ -122,15 +122,15 @@ class Registry:
         accepted = inspect.signature(part).parameters
         arguments = {key: value for key, value in given.items() if key in accepted} | options
         try:
-            return part(**arguments)
+            with exits_as_errors():
+                return part(**arguments)
         except UserError:
             raise
         except Exception as error:
-            frame = traceback.extract_tb(error.__traceback__)[-1]
             passed = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
             raise UserError(
-                f"{self.kind} {name} cannot be made with ({passed}): {one_line(error)} "
-                f"({frame.filename}, line {frame.lineno})"
+                f"{self.kind} {name} cannot be made with ({passed}): {one_line(error)}"
+                f"{place(error)}"
             ) from error
 
     def create(self, name: str, options: dict[str, Any], **given: Any) -> Any:
@@ -165,19 +165,25 @@ class Registry:
     def _import(self, module: str) -> None:
         """Import a module of the package. Raises UserError if that fails."""
         try:
-            importlib.import_module(module)
+            with exits_as_errors():
+                importlib.import_module(module)
         except UserError:
             raise
         except Exception as error:  # importing runs the module, where anything can go wrong
-            raise UserError(f"{self.kind}s: cannot import {module}: {one_line(error)}") from error
+            raise UserError(
+                f"{self.kind}s: cannot import {module}: {one_line(error)}{place(error)}"
+            ) from error
 
     def _imported(self, path: str) -> Callable:
         """The part that `package.module:Name` stands for."""
         module, _, attribute = path.partition(":")
         try:
-            part = getattr(importlib.import_module(module), attribute)
+            with exits_as_errors():
+                part = getattr(importlib.import_module(module), attribute)
         except Exception as error:  # importing runs the module, where anything can go wrong
-            raise UserError(f"cannot import {self.kind} '{path}': {one_line(error)}") from error
+            raise UserError(
+                f"cannot import {self.kind} '{path}': {one_line(error)}{place(error)}"
+            ) from error
         if inspect.isclass(part) or inspect.isroutine(part) or isinstance(part, functools.partial):
             return part
         raise UserError(

@@ -1,12 +1,16 @@
 """The data of an experiment: training, validation and test images, and the sample S."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from experiment.config.schema import DatasetPart
-from experiment.core.errors import UserError
+from experiment.core.errors import StorageError, UserError, one_line
+from experiment.core.own_code import exits_as_errors, place
 from experiment.core.registry import DATASETS
 from experiment.core.seeding import Stream
 from experiment.data.dataset import Dataset, Shape, Splits
@@ -14,6 +18,8 @@ from experiment.data.split import Split
 from experiment.data.tensor_split import TensorSplit
 
 SAMPLE_BATCH = 32
+
+Returned = TypeVar("Returned")
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,45 @@ def num_validation(config: DatasetPart, num_train: int) -> int:
     return count
 
 
+def shape_of(config: DatasetPart) -> Shape:
+    """The shape of the configured data set. Raises UserError if that cannot be told."""
+    return _shape(config, open_dataset(config))
+
+
+def _shape(config: DatasetPart, dataset: Dataset) -> Shape:
+    with _calling(config, "shape"):
+        return _of_kind(config, "shape", dataset.shape(), Shape)
+
+
+def _splits(config: DatasetPart, dataset: Dataset) -> Splits:
+    with _calling(config, "load"):
+        return _of_kind(config, "load", dataset.load(), Splits)
+
+
+def _of_kind(config: DatasetPart, method: str, value: Any, kind: type[Returned]) -> Returned:
+    """What a method of a data set has returned. Raises UserError if it is something else."""
+    if not isinstance(value, kind):
+        raise UserError(
+            f"dataset {config.name}: {method}() must return an "
+            f"experiment.data.dataset.{kind.__name__}, not a {type(value).__name__}"
+        )
+    return value
+
+
+@contextlib.contextmanager
+def _calling(config: DatasetPart, method: str) -> Iterator[None]:
+    """A block that calls a method of a data set, whose failure is a UserError."""
+    try:
+        with exits_as_errors():
+            yield
+    except (UserError, StorageError):
+        raise
+    except Exception as error:  # it may be a person's own code
+        raise UserError(
+            f"dataset {config.name}: {method}() fails: {one_line(error)}{place(error)}"
+        ) from error
+
+
 def open_dataset(config: DatasetPart) -> Dataset:
     """The configured data set, nothing of it read yet. Raises UserError if it is not a data set."""
     dataset = DATASETS.build(config.name, config.options)
@@ -64,8 +109,8 @@ def open_dataset(config: DatasetPart) -> Dataset:
 def load_data(config: DatasetPart, stream: Stream, device: torch.device | str = "cpu") -> Data:
     """Load a data set and set a random share of its training images aside for validation."""
     dataset = open_dataset(config)
-    splits = dataset.load()
-    shape = dataset.shape()
+    splits = _splits(config, dataset)
+    shape = _shape(config, dataset)
     _require_agreement(config.name, splits, shape)
     count = num_validation(config, len(splits.train))
     order = stream.child("validation split").permutation(len(splits.train))
@@ -83,12 +128,6 @@ def load_data(config: DatasetPart, stream: Stream, device: torch.device | str = 
 
 def _require_agreement(name: str, splits: Splits, shape: Shape) -> None:
     """Raise UserError unless the images are what `shape()` says."""
-    for value, kind, method in ((shape, Shape, "shape"), (splits, Splits, "load")):
-        if not isinstance(value, kind):
-            raise UserError(
-                f"dataset {name}: {method}() must return an "
-                f"experiment.data.dataset.{kind.__name__}, not a {type(value).__name__}"
-            )
     _require_agreeing_split(name, "training", splits.train, shape)
     _require_agreeing_split(name, "test", splits.test, shape)
     if len(splits.train) != shape.num_train:

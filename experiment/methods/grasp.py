@@ -2,8 +2,10 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from experiment.allocation.layers import Allocation
@@ -34,7 +36,12 @@ class GraSP(ScoreMethod):
     each class; all but BatchNorm is in eval mode, so that nothing is dropped out.
     """
 
-    def __init__(self, *, allocation: Allocation = "global", temperature: float = 200.0):
+    def __init__(
+        self,
+        *,
+        allocation: Allocation = "global",
+        temperature: Annotated[float, Field(gt=0)] = 200.0,
+    ):
         super().__init__(allocation=allocation)
         self.temperature = temperature
 

@@ -4,9 +4,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from experiment.core.errors import UserError
@@ -44,9 +45,7 @@ class SynFlow(Method):
     starts from the weights that are left.
     """
 
-    def __init__(self, *, rounds: int = 100):
-        if rounds < 1:
-            raise UserError(f"SynFlow: rounds must be at least 1, not {rounds}")
+    def __init__(self, *, rounds: Annotated[int, Field(ge=1, le=100_000)] = 100):
         self.rounds = rounds
 
     def prepare(self, analysis: Analysis, stream: Stream) -> "PruningInRounds":

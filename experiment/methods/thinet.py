@@ -1,8 +1,10 @@
 """ThiNet: remove the channels that the next layer's outputs need least."""
 
-import numpy
+from typing import Annotated
 
-from experiment.core.errors import UserError
+import numpy
+from pydantic import Field
+
 from experiment.core.registry import METHODS
 from experiment.core.seeding import Stream
 from experiment.pruning.analysis import Analysis
@@ -25,11 +27,7 @@ class ThiNet(FilterMethod):
     the paper leaves them.
     """
 
-    def __init__(self, *, points_per_sample: int = 10):
-        if points_per_sample < 1:
-            raise UserError(
-                f"ThiNet: points_per_sample must be at least 1, not {points_per_sample}"
-            )
+    def __init__(self, *, points_per_sample: Annotated[int, Field(ge=1, le=1_000_000)] = 10):
         self.points_per_sample = points_per_sample
 
     def rank(self, analysis: Analysis, alive: numpy.ndarray, stream: Stream) -> Ranking:

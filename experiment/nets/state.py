@@ -4,11 +4,11 @@ import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import torch
 from torch import Tensor, nn
 
 from experiment.nets.masks import Masks, keep_all
 from experiment.nets.running import device_of
+from experiment.nets.tensors import content_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class NetState:
         for kind in (self.tensors, self.masks):
             for name, tensor in sorted(kind.items()):  # files have an order of their own
                 content.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-                content.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+                content.update(content_of(tensor))
         return content.hexdigest()
 
 

@@ -88,6 +88,11 @@ def type_name(dtype: Any) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+def content_of(tensor: Tensor) -> memoryview:
+    """The bytes of a tensor, whatever its type and device; not copied where that is possible."""
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+
+
 def storage_of(tensor: Tensor) -> int:
     """A key that tensors have in common if they share memory, on the meta device too."""
     return tensor.untyped_storage()._cdata

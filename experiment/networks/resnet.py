@@ -1,14 +1,16 @@
 """Build the residual networks of He et al. 2016 for CIFAR; module names are torchvision's."""
 
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import torch
+from pydantic import Field
 from torch import nn
 from torch.nn import functional as F
 
-from experiment.core.errors import UserError
 from experiment.core.registry import NETWORKS
 from experiment.nets.initialisation import initialise_by_fan_out
+
+Width = Annotated[int, Field(ge=1, le=4096)]  # channels of the first stage
 
 
 class BlockClass(Protocol):
@@ -94,8 +96,6 @@ class CifarResNet(nn.Module):
         width: int,
     ):
         super().__init__()
-        if width < 1:
-            raise UserError(f"A ResNet's width must be at least 1, not {width}")
         expansion = block.expansion
         self.conv1 = nn.Conv2d(in_channels, width, kernel_size=3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -113,19 +113,25 @@ class CifarResNet(nn.Module):
 
 
 @NETWORKS.register
-def resnet20(*, input_shape: tuple[int, int, int], num_classes: int, width: int = 16) -> nn.Module:
+def resnet20(
+    *, input_shape: tuple[int, int, int], num_classes: int, width: Width = 16
+) -> nn.Module:
     """ResNet-20 of He et al. 2016 (section 4.2); 272,474 parameters on CIFAR-10."""
     return CifarResNet(BasicBlock, 3, input_shape[0], num_classes, width)
 
 
 @NETWORKS.register
-def resnet32(*, input_shape: tuple[int, int, int], num_classes: int, width: int = 16) -> nn.Module:
+def resnet32(
+    *, input_shape: tuple[int, int, int], num_classes: int, width: Width = 16
+) -> nn.Module:
     """ResNet-32 of He et al. 2016 (section 4.2); 466,906 parameters on CIFAR-10."""
     return CifarResNet(BasicBlock, 5, input_shape[0], num_classes, width)
 
 
 @NETWORKS.register
-def resnet44(*, input_shape: tuple[int, int, int], num_classes: int, width: int = 16) -> nn.Module:
+def resnet44(
+    *, input_shape: tuple[int, int, int], num_classes: int, width: Width = 16
+) -> nn.Module:
     """ResNet-44 of He et al. 2016 (section 4.2); 661,338 parameters on CIFAR-10."""
     return CifarResNet(BasicBlock, 7, input_shape[0], num_classes, width)
 
@@ -133,12 +139,16 @@ def resnet44(*, input_shape: tuple[int, int, int], num_classes: int, width: int 
 # The two below have the paper's number of blocks, but not its blocks: the SiPP experiments used
 # bottlenecks.
 @NETWORKS.register
-def resnet56(*, input_shape: tuple[int, int, int], num_classes: int, width: int = 16) -> nn.Module:
+def resnet56(
+    *, input_shape: tuple[int, int, int], num_classes: int, width: Width = 16
+) -> nn.Module:
     """ResNet-56 with 9 bottleneck blocks a stage; 869,530 parameters on CIFAR-10."""
     return CifarResNet(Bottleneck, 9, input_shape[0], num_classes, width)
 
 
 @NETWORKS.register
-def resnet110(*, input_shape: tuple[int, int, int], num_classes: int, width: int = 16) -> nn.Module:
+def resnet110(
+    *, input_shape: tuple[int, int, int], num_classes: int, width: Width = 16
+) -> nn.Module:
     """ResNet-110 with 18 bottleneck blocks a stage; 1,704,154 parameters on CIFAR-10."""
     return CifarResNet(Bottleneck, 18, input_shape[0], num_classes, width)

@@ -3,7 +3,10 @@
 All of its projections are plain linear layers.
 """
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import nn
 from torch.nn import functional as F
 
@@ -88,18 +91,13 @@ def vit(
     *,
     input_shape: tuple[int, int, int],
     num_classes: int,
-    patch_size: int = 4,
-    depth: int = 6,
-    width: int = 192,
-    num_heads: int = 3,
+    patch_size: Annotated[int, Field(ge=1)] = 4,
+    depth: Annotated[int, Field(ge=1, le=1000)] = 6,
+    width: Annotated[int, Field(ge=1, le=65536)] = 192,
+    num_heads: Annotated[int, Field(ge=1)] = 3,
 ) -> nn.Module:
     """Vision transformer without class token; 2,693,194 parameters on CIFAR-10."""
     _, height, width_of_image = input_shape
-    if min(patch_size, depth, width, num_heads) < 1:
-        raise UserError(
-            f"vit: patch_size ({patch_size}), depth ({depth}), width ({width}) and num_heads "
-            f"({num_heads}) must be at least 1"
-        )
     if height % patch_size or width_of_image % patch_size:
         raise UserError(
             f"vit cannot cut {height}x{width_of_image} images into patches of "

@@ -1,13 +1,15 @@
 """What every pruning method is. Counting, masking and the search for the size are the Pruner's."""
 
 import abc
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
 from experiment.allocation.layers import Allocation
 from experiment.core.errors import UserError
+from experiment.core.registry import METHODS
 from experiment.core.seeding import Stream
+from experiment.nets.tensors import described
 from experiment.pruning.analysis import Analysis
 from experiment.pruning.decision import Prepared
 from experiment.pruning.largest_scores import largest_scores
@@ -39,6 +41,21 @@ class Method(abc.ABC):
         """
 
 
+def build_method(name: str, options: dict[str, Any]) -> Method:
+    """A method with options that are complete. Raises UserError if it refuses them, or is none."""
+    return checked_method(name, METHODS.build(name, options))
+
+
+def checked_method(name: str, made: object) -> Method:
+    """What a name stands for. Raises UserError if it is no method."""
+    if not isinstance(made, Method):
+        raise UserError(
+            f"method {name} returned a {type(made).__name__}, "
+            f"not an experiment.pruning.method.Method"
+        )
+    return made
+
+
 class ScoreMethod(Method):
     """A method that keeps the weights with the largest scores.
 
@@ -62,10 +79,19 @@ class ScoreMethod(Method):
 
 
 def _check(scores: dict[str, Tensor], analysis: Analysis) -> None:
-    """Raises UserError if a layer has no scores, or if they are not numbers."""
-    for name in analysis.layers:
+    """Raises UserError unless there is a number for each weight of each layer."""
+    if not isinstance(scores, dict):
+        raise UserError(
+            f"the scores must be a dict of the layers' names and tensors, not {described(scores)}"
+        )
+    for name, weight in analysis.weights.items():
         if name not in scores:
             raise UserError(f"the method gives no scores for layer {name}")
+        if not isinstance(scores[name], Tensor) or scores[name].shape != weight.shape:
+            raise UserError(
+                f"the scores of layer {name} must be a tensor like its weight, "
+                f"{list(weight.shape)}, not {described(scores[name])}"
+            )
         if scores[name].isnan().any():
             raise UserError(
                 f"the scores of layer {name} contain NaN; does the net work on the sample?"

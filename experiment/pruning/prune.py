@@ -12,7 +12,7 @@ from experiment.core.registry import METHODS
 from experiment.core.seeding import Stream
 from experiment.nets.checks import whole_number
 from experiment.nets.masks import Masks
-from experiment.pruning.method import Method
+from experiment.pruning.method import Method, checked_method
 from experiment.pruning.pruned import Pruned
 from experiment.pruning.pruner import Pruner
 from experiment.sensitivity.constants import DEFAULT_DELTA
@@ -86,10 +86,4 @@ def named_method(method: str | dict | Method) -> Method:
             f"method must be a name, a dict with a name and options, or a Method, "
             f"not {method!r}{hint}"
         )
-    made = METHODS.create(name, options)
-    if not isinstance(made, Method):
-        raise UserError(
-            f"method {name} returned a {type(made).__name__}, "
-            f"not an experiment.pruning.method.Method"
-        )
-    return made
+    return checked_method(name, METHODS.create(name, options))

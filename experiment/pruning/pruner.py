@@ -1,16 +1,14 @@
 """Pruner: one net, pruned by any method to the size that was asked for."""
 
-import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from experiment.core.errors import UserError
 from experiment.core.memory import return_free_memory
 from experiment.core.seeding import Stream
 from experiment.nets.checks import valid_keep_ratio, whole_number
@@ -21,6 +19,7 @@ from experiment.nets.running import copy_of
 from experiment.pruning.analysis import Analysis
 from experiment.pruning.calibration import Budgets, calibrate
 from experiment.pruning.decision import Choice, Decision, Prepared
+from experiment.pruning.integrity import unchanged
 from experiment.pruning.method import Method
 from experiment.pruning.minimum import with_added, with_minimum
 from experiment.pruning.pruned import Pruned
@@ -39,20 +38,6 @@ class Attempt:
     kept: Tensor  # over the flat vector: the choice, and what was added for the minimum of a layer
     masks: Masks  # less what is dead
     size: int
-
-
-@contextlib.contextmanager
-def unchanged(net: nn.Module, method: str) -> Iterator[None]:
-    """A block that may not write into the parameters of a net: other methods use them too.
-
-    Raises UserError, in the name of the method, if it has.
-    """
-    before = [parameter._version for parameter in net.parameters()]
-    yield
-    if [parameter._version for parameter in net.parameters()] != before:
-        raise UserError(
-            f"method {method} changes the weights of the net in place: it must compute with copies"
-        )
 
 
 class Pruner:
@@ -82,7 +67,7 @@ class Pruner:
         keep_ratio = valid_keep_ratio(keep_ratio)
         target = math.floor(keep_ratio * self.original_size * (1 + 1e-12))
         stopwatch = self.analysis.stopwatch()
-        with unchanged(self.analysis.net, type(method).__name__), stream.as_global():
+        with unchanged(self.analysis, type(method).__name__), stream.as_global():
             prepared = method.prepare(self.analysis, stream)
             best, evaluations = self._closest(prepared, target)
             return_free_memory(self.original_size)
@@ -105,6 +90,17 @@ class Pruner:
             found=self.analysis.found,
             method=type(method).__name__,
         )
+
+    def try_out(self, method: Method, keep_ratio: float, stream: Stream) -> None:
+        """Let a method choose once, without the search for the size.
+
+        Raises what `prune` would raise.
+        """
+        with unchanged(self.analysis, type(method).__name__), stream.as_global():
+            prepared = method.prepare(self.analysis, stream)
+            budget = math.floor(keep_ratio * self._num_candidates)
+            attempt = self._attempt(prepared, budget)
+            prepared.decide(attempt.choice)
 
     def _closest(self, prepared: Prepared, target: int) -> tuple[Attempt, int]:
         """The attempt whose size is closest to the target, and how many were made."""

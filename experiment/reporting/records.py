@@ -100,4 +100,13 @@ class TrainingRecord(EpochRecord, Place):
     """A row of training.csv: one epoch of a training or retraining."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class FailureRecord(Place):
+    """A row of failures.csv: a task that failed, so that what follows from it was not done."""
+
+    task: str = column("what failed: `train`, `prune`, `retrain` or `evaluate`")
+    reason: str = column("why, and where in your own code if it was that; more is in `log.txt`")
+    num_given_up: int = column("how many other tasks, which follow from it, were given up")
+
+
 KEY = tuple(columns(Place))

@@ -12,6 +12,7 @@ from experiment.core.files import write_whole, writing
 from experiment.reporting import csv_files
 from experiment.reporting.records import (
     KEY,
+    FailureRecord,
     ResultRecord,
     TrainingRecord,
 )
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 RESULTS = "results.csv"
 TRAINING = "training.csv"
+FAILURES = "failures.csv"
 
 
 class Table:
@@ -38,6 +40,12 @@ class Table:
     def rewrite(self, records: Sequence[Any]) -> None:
         """Write the file with these records and no others."""
         self._write([as_dict(record) for record in records])
+
+    def delete(self) -> None:
+        """Delete the file, if there is one."""
+        with writing(self.path):
+            self.path.unlink(missing_ok=True)
+        self._count = 0
 
     def add(self, record: Any) -> None:
         """Append a record."""
@@ -77,6 +85,11 @@ def result_table(directory: Path) -> Table:
 def training_table(directory: Path) -> Table:
     """The trainings of a run: one row per epoch."""
     return Table(directory / TRAINING, TrainingRecord)
+
+
+def failure_table(directory: Path) -> Table:
+    """What has failed in a run, since it was started: one row per task. No file if nothing has."""
+    return Table(directory / FAILURES, FailureRecord)
 
 
 def load_results(directory: str | Path) -> "pandas.DataFrame":

@@ -177,7 +177,7 @@ class Driver:
             run.forecast.interrupted(task)
             if deaths == ATTEMPTS:
                 message = f"its worker has died {deaths} times, at last by {reason}"
-                run.conclude(task, Failure(message, "", False), 0.0)
+                run.conclude(task, Failure(message), 0.0)
             else:
                 run.waiting.put_back(task)
                 run.ledger.logger.say(

@@ -10,8 +10,9 @@ import yaml
 from experiment.config.schedules import schedule
 from experiment.config.schema import Config, Training
 from experiment.config.sweeps import Sweep
-from experiment.data.loading import allowed_sample_size, num_validation, open_dataset
+from experiment.data.loading import allowed_sample_size, num_validation, shape_of
 from experiment.nets.building import build_network
+from experiment.pruning.method import build_method
 from experiment.runs.cost import Cost, Hours, epochs_of, hours, without_shared_trainings
 from experiment.runs.tasks import Prune, Retrain, tasks
 from experiment.sensitivity.sample_size import sample_size
@@ -63,7 +64,7 @@ def describe_sweep(sweep: Sweep, path: str) -> str:
 
 def describe_sample(config: Config) -> str:
     """The parameters of the net, the size of S, and what is to be known of the data."""
-    shape = open_dataset(config.dataset).shape()
+    shape = shape_of(config.dataset)
     net = build_network(
         config.network.name,
         input_shape=shape.input_shape,
@@ -71,6 +72,8 @@ def describe_sample(config: Config) -> str:
         **config.network.options,
     )
     num_parameters = sum(parameter.numel() for parameter in net.parameters())
+    for method in config.pruning.methods:
+        build_method(method.name, method.options)
     example = torch.zeros(1, *shape.input_shape)
     asked = config.pruning.sample_size or sample_size(net, example, config.pruning.delta)
     allowed = allowed_sample_size(asked, num_validation(config.dataset, shape.num_train))

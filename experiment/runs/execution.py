@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from torch import nn
 
-from experiment.core.registry import METHODS
 from experiment.core.seeding import Stream
 from experiment.data.loading import SAMPLE_BATCH
 from experiment.nets.collapse import has_constant_output
 from experiment.nets.metrics import flop_keep_ratio
 from experiment.nets.state import NetState
+from experiment.pruning.method import build_method
 from experiment.runs.records import EvaluatedRecord, PrunedRecord, TrainedRecord
 from experiment.runs.results import Result
 from experiment.runs.tasks import Evaluate, Prune, Retrain, Task, Train
@@ -44,7 +44,7 @@ def _train(task: Train | Retrain, inputs: Sequence[Result], workplace: Workplace
 @execute.register
 def _prune(task: Prune, inputs: Sequence[Result], workplace: Workplace) -> Result:
     pruner = workplace.pruner(task, inputs[0].state)
-    method = METHODS.build(task.method.name, task.method.options)
+    method = build_method(task.method.name, task.method.options)
     stream = task.repetition_stream.child("prune", task.place.step)
     try:
         pruned = pruner.prune(method, task.keep_ratio, stream)

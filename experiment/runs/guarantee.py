@@ -11,10 +11,10 @@ from experiment.certification.fresh_points import FreshPoints
 from experiment.config.schema import Config
 from experiment.core.errors import UserError
 from experiment.core.files import write_whole
-from experiment.core.registry import METHODS
 from experiment.data.loading import allowed_sample_size
 from experiment.nets.running import copy_of
 from experiment.nets.state import NetState
+from experiment.pruning.method import build_method
 from experiment.reporting.plots.certificates import certificate_vs_measurement
 from experiment.reporting.records import REFERENCE
 from experiment.runs.execution import execute
@@ -22,7 +22,7 @@ from experiment.runs.ledger import Ledger
 from experiment.runs.run import open_run
 from experiment.runs.tasks import Prune, Task, Train
 from experiment.runs.workplace import Workplace
-from experiment.training.trainer import DivergedError
+from experiment.training.evaluation import DivergedError
 
 FRESH_BATCH = 32
 LEGEND = """certified, measured: relative error of units: 95th percentiles of layers, their median
@@ -130,7 +130,7 @@ def measure_net(
         pruner = workplace.pruner(replace(prunings[0], sample_size=size), trained)
         certificates = Certificates(pruner.analysis)
         for task in prunings:
-            method = METHODS.build(task.method.name, task.method.options)
+            method = build_method(task.method.name, task.method.options)
             pruned = pruner.prune(method, task.keep_ratio, stream.child("prune", task.place.step))
             if not certificates.cover(pruned):
                 ledger.logger.say(

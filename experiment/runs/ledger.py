@@ -7,8 +7,8 @@ from typing import Any, TypeGuard
 from experiment.core.columns import as_dict
 from experiment.core.errors import UserError
 from experiment.reporting.logger import Logger
-from experiment.reporting.records import KEY, Place, ResultRecord, TrainingRecord
-from experiment.reporting.tables import result_table, training_table
+from experiment.reporting.records import KEY, FailureRecord, Place, ResultRecord, TrainingRecord
+from experiment.reporting.tables import failure_table, result_table, training_table
 from experiment.runs.claims import Claims
 from experiment.runs.lock import Owner
 from experiment.runs.records import TrainedRecord
@@ -46,6 +46,8 @@ class Ledger:
         self.logger = logger
         self.results = result_table(directory)
         self.trainings = training_table(directory)
+        self.failures = failure_table(directory)
+        self._failed: list[FailureRecord] = []
         self._found: dict[str, Result] = {}
         self._tasks = {task.key: task for task in tasks}
         self._evaluations: dict[Place, list[Evaluate]] = {}
@@ -70,6 +72,7 @@ class Ledger:
         places = filter(self._is_complete, self._evaluations)
         self.results.rewrite([self._result_row(place) for place in places])
         self.trainings.rewrite([row for task in self.tasks for row in self._epoch_rows(task)])
+        self.failures.delete()  # what has failed before is tried again
         return done
 
     def is_finished(self, task: Task) -> bool:
@@ -167,6 +170,18 @@ class Ledger:
             self._found[key].release()
             if key not in self._kept:
                 self.store.discard_state(key)
+
+    def add_failure(self, task: Task, reason: str, num_given_up: int) -> None:
+        """Write down that a task has failed."""
+        self._failed.append(
+            FailureRecord(
+                **as_dict(task.place),
+                task=type(task).__name__.lower(),
+                reason=reason,
+                num_given_up=num_given_up,
+            )
+        )
+        self.failures.rewrite(self._failed)
 
     def give_up(self, task: Task) -> None:
         """A task will not be done: free the memory of nets that were kept for it alone."""

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from experiment.core.errors import UserError
+from experiment.core.errors import UnreadableError, UserError
 from experiment.core.files import write_whole
 from experiment.nets.state import NetState
 from experiment.runs.records import Record, from_json, to_json
@@ -220,10 +220,10 @@ def _state_in(content: bytes, path: Path | None) -> NetState:
         raise _broken(path, error) from None
 
 
-def _broken(path: Path | None, error: Exception) -> UserError:
+def _broken(path: Path | None, error: Exception) -> UnreadableError:
     if path is None:
-        return UserError(f"a net that another process has sent cannot be read ({error})")
-    return UserError(
+        return UnreadableError(f"a net that another process has sent cannot be read ({error})")
+    return UnreadableError(
         f"{path}: the stored net cannot be read ({error}); run the same command again to compute "
         f"it anew"
     )

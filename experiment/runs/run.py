@@ -176,14 +176,17 @@ class Run:
         self.waiting.finished(task)
 
     def _give_up(self, task: Task, failure: Failure) -> None:
+        logger = self.ledger.logger
         given_up = [task, *self.waiting.give_up(task)]
         if failure.is_bad_input and task.concerns_whole_run:
             self.bad_input = UserError(failure.message)  # of no other net anything else would come
             given_up += [*self.waiting.give_up_all(), *self.postponed]
             self.postponed = []
         else:
-            self.failures.append(f"{task.place.title}: failed: {failure.message}")
-            self.ledger.logger.error(self.failures[-1], failure.details)
+            pointer = "" if failure.is_clear else f"; traceback in {logger.path}"
+            self.failures.append(f"{task.place.title}: failed: {failure.message}{pointer}")
+            logger.error(self.failures[-1], failure.details)
+        self.ledger.add_failure(task, failure.message, len(given_up) - 1)
         for one in given_up:
             self.ledger.give_up(one)
             self.forecast.ended(one, None)

@@ -8,7 +8,7 @@ import torch
 from experiment.config.schema import Config, Part, Training
 from experiment.core.registry import METHODS
 from experiment.data.dataset import Shape
-from experiment.data.loading import allowed_sample_size, num_validation, open_dataset
+from experiment.data.loading import allowed_sample_size, num_validation, shape_of
 from experiment.runs.cost import Images
 from experiment.runs.tasks import Prune
 from experiment.runs.timing import (
@@ -44,7 +44,7 @@ class MeasuredSpeeds:
     def shape(self, config: Config) -> Shape:
         """The shape of the data set. Raises UserError if its files must be there to know it."""
         key = ("shape", config.dataset.model_dump_json())
-        return self._once(key, lambda: open_dataset(config.dataset).shape())
+        return self._once(key, lambda: shape_of(config.dataset))
 
     def images(self, config: Config) -> Images:
         """The sizes of the splits; a data set that does not tell has no test images."""

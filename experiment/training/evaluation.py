@@ -1,6 +1,7 @@
 """Evaluating a net on all images of a split, in float32, whatever it was trained in."""
 
 import contextlib
+import math
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,10 @@ SMALLEST_BATCH = 32
 CACHED_BYTES_PER_THREAD = 4 * 2**20
 
 
+class DivergedError(RuntimeError):
+    """A loss is not finite: a training has diverged, or a net has been damaged by pruning."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Cross entropy, and the share of samples whose class is the first, or among the first five."""
@@ -34,6 +39,9 @@ def evaluate(net: nn.Module, split: Split, num_classes: int, team: Team = ALONE)
     """Loss and accuracies of a net, in eval mode, on all images of a split.
 
     The processes of a team divide the images, and find the same.
+
+    Raises:
+        DivergedError: if the loss is not finite, so that the accuracies mean nothing.
     """
     channels_last = has_channels_last(net)
     found = []
@@ -46,6 +54,10 @@ def evaluate(net: nn.Module, split: Split, num_classes: int, team: Team = ALONE)
     # The numbers are fetched at the end, so that a GPU does not wait after each batch.
     of_batches = [sums.tolist() for sums in found] or [[0.0, 0.0, 0.0]]
     loss, first, among_five = team.total([sum(of_kind) for of_kind in zip(*of_batches)])
+    if not math.isfinite(loss):
+        raise DivergedError(
+            f"the loss on {len(split)} images is not finite: the net gives infinite outputs or NaN"
+        )
     return Evaluation(loss / len(split), first / len(split), among_five / len(split))
 
 

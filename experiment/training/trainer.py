@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from experiment.config.schema import Training
+from experiment.core.own_code import exits_as_errors
 from experiment.core.seeding import Stream
 from experiment.data.loading import Data
 from experiment.data.split import Split
@@ -20,15 +21,11 @@ from experiment.nets.running import device_of
 from experiment.nets.state import NetState
 from experiment.training.checkpoints import NO_CHECKPOINTS, Checkpoints
 from experiment.training.compilation import compiled
-from experiment.training.evaluation import Evaluation, evaluate
+from experiment.training.evaluation import DivergedError, Evaluation, evaluate
 from experiment.training.lane import Lane
 from experiment.training.records import EpochRecord
 from experiment.training.session import Session
 from experiment.training.team import ALONE, Team
-
-
-class DivergedError(RuntimeError):
-    """Training reached a loss that is not finite."""
 
 
 class Progress(Protocol):
@@ -128,7 +125,7 @@ class Trainer:
             while trainings:
                 for number, training in list(trainings.items()):
                     try:
-                        with lanes[number].turn():
+                        with lanes[number].turn(), exits_as_errors():
                             next(training)
                     except StopIteration as end:
                         outcomes[number] = end.value
@@ -183,12 +180,12 @@ class Trainer:
             yield
         total_loss, total_correct, num_images = self.team.total(session.sums.tolist())
         self.team.adopt_buffers(session.net)
-        validation = self.evaluate(session.net, self.data.validation)
         if not math.isfinite(total_loss):
             raise DivergedError(
                 f"the training loss is not finite after epoch {epoch + 1}; "
                 f"a smaller learning rate or a longer warm-up may help"
             )
+        validation = self.evaluate(session.net, self.data.validation)
         return EpochRecord(
             epoch=epoch + 1,
             learning_rate=learning_rate,
@@ -200,5 +197,8 @@ class Trainer:
         )
 
     def evaluate(self, net: nn.Module, split: Split) -> Evaluation:
-        """Loss and accuracies of a net, in eval mode, on all images of a split."""
+        """Loss and accuracies of a net, in eval mode, on all images of a split.
+
+        Raises DivergedError if the loss is not finite.
+        """
         return evaluate(net, split, self.data.num_classes, self.team)

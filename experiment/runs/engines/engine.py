@@ -5,9 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from experiment.core.errors import UserError, one_line
+from experiment.core import own_code
+from experiment.core.errors import UnreadableError, UserError, one_line
 from experiment.runs.results import Result
 from experiment.runs.tasks import Task
+from experiment.training.evaluation import DivergedError
 from experiment.training.records import EpochRecord
 
 
@@ -25,14 +27,18 @@ class Failure:
     """What went wrong in a task, as text: exceptions cannot always be sent between processes."""
 
     message: str  # one line
-    details: str  # for the log
-    is_bad_input: bool
+    details: str = ""  # for the log
+    is_bad_input: bool = False
+    is_clear: bool = True  # from the message alone; otherwise the details help
 
     @classmethod
     def of(cls, error: Exception) -> "Failure":
-        is_bad_input = isinstance(error, UserError)
-        message = str(error) if is_bad_input else one_line(error)
-        return cls(message, "".join(traceback.format_exception(error)), is_bad_input)
+        details = "".join(traceback.format_exception(error))
+        if isinstance(error, UserError):
+            is_bad_input = not isinstance(error, UnreadableError)
+            return cls(str(error), details, is_bad_input)
+        message = one_line(error) + own_code.place(error)
+        return cls(message, details, is_clear=isinstance(error, DivergedError))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from experiment.config.schema import DatasetPart
 from experiment.core.errors import LockedError, StorageError
+from experiment.core.own_code import exits_as_errors
 from experiment.runs.engines.engine import (
     Advanced,
     Checkpointed,
@@ -64,17 +65,19 @@ class Worker:
 
     def _outcomes(self, job: Job) -> list[Result | Failure]:
         try:
-            workplace = self.workplace_for(job.tasks[0])
-            workplace.checkpoint_seconds = job.checkpoint_seconds
-            trainings = [task for task in job.tasks if isinstance(task, Train | Retrain)]
-            found: Sequence[Result | Exception]
-            if len(trainings) > 1:
-                found = train_together(trainings, job.inputs, workplace)
-            else:
-                found = [execute(job.tasks[0], job.inputs[0], workplace)]
+            with exits_as_errors():
+                found = self._found(job)
         except Exception as error:
             return [_failure(error) for _ in job.tasks]
         return [_failure(one) if isinstance(one, Exception) else one for one in found]
+
+    def _found(self, job: Job) -> Sequence[Result | Exception]:
+        workplace = self.workplace_for(job.tasks[0])
+        workplace.checkpoint_seconds = job.checkpoint_seconds
+        trainings = [task for task in job.tasks if isinstance(task, Train | Retrain)]
+        if len(trainings) > 1:
+            return train_together(trainings, job.inputs, workplace)
+        return [execute(job.tasks[0], job.inputs[0], workplace)]
 
     def workplace_for(self, task: Task) -> Workplace:
         """Where the task is done. Raises UserError if its data cannot be loaded."""

@@ -1,0 +1,75 @@
+"""Code of people's own, which experiment files name: where it fails, and that it cannot exit."""
+
+import contextlib
+import functools
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1]
+STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
+LIBRARIES = {"site-packages", "dist-packages"}  # folders of installed packages
+PLUGINS = tuple(PACKAGE / folder for folder in ("methods", "networks", "data/sets"))
+
+
+class ExitedError(RuntimeError):
+    """Code that was called wanted to end the process."""
+
+
+@contextlib.contextmanager
+def exits_as_errors() -> Iterator[None]:
+    """A block that calls people's code: `sys.exit` in it is an error like any other.
+
+    Raises:
+        ExitedError: instead of SystemExit.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        raise ExitedError(f"sys.exit({error.code!r}) was called") from error
+
+
+def place(error: BaseException) -> str:
+    """Where an exception was raised, or passed through, in a person's own code.
+
+    Returns ` (mine.py, line 12)`, or nothing if only libraries and this software were involved.
+    """
+    frames = [
+        frame
+        for one in _with_causes(error)
+        for frame in traceback.extract_tb(one.__traceback__)
+        if _is_own(frame.filename)
+    ]
+    if not frames:
+        return ""
+    return f" ({_shortened(frames[-1].filename)}, line {frames[-1].lineno})"
+
+
+def _with_causes(error: BaseException) -> list[BaseException]:
+    """An exception and those from which it was raised, the outermost first."""
+    found = [error]
+    for one in found:  # which grows
+        inner = one.exceptions if isinstance(one, BaseExceptionGroup) else (one.__cause__,)
+        found += [cause for cause in inner if cause is not None and cause not in found]
+    return found
+
+
+@functools.cache
+def _is_own(filename: str) -> bool:
+    """Whether a file is a plug-in, or belongs neither to this package nor to a library."""
+    path = Path(filename)
+    if not path.is_absolute():  # `<string>`, `<frozen runpy>`
+        return False
+    path = path.resolve()
+    if path.is_relative_to(PACKAGE):
+        return any(path.is_relative_to(folder) for folder in PLUGINS)
+    is_installed = not LIBRARIES.isdisjoint(path.parts)
+    return not is_installed and not path.is_relative_to(STANDARD_LIBRARY)
+
+
+def _shortened(filename: str) -> str:
+    """A path relative to the current directory, if it lies below it."""
+    path = Path(filename).resolve()
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -1,0 +1,111 @@
+"""Trying all parts of experiments on a few random images, so that mistakes are found at once.
+
+What fails here would otherwise fail after hours of training.
+"""
+
+from dataclasses import replace
+
+import torch
+
+from experiment.config.schema import Config, LrDrops
+from experiment.core.errors import UserError
+from experiment.core.own_code import exits_as_errors
+from experiment.core.seeding import Stream
+from experiment.data.loading import Data, num_validation, shape_of
+from experiment.pruning.method import build_method
+from experiment.runs.engines.engine import Failure
+from experiment.runs.tasks import Prune, Retrain, Task, Train, tasks
+from experiment.runs.timing import random_split
+from experiment.runs.workplace import Workplace
+from experiment.training.trainer import Fit
+
+NUM_IMAGES = 4
+STREAM = Stream(0).child("preflight")
+
+
+class Preflight:
+    """Tries experiments on the CPU; what several of them have in common is tried once."""
+
+    def __init__(self) -> None:
+        self._tried: dict[tuple[str, ...], Exception | None] = {}
+
+    def check(self, config: Config) -> None:
+        """Build the data set, the network and the methods, train for a step and prune once.
+
+        Raises:
+            UserError: with one line for each mistake.
+        """
+        shape = shape_of(config.dataset)
+        num_validation(config.dataset, shape.num_train)
+        images = random_split(shape.input_shape, shape.num_classes, NUM_IMAGES, torch.device("cpu"))
+        workplace = Workplace(Data(images, images, images, shape.input_shape, shape.num_classes))
+        of_images = (str(shape.input_shape), str(shape.num_classes))
+        failed: dict[str, Exception] = {}
+        for task in tasks(config):
+            key = (*_kind(task), *of_images)
+            if key not in self._tried:
+                self._tried[key] = _error(task, workplace)
+            error = self._tried[key]
+            if error is not None:
+                failed[_described(task, error)] = error
+                if not isinstance(task, Prune):
+                    break  # nothing can be pruned either
+        if failed:
+            raise UserError("\n".join(failed)) from ExceptionGroup("mistakes", [*failed.values()])
+
+
+def _kind(task: Task) -> tuple[str, ...]:
+    """What the tasks that need not be tried as well have in common."""
+    network = task.network.model_dump_json()
+    if isinstance(task, Train | Retrain):
+        settings = task.settings
+        return network, settings.optimizer.name, settings.precision
+    if isinstance(task, Prune):
+        return network, task.method.model_dump_json(), str(task.min_kept_per_layer)
+    return (network,)
+
+
+def _error(task: Task, workplace: Workplace) -> Exception | None:
+    """What goes wrong with a task on the images of a workplace."""
+    try:
+        with exits_as_errors():
+            if isinstance(task, Train | Retrain):
+                train(task, workplace)
+            elif isinstance(task, Prune):
+                prune(task, workplace)
+    except Exception as error:  # parts may be people's own code
+        return error
+    return None
+
+
+def _described(task: Task, error: Exception) -> str:
+    """The line that tells of an error."""
+    message = Failure.of(error).message
+    part = (
+        f"method {task.place.method}" if isinstance(task, Prune) else f"network {task.network.name}"
+    )
+    return message if message.startswith(part) else f"{part}: {message}"
+
+
+def train(task: Train | Retrain, workplace: Workplace) -> None:
+    """Train the untrained net for a step, with a learning rate of 0, and evaluate it."""
+    settings = task.settings.model_copy(
+        update={
+            "epochs": 1,
+            "batch_size": NUM_IMAGES,
+            "optimizer": task.settings.optimizer.model_copy(update={"lr": 0.0}),
+            "warmup_epochs": 0,
+            "lr_drops": LrDrops(),
+            "compile": "off",
+        }
+    )
+    net = workplace.net(task.network)
+    state = workplace.initial_state(task)
+    workplace.trainer.fit(Fit(net=net, state=state, settings=settings, stream=STREAM))
+
+
+def prune(task: Prune, workplace: Workplace) -> None:
+    """Prune the untrained net once, without the search for the size."""
+    sampled = replace(task, sample_size=NUM_IMAGES)
+    pruner = workplace.pruner(sampled, workplace.initial_state(task))
+    pruner.try_out(build_method(task.method.name, task.method.options), task.keep_ratio, STREAM)
