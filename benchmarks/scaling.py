@@ -314,7 +314,7 @@ def measure_driver(config: Config, directory: Path, engine: Simulated, data: str
     directory.mkdir(parents=True)
     planned = tasks(config)
     with contextlib.redirect_stdout(io.StringIO()):
-        ledger = Ledger(planned, directory, Logger(directory))
+        ledger = Ledger(planned, directory, Logger(directory), config.run_id())
         start = time.perf_counter()
         run = Run(config, ledger, ranks=longest_chain_first)
         Driver([run], engine).work()

@@ -9,7 +9,7 @@ import sys
 from experiment import commands
 from experiment.commands._arguments import add_traceback
 from experiment.commands._errors import tell
-from experiment.core import console, signals, torchrun
+from experiment.core import console, own_code, signals, torchrun
 from experiment.core.errors import LockedError, StorageError, UserError
 
 
@@ -38,7 +38,8 @@ def main(
             show_traceback = options.traceback
             if torchrun.is_follower() and command != "run":
                 return 0
-            return module.run(options)
+            with own_code.refused(getattr(options, "no_own_code", False)):
+                return module.run(options)
     except LockedError as error:
         print(f"locked: {error}", file=sys.stderr)
         return 3

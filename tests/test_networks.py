@@ -148,7 +148,7 @@ def test_names_of_our_own_win_over_torchvisions():
             {"width": 100},
             r"vit: width \(100\) must be a multiple of num_heads \(3\)",
         ),
-        ("vit", (3, 32, 32), {"depth": 0}, r"depth \(0\).* must be at least 1"),
+        ("vit", (3, 32, 32), {"depth": 0}, r"depth: .* greater than or equal to 1"),
     ],
 )
 def test_networks_that_cannot_be_built_say_why(name, shape, options, expected):

@@ -1,5 +1,6 @@
 """Whole experiments, small: the files that they write, and the same numbers every time."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -169,15 +170,43 @@ def test_a_failing_method_does_not_take_the_others_with_it(
 ):
     from experiment.methods.sipp import SiPP
 
-    def scores(self, analysis, stream):
-        raise ValueError("no such luck")
+    scores = SiPP.scores
 
-    monkeypatch.setattr(SiPP, "scores", scores)
+    def fails_later(self, analysis, stream):
+        if len(analysis.batches) > 1:
+            raise ValueError("no such luck")
+        return scores(self, analysis, stream)
+
+    monkeypatch.setattr(SiPP, "scores", fails_later)
     assert launch(small_config, tmp_path / "r") == 1
-    rows = pandas.read_csv(only_run(tmp_path / "r") / "results.csv")
+    directory = only_run(tmp_path / "r")
+    rows = pandas.read_csv(directory / "results.csv")
     assert rows.method.tolist() == ["reference", "WT", "WT"]
-    assert "SiPP  repetition 0: failed: ValueError: no such luck" in capsys.readouterr().err
-    assert "Traceback" in (only_run(tmp_path / "r") / "log.txt").read_text()
+    line = failing_line(fails_later)
+    reason = f"ValueError: no such luck (tests/test_run.py, line {line})"
+    log = directory / "log.txt"
+    told = f"net 0  SiPP  repetition 0: failed: {reason}; traceback in {log}"
+    assert f"failed: {small_config}: {told}" in capsys.readouterr().err
+    assert "Traceback" in log.read_text()
+    [failure] = pandas.read_csv(directory / "failures.csv").to_dict("records")
+    assert failure == {
+        "method": "SiPP",
+        "net_seed": 0,
+        "repetition": 0,
+        "step": 1,
+        "task": "prune",
+        "reason": reason,
+        "num_given_up": 7,
+    }
+    monkeypatch.undo()
+    assert launch(small_config, tmp_path / "r") == 0  # tried again
+    assert not (directory / "failures.csv").exists()
+    assert len(pandas.read_csv(directory / "results.csv")) == 5
+
+
+def failing_line(function) -> int:
+    lines, first = inspect.getsourcelines(function)
+    return first + next(number for number, text in enumerate(lines) if "raise" in text)
 
 
 def test_a_method_that_changes_the_net_is_refused_and_harms_no_other(
@@ -193,7 +222,8 @@ def test_a_method_that_changes_the_net_is_refused_and_harms_no_other(
     monkeypatch.setattr(SiPP, "scores", scores)
     outcome = run(load_config(small_config), tmp_path / "r")
     (failure,) = outcome.failures
-    assert "method SiPP changes the weights of the net in place" in failure
+    assert "method SiPP changes what it was given: parameter conv1.weight, " in failure
+    assert failure.endswith("and 2 more; it must compute with copies")
     tables = [
         pandas.read_csv(tmp_path / name / "results.csv").drop(columns=TIMES)
         for name in ("alone", "r")
@@ -215,7 +245,10 @@ def test_a_net_whose_evaluation_fails_is_given_up_and_the_others_go_on(
 
     monkeypatch.setattr(worker, "execute", fails_once)
     outcome = run(load_config(small_config, ["num_nets=2"]), tmp_path / "r")
-    assert outcome.failures == ["net 0: failed: RuntimeError: out of memory"]
+    [failure] = outcome.failures
+    assert failure.startswith(
+        "net 0: failed: RuntimeError: out of memory (tests/test_run.py, line "
+    )
     assert outcome.plot.exists()
     rows = pandas.read_csv(tmp_path / "r" / "results.csv")
     assert rows.net_seed.unique().tolist() == [1] and len(rows) == 5

@@ -55,6 +55,8 @@ def trainings(monkeypatch):
     labels, fit = [], Trainer.fit_together
 
     def counted(trainer, fits):
+        if fits[0].label == "preflight":
+            return fit(trainer, fits)
         labels.extend(one.label for one in fits)
         return fit(trainer, fits)
 

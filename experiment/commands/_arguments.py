@@ -35,6 +35,15 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_no_own_code(parser: argparse.ArgumentParser) -> None:
+    """`--no-own-code`, which `main` obeys."""
+    parser.add_argument(
+        "--no-own-code",
+        action="store_true",
+        help="refuse files that name code outside of this software, as package.module:Name",
+    )
+
+
 def add_traceback(parser: argparse.ArgumentParser) -> None:
     """`--traceback`."""
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Code of people's own, which experiment files name: where it fails, and that it cannot exit."""
+"""Code of people's own, which experiment files name: where it fails, and what it may not do."""
 
 import contextlib
 import functools
@@ -7,10 +7,36 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from experiment.core.errors import UserError
+
 PACKAGE = Path(__file__).resolve().parents[1]
 STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
 LIBRARIES = {"site-packages", "dist-packages"}  # folders of installed packages
 PLUGINS = tuple(PACKAGE / folder for folder in ("methods", "networks", "data/sets"))
+
+
+_is_refused = False
+
+
+@contextlib.contextmanager
+def refused(is_refused: bool = True) -> Iterator[None]:
+    """A block in which experiment files cannot name code of people's own, if `is_refused`."""
+    global _is_refused
+    before = _is_refused
+    _is_refused = is_refused
+    try:
+        yield
+    finally:
+        _is_refused = before
+
+
+def require_allowed(name: str) -> None:
+    """Raise UserError if code that a file names must not be imported."""
+    if _is_refused:
+        raise UserError(
+            f"'{name}' is code of your own, which --no-own-code refuses to import; use a part of "
+            f"this software, or leave the option out if you trust the file and that code"
+        )
 
 
 class ExitedError(RuntimeError):
@@ -33,11 +59,13 @@ def exits_as_errors() -> Iterator[None]:
 def place(error: BaseException) -> str:
     """Where an exception was raised, or passed through, in a person's own code.
 
-    Returns ` (mine.py, line 12)`, or nothing if only libraries and this software were involved.
+    Returns ` (mine.py, line 12)`, or nothing if only libraries and this software were involved, or
+    if the code has told what is wrong by a UserError.
     """
     frames = [
         frame
         for one in _with_causes(error)
+        if not isinstance(one, UserError)
         for frame in traceback.extract_tb(one.__traceback__)
         if _is_own(frame.filename)
     ]

@@ -21,7 +21,7 @@ from pydantic_core import ErrorDetails
 
 from experiment.core.errors import UserError, one_line
 from experiment.core.options import is_plain, options_model
-from experiment.core.own_code import exits_as_errors, place
+from experiment.core.own_code import exits_as_errors, place, require_allowed
 from experiment.core.spelling import nearest
 
 Registered = TypeVar("Registered", bound=Callable)
@@ -176,6 +176,7 @@ class Registry:
 
     def _imported(self, path: str) -> Callable:
         """The part that `package.module:Name` stands for."""
+        require_allowed(path)
         module, _, attribute = path.partition(":")
         try:
             with exits_as_errors():

@@ -20,7 +20,8 @@ from experiment.runs.workplace import Workplace
 from experiment.training.trainer import Fit
 
 NUM_IMAGES = 4
-STREAM = Stream(0).child("preflight")
+LABEL = "preflight"
+STREAM = Stream(0).child(LABEL)
 
 
 class Preflight:
@@ -99,9 +100,15 @@ def train(task: Train | Retrain, workplace: Workplace) -> None:
             "compile": "off",
         }
     )
-    net = workplace.net(task.network)
-    state = workplace.initial_state(task)
-    workplace.trainer.fit(Fit(net=net, state=state, settings=settings, stream=STREAM))
+    workplace.layers(task.network)  # a net that cannot run on the images is told of best here
+    fit = Fit(
+        net=workplace.net(task.network),
+        state=workplace.initial_state(task),
+        settings=settings,
+        stream=STREAM,
+        label=LABEL,
+    )
+    workplace.trainer.fit(fit)
 
 
 def prune(task: Prune, workplace: Workplace) -> None:
