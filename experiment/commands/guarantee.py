@@ -6,6 +6,7 @@ test images. The exit code is 1 if a certificate that must hold does not.
 """
 
 import argparse
+import sys
 
 from experiment.commands._arguments import add_device, add_no_own_code, add_overrides, add_results
 from experiment.core.errors import UserError
@@ -57,7 +58,8 @@ def run(options: argparse.Namespace) -> int:
     directory = results_directory(options.config, config.run_id(), options.results)
     device = choose_device(options.device)
     try:
-        Preflight().check(config)
+        for doubt in Preflight().check(config):
+            print(f"warning: {options.config}: {doubt}", file=sys.stderr)
         with locked(directory):
             holds = measure_guarantees(config, directory, device, measurement)
     except UserError as error:

@@ -164,7 +164,7 @@ def load(path: str, overrides: list[str]) -> "Config | Sweep":
 
 
 def try_out(experiments: "list[tuple[str, Config | Sweep]]", results: str) -> None:
-    """Try the parts of all runs that have not begun yet on a few random images.
+    """Try the parts of all runs that have not begun yet on a few random images; print warnings.
 
     Raises UserError, one line for each mistake.
     """
@@ -172,15 +172,19 @@ def try_out(experiments: "list[tuple[str, Config | Sweep]]", results: str) -> No
     from experiment.runs.preflight import Preflight
 
     preflight = Preflight()
-    mistakes: dict[str, UserError] = {}  # a dict, since runs of a sweep may have the same one
+    # Dicts, since runs of a sweep may have the same mistake.
+    mistakes: dict[str, UserError] = {}
+    doubts: dict[str, None] = {}
     for path, content in experiments:
         for config in all_configs(content):
             if results_directory(path, config.run_id(), results).exists():
                 continue  # they were tried when it began
             try:
-                preflight.check(config)
+                doubts |= {f"warning: {path}: {line}": None for line in preflight.check(config)}
             except UserError as error:
                 mistakes |= {f"{path}: {line}": error for line in str(error).splitlines()}
+    for doubt in doubts:
+        print(doubt, file=sys.stderr)
     if mistakes:
         errors = ExceptionGroup("mistakes", [*dict.fromkeys(mistakes.values())])
         raise UserError("\n".join(mistakes)) from errors

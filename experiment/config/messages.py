@@ -10,6 +10,8 @@ from experiment.core.spelling import nearest
 
 Model = type[pydantic.BaseModel]
 
+MOST_MISTAKES = 20  # that are told
+
 
 def explain(
     error: pydantic.ValidationError,
@@ -22,15 +24,18 @@ def explain(
 
     `model` is what that part was checked against; `more_keys` are allowed there besides its fields.
     """
+    found = error.errors()
     mistakes = [
         ((*prefix, *follow(model, mistake["loc"])[0]), _describe(mistake, model, more_keys))
-        for mistake in error.errors()
+        for mistake in found[:MOST_MISTAKES]
     ]
     lines = [
         f"{document.locate(path)}: {description}"
         for path, description in mistakes
         if (_inherited_from(path, document), description) not in mistakes
     ]
+    if len(found) > MOST_MISTAKES:
+        lines.append(f"{document.source}: and {len(found) - MOST_MISTAKES:,} more mistakes")
     return "\n".join(dict.fromkeys(lines))  # pydantic may report a mistake twice
 
 

@@ -51,7 +51,8 @@ def steps(config: Config) -> list[Step]:
     at those before it.
     """
     ratios = keep_ratios(config.pruning)
-    count = len(ratios) if config.pruning.retrain_count is None else config.pruning.retrain_count
+    asked = config.pruning.retrain_count
+    count = len(ratios) if asked is None else min(asked, len(ratios))
     groups = numpy.array_split(numpy.arange(len(ratios)), count) if count else []
     retrained = {int(group[-1]) for group in groups if len(group)}
     chained = config.pruning.schedule in ("cascade", "rewind")

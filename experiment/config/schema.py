@@ -11,7 +11,15 @@ from pydantic import Field
 from experiment.core.registry import DATASETS
 from experiment.sensitivity.constants import DEFAULT_DELTA
 
+# What is above these cannot be meant, or could not even be listed.
+MOST_EPOCHS = 1_000_000
+MOST_NETS = 10_000
+MOST_RATIOS = 10_000
+MOST_PRUNINGS = 1_000_000
+LARGEST_SEED = 2**63 - 1
+
 KeepRatio = Annotated[float, Field(gt=0, le=1)]
+Epochs = Annotated[int, Field(ge=0, le=MOST_EPOCHS)]
 
 
 class Section(pydantic.BaseModel):
@@ -72,17 +80,25 @@ class Adam(Section):
 class LrDrops(Section):
     """After each of these numbers of epochs the learning rate is multiplied by `factor`."""
 
-    epochs: list[Annotated[int, Field(ge=0)]] = []
+    epochs: list[Epochs] = []
     factor: float = Field(0.1, gt=0)
+
+    @pydantic.field_validator("epochs", mode="after")
+    @classmethod
+    def _rise(cls, epochs: list[int]) -> list[int]:
+        for before, after in itertools.pairwise(epochs):
+            if after <= before:
+                raise ValueError(f"epochs must rise: {after} comes after {before}")
+        return epochs
 
 
 class Training(Section):
     """One training of a net."""
 
-    epochs: int = Field(30, ge=0)
+    epochs: Epochs = 30
     batch_size: int = Field(128, ge=1)
     optimizer: Annotated[SGD | Adam, Field(discriminator="name")] = SGD()
-    warmup_epochs: int = Field(0, ge=0)
+    warmup_epochs: Epochs = 0
     lr_drops: LrDrops = LrDrops()
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: Literal["auto", "on", "off"] = "off"
@@ -92,12 +108,6 @@ class Training(Section):
     @classmethod
     def _is_sgd_unless_named(cls, optimizer: Any) -> Any:
         return {"name": "SGD", **optimizer} if isinstance(optimizer, dict) else optimizer
-
-    @pydantic.field_validator("compile", mode="before")
-    @classmethod
-    def _switches_are_words(cls, value: Any) -> Any:
-        """YAML reads `on` and `off` as booleans."""
-        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
     @pydantic.model_validator(mode="after")
     def _warmup_ends(self) -> Self:
@@ -125,12 +135,14 @@ class Spaced(Section):
     spacing: Literal["geometric", "linear", "cubic", "harmonic"]
     first: KeepRatio
     last: KeepRatio
-    count: int = Field(ge=1)
+    count: int = Field(ge=1, le=MOST_RATIOS)
 
     @pydantic.model_validator(mode="after")
     def _is_a_range(self) -> Self:
         if self.count == 1 and self.first != self.last:
             raise ValueError("with count 1, first and last must be equal")
+        if self.count > 1 and self.first == self.last:
+            raise ValueError(f"count is {self.count}, but first and last are both {self.first}")
         return self
 
 
@@ -138,7 +150,7 @@ class Manual(Section):
     """Keep ratios one by one."""
 
     spacing: Literal["manual"]
-    values: list[KeepRatio] = Field(min_length=1)
+    values: list[KeepRatio] = Field(min_length=1, max_length=MOST_RATIOS)
 
 
 KeepRatios = Annotated[Spaced | Manual, Field(discriminator="spacing")]
@@ -149,7 +161,7 @@ class Pruning(Section):
 
     schedule: Literal["oneshot", "cascade", "rewind", "random", "train"] = "cascade"
     # For schedule rewind: the number of epochs after which its checkpoint is taken.
-    rewind_epoch: int = Field(1, ge=0)
+    rewind_epoch: Epochs = 1
     methods: list[Part] = Field([Part(name="SiPP")], min_length=1)
     keep_ratios: list[KeepRatios] = Field(
         [Spaced(spacing="geometric", first=0.8, last=0.1, count=5)], min_length=1
@@ -184,11 +196,20 @@ class Pruning(Section):
     def _fall(cls, specs: list[KeepRatios]) -> list[KeepRatios]:
         ratios: list[float] = []
         for spec in specs:
-            ratios += spec.values if isinstance(spec, Manual) else [spec.first, spec.last]
+            ends = {spec.first: None, spec.last: None} if isinstance(spec, Spaced) else spec.values
+            ratios += ends
         for before, after in itertools.pairwise(ratios):
-            if after > before:
+            if after >= before:
                 raise ValueError(f"keep ratios must decrease: {after} comes after {before}")
         return specs
+
+    @property
+    def num_ratios(self) -> int:
+        """How many keep ratios there are."""
+        return sum(
+            len(spec.values) if isinstance(spec, Manual) else spec.count
+            for spec in self.keep_ratios
+        )
 
 
 class Config(Section):
@@ -199,9 +220,9 @@ class Config(Section):
     training: Training = Training()
     retraining: Training = Training()
     pruning: Pruning = Pruning()
-    num_nets: int = Field(1, ge=1)
-    num_repetitions: int = Field(1, ge=1)
-    seed: int = Field(0, ge=0)
+    num_nets: int = Field(1, ge=1, le=MOST_NETS)
+    num_repetitions: int = Field(1, ge=1, le=MOST_NETS)
+    seed: int = Field(0, ge=0, le=LARGEST_SEED)
     checkpoints: Literal["last", "all"] = "last"
     checkpoint_minutes: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = 5
     nets_at_once: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
@@ -214,6 +235,17 @@ class Config(Section):
         if value != "auto" and not is_count:
             raise ValueError(f"must be auto or a whole number of at least 1, not {value!r}")
         return value
+
+    @pydantic.model_validator(mode="after")
+    def _can_be_listed(self) -> Self:
+        pruning = self.pruning
+        prunings = self.num_nets * self.num_repetitions * len(pruning.methods) * pruning.num_ratios
+        if prunings > MOST_PRUNINGS:
+            raise ValueError(
+                f"num_nets x num_repetitions x methods x keep ratios are {prunings:,} prunings; at "
+                f"most {MOST_PRUNINGS:,} are possible"
+            )
+        return self
 
     @pydantic.model_validator(mode="after")
     def _rewinds_into_training(self) -> Self:

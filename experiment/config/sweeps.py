@@ -7,6 +7,7 @@ lists settings that belong together.
 import hashlib
 import itertools
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from experiment.core.errors import UserError
 from experiment.core.spelling import nearest
 
 FORMS = ("grid", "list")
+MOST_RUNS = 10_000
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def expand(document: Document) -> list[list[Setting]]:
         raise UserError(f"{location}: must have one key, grid or list, not {plain(sweep)}")
     form, content = next(iter(sweep.items()))
     if form == "grid":
-        return _combined(_settings(document, content, ("sweep", "grid")))
+        return _combined(_settings(document, content, ("sweep", "grid")), f"{location}.grid")
     if form == "list":
         items = _filled_list(content, f"{location}.list")
         return [
@@ -111,8 +113,8 @@ def expand(document: Document) -> list[list[Setting]]:
     raise UserError(f"{location}.{form}: unknown key{nearest(form, FORMS)} (allowed: {allowed})")
 
 
-def _combined(settings: list[Setting]) -> list[list[Setting]]:
-    """All combinations of settings whose values are lists."""
+def _combined(settings: list[Setting], location: str) -> list[list[Setting]]:
+    """All combinations of settings whose values are lists. Raises UserError for too many."""
     choices = [
         [
             Setting(setting.key, value, setting.location)
@@ -120,6 +122,11 @@ def _combined(settings: list[Setting]) -> list[list[Setting]]:
         ]
         for setting in settings
     ]
+    count = math.prod(map(len, choices))
+    if count > MOST_RUNS:
+        raise UserError(
+            f"{location}: has {count:,} combinations; at most {MOST_RUNS:,} are possible"
+        )
     return [list(combination) for combination in itertools.product(*choices)]
 
 

@@ -1,6 +1,5 @@
 """Read YAML safely: whole files with what they include, and the values of `--set key=value`."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,28 +8,28 @@ from typing import Any
 import yaml
 
 from experiment.config.documents import Document, KeyPath, assign, merge_documents
-from experiment.core.errors import UserError
+from experiment.config.yaml_syntax import Loader, TooLargeError
+from experiment.core.errors import UserError, first_line
 
 MAPPING_TAG = "tag:yaml.org,2002:map"
 SEQUENCE_TAG = "tag:yaml.org,2002:seq"
+MOST_BYTES = 2**18  # of a file
+MOST_FILES = 100  # that a file includes, itself included
 
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader that also reads `1e-4` as a number, as YAML 1.2 does."""
+def read(path: Path) -> Document:
+    """A file merged onto all that it includes.
 
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)
-
-
-def read(path: Path, including: tuple[Path, ...] = ()) -> Document:
-    """A file merged onto all that it includes; `including` are the files that led here.
-
-    Raises UserError for files that are missing or broken, and for circular includes.
+    Raises UserError for files that are missing, broken or too large, and for circular includes.
     """
+    return _read(path, (), [])
+
+
+def _read(path: Path, including: tuple[Path, ...], files: list[Path]) -> Document:
+    """As `read`; `including` are the files that led here, `files` all that were read so far."""
+    files.append(path)
+    if len(files) > MOST_FILES:
+        raise UserError(f"{files[0]}: includes more than {MOST_FILES} files, directly or by others")
     document = parse(_text(path), str(path))
     names = document.values.pop("include", None) or []
     origin = document.origin(("include",))
@@ -43,7 +42,8 @@ def read(path: Path, including: tuple[Path, ...] = ()) -> Document:
     below = Document()
     for name in names:
         included = _included(name, path, including, origin)
-        below = merge_documents(below, read(included, (*including, path.resolve())))
+        of_included = _read(included, (*including, path.resolve()), files)
+        below = merge_documents(below, of_included)
     return merge_documents(below, document)
 
 
@@ -51,14 +51,16 @@ def parse(text: str, source: str) -> Document:
     """A YAML text whose top level is a mapping. Raises UserError with file and line."""
     loader = None
     try:
-        loader = _Loader(text)  # raises for characters that YAML does not allow
+        loader = Loader(text)  # raises for characters that YAML does not allow
         return _document(loader, source)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise UserError(f"{source}{line}: not valid YAML: {_problem(error)}") from None
+        raise UserError(f"{source}{line}: {_problem(error)}") from None
     except RecursionError:
         raise UserError(f"{source}: an alias contains itself") from None
+    except ValueError as error:  # `!!int x`
+        raise UserError(f"{source}: not valid YAML: {first_line(error)}") from None
     finally:
         if loader is not None:
             loader.dispose()
@@ -80,7 +82,11 @@ def read_overrides(assignments: Sequence[str]) -> Document:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise UserError(f"{path}: is larger than {MOST_BYTES:,} bytes: no experiment file")
+        return content.decode("utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except IsADirectoryError:
@@ -104,17 +110,32 @@ def _included(name: Any, path: Path, including: tuple[Path, ...], origin: str | 
 def _parse_value(text: str) -> Any:
     """One YAML value, the right side of `--set key=value`."""
     try:
-        return yaml.load(text, _Loader)
+        return _plain(text)
     except yaml.YAMLError as error:
-        raise UserError(f"--set: '{text}' is not valid YAML: {_problem(error)}") from None
+        raise UserError(f"--set: '{text}': {_problem(error)}") from None
+    except RecursionError:
+        raise UserError(f"--set: '{text}': an alias contains itself") from None
+    except ValueError as error:
+        raise UserError(f"--set: '{text}': not valid YAML: {first_line(error)}") from None
+
+
+def _plain(text: str) -> Any:
+    """The value of a YAML text. Raises YAMLError, RecursionError or ValueError."""
+    loader = Loader(text)
+    try:
+        node = loader.get_single_node()
+        return None if node is None else _Constructor(loader, Document()).value(node, ())
+    finally:
+        loader.dispose()
 
 
 def _problem(error: yaml.YAMLError) -> str:
     """What is wrong with a YAML text, on one line."""
-    return " ".join((getattr(error, "problem", None) or str(error)).split())
+    problem = " ".join((getattr(error, "problem", None) or str(error)).split())
+    return problem if isinstance(error, TooLargeError) else f"not valid YAML: {problem}"
 
 
-def _document(loader: _Loader, source: str) -> Document:
+def _document(loader: Loader, source: str) -> Document:
     node = loader.get_single_node()
     document = Document(source=source)
     if node is None:
@@ -129,11 +150,12 @@ def _document(loader: _Loader, source: str) -> Document:
 class _Constructor:
     """Turns YAML nodes into plain values and notes in a document the line of each."""
 
-    loader: _Loader
+    loader: Loader
     document: Document
 
     def value(self, node: yaml.Node, path: KeyPath) -> Any:
         """The value of a node, which lies at a key path of the document."""
+        self.loader.count_value(node.start_mark)
         if isinstance(node, yaml.MappingNode) and node.tag == MAPPING_TAG:
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode) and node.tag == SEQUENCE_TAG:

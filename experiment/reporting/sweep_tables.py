@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pandas
-import yaml
 
 from experiment.config.sweeps import Combination, Sweep, plain
+from experiment.config.yaml_syntax import dump
 from experiment.core.files import write_whole
 from experiment.reporting.plots.sweep import sweep_accuracy_vs_sparsity
 from experiment.reporting.run_files import PLOT, SUMMARY
@@ -27,7 +27,7 @@ def collect(sweep: Sweep, runs: list[Path], directory: Path) -> tuple[str, Path]
     Returns:
         The summary as text for people, and the path of the plot.
     """
-    write_whole(directory / "config.yaml", yaml.safe_dump(sweep.values, sort_keys=False))
+    write_whole(directory / "config.yaml", dump(sweep.values))
     found = _load(sweep, runs)
     if not found:
         return "no run of the sweep has a result", directory

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-import yaml
 
+from experiment.config.doubts import doubts
 from experiment.config.schedules import schedule
 from experiment.config.schema import Config, Training
 from experiment.config.sweeps import Sweep
+from experiment.config.yaml_syntax import dump
+from experiment.data.dataset import Shape
 from experiment.data.loading import allowed_sample_size, num_validation, shape_of
 from experiment.nets.building import build_network
 from experiment.pruning.method import build_method
@@ -25,6 +27,7 @@ if TYPE_CHECKING:  # measuring takes long to import, and a dry run without it no
 
 def describe(config: Config, path: str) -> str:
     """The resolved configuration, keep ratios, cost and |S|, as YAML with comments."""
+    shape = shape_of(config.dataset)
     planned = tasks(config)
     cost = Cost.of(planned)
     retrainings = (task.num_epochs for task in planned if isinstance(task, Retrain))
@@ -32,39 +35,47 @@ def describe(config: Config, path: str) -> str:
     ratios = [f"{ratio:.4g}" + "*" * retrained for ratio, retrained in schedule(config)]
     lines = [
         f"# {path}, run id {config.run_id()}",
-        yaml.safe_dump(config.model_dump(), sort_keys=False).rstrip(),
+        dump(config.model_dump()).rstrip(),
         f"# keep ratios (* retrained): {', '.join(ratios) or 'none'}",
         f"# cost: {cost.trainings} trainings of {config.training.epochs} epochs, "
         f"{cost.prunings} prunings, {cost.retrainings} retrainings of "
         f"{retraining_epochs} epochs; {cost.epochs} epochs in all",
-        f"# {describe_sample(config)}",
+        f"# {describe_sample(config, shape)}",
+        *warnings(config, shape),
     ]
     return "\n".join(lines)
+
+
+def warnings(config: Config, shape: Shape) -> list[str]:
+    """What may be a mistake in a configuration, as YAML comments."""
+    num_train = shape.num_train - num_validation(config.dataset, shape.num_train)
+    return [f"# warning: {doubt}" for doubt in doubts(config, num_train)]
 
 
 def describe_sweep(sweep: Sweep, path: str) -> str:
     """The unresolved configuration, the runs, and what they cost together, as YAML comments."""
     runs = sweep.combinations
+    shapes = [shape_of(run.config.dataset) for run in runs]
     cost = Cost.of([task for run in runs for task in tasks(run.config)])
     lines = [
         f"# {path}, {sweep.sweep_id()}",
-        yaml.safe_dump(sweep.values, sort_keys=False).rstrip(),
+        dump(sweep.values).rstrip(),
     ]
     lines += [
         f"# run {index} of {len(runs)}: {run.label}; run id {run.config.run_id()}; "
-        f"{describe_sample(run.config)}"
-        for index, run in enumerate(runs, 1)
+        f"{describe_sample(run.config, shape)}"
+        for index, (run, shape) in enumerate(zip(runs, shapes), 1)
     ]
     lines.append(
         f"# cost of {len(runs)} runs: {cost.trainings} trainings (what runs share counts once), "
         f"{cost.prunings} prunings, {cost.retrainings} retrainings; {cost.epochs} epochs in all"
     )
-    return "\n".join(lines)
+    of_runs = [line for run, shape in zip(runs, shapes) for line in warnings(run.config, shape)]
+    return "\n".join([*lines, *dict.fromkeys(of_runs)])
 
 
-def describe_sample(config: Config) -> str:
+def describe_sample(config: Config, shape: Shape) -> str:
     """The parameters of the net, the size of S, and what is to be known of the data."""
-    shape = shape_of(config.dataset)
     net = build_network(
         config.network.name,
         input_shape=shape.input_shape,

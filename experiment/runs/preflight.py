@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 
+from experiment.config.doubts import doubts
 from experiment.config.schema import Config, LrDrops
 from experiment.core.errors import UserError
 from experiment.core.own_code import exits_as_errors
@@ -30,14 +31,17 @@ class Preflight:
     def __init__(self) -> None:
         self._tried: dict[tuple[str, ...], Exception | None] = {}
 
-    def check(self, config: Config) -> None:
+    def check(self, config: Config) -> list[str]:
         """Build the data set, the network and the methods, train for a step and prune once.
+
+        Returns:
+            One line for each setting that may be a mistake.
 
         Raises:
             UserError: with one line for each mistake.
         """
         shape = shape_of(config.dataset)
-        num_validation(config.dataset, shape.num_train)
+        num_train = shape.num_train - num_validation(config.dataset, shape.num_train)
         images = random_split(shape.input_shape, shape.num_classes, NUM_IMAGES, torch.device("cpu"))
         workplace = Workplace(Data(images, images, images, shape.input_shape, shape.num_classes))
         of_images = (str(shape.input_shape), str(shape.num_classes))
@@ -53,6 +57,7 @@ class Preflight:
                     break  # nothing can be pruned either
         if failed:
             raise UserError("\n".join(failed)) from ExceptionGroup("mistakes", [*failed.values()])
+        return doubts(config, num_train)
 
 
 def _kind(task: Task) -> tuple[str, ...]:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
+from experiment.config.doubts import doubts
 from experiment.config.schema import Config
+from experiment.config.yaml_syntax import dump
 from experiment.core.devices import or_cpu
 from experiment.core.errors import StorageError, UserError
 from experiment.core.files import write_whole
@@ -216,7 +217,7 @@ def open_run(
     here = device if of_workers is None else or_cpu(device)
     data = load_data(config.dataset, Stream(config.seed), torch.device(here))
     try:
-        write_whole(directory / "config.yaml", yaml.safe_dump(config.model_dump(), sort_keys=False))
+        write_whole(directory / "config.yaml", dump(config.model_dump()))
     except StorageError as error:
         raise UserError(f"--results: {error}") from None
     logger = Logger(directory)
@@ -230,6 +231,8 @@ def open_run(
     logger.say(f"results in {directory}, on {device}{of_each}")
     if data.note:
         logger.say(data.note)
+    for doubt in doubts(config, len(data.train)):
+        logger.note(f"warning: {doubt}")
     workplace = Workplace(data, here, team=team)
     workplace.layers(config.network)  # runs the net once: whether it fits the data is seen here
     settled = with_compilation_decided(settled, workplace, directory, device)
