@@ -35,6 +35,16 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """`--format NAME`, of `experiment.reporting.shown_tables`."""
+    parser.add_argument(
+        "--format",
+        default="text",
+        choices=["text", "csv", "json"],
+        help="how tables are printed (default: %(default)s)",
+    )
+
+
 def add_no_own_code(parser: argparse.ArgumentParser) -> None:
     """`--no-own-code`, which `main` obeys."""
     parser.add_argument(

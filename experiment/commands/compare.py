@@ -1,0 +1,48 @@
+"""Compare methods and runs: side by side, and by differences over the same nets.
+
+The second table says by how much each method differs from a baseline: the mean over nets of the
+difference at the keep ratios that both have, with a 95% interval of Student's t. Each interval
+holds by itself; of twenty methods that are equal, one is expected to seem different.
+"""
+
+import argparse
+
+from experiment.commands._arguments import add_format
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="directory of a run")
+    parser.add_argument(
+        "--metric",
+        default="test_accuracy",
+        metavar="COLUMN",
+        help="column of results.csv to compare (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--baseline",
+        metavar="METHOD",
+        help="method of the first run to which others are compared (default: WT, or the first)",
+    )
+    parser.add_argument(
+        "--differences", action="store_true", help="print the table of differences alone"
+    )
+    add_format(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    from experiment.reporting.comparison import BASELINE, differences, side_by_side
+    from experiment.reporting.shown_tables import shown_table
+    from experiment.runs.found import named_runs
+
+    runs = {name: found.results for name, found in named_runs(options.runs).items()}
+    if not options.differences:
+        print(shown_table(side_by_side(runs, options.metric), options.format))
+        if options.format != "text":
+            return 0
+        print()
+    table = differences(runs, options.metric, options.baseline)
+    if options.format == "text" and len(table):
+        print(f"{options.metric}, difference to {' of run '.join(table[BASELINE].iloc[0])}:")
+        table = table.drop(columns=BASELINE)
+    print(shown_table(table, options.format))
+    return 0

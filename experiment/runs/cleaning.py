@@ -1,0 +1,45 @@
+"""Which files of runs can be deleted."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from experiment.runs.found import FoundRun, find_runs
+
+NETS = ".nets"
+DAMAGED = "damaged"
+
+
+def deletable(directory: Path, kinds: Iterable[str]) -> dict[str, list[Path]]:
+    """The files of each kind below a directory; nothing of a run in progress.
+
+    Raises:
+        UserError: if there is no such directory.
+    """
+    every_run = find_runs(directory)
+    runs = [run for run in every_run if not run.is_running]
+    all_idle = len(runs) == len(every_run)
+    choices: dict[str, Callable[[], list[Path]]] = {
+        "nets": lambda: _files(directory / NETS) if all_idle else [],
+        "damaged": lambda: [
+            path for run in runs for path in _files(run.directory / "steps" / DAMAGED)
+        ],
+        "states": lambda: [path for run in runs for path in _states(run)],
+    }
+    found = {kind: choices[kind]() for kind in dict.fromkeys(kinds)}
+    return {kind: files for kind, files in found.items() if files}
+
+
+def _states(run: FoundRun) -> list[Path]:
+    """The stored nets of a finished run."""
+    if run.state != "done":
+        return []
+    steps = run.directory / "steps"
+    return [path for path in _files(steps) if path.suffix == ".safetensors"]
+
+
+def _files(directory: Path) -> list[Path]:
+    """All files below a directory that is no link to somewhere else."""
+    if directory.is_symlink():
+        return []
+    found = sorted(directory.rglob("*"))
+    return [path for path in found if path.is_file() or path.is_symlink()]

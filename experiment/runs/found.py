@@ -1,0 +1,183 @@
+"""Runs that are there: what they are about, how far they are, and what they have found.
+
+Reads what runs have written, without torch, so that it takes no time.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pydantic
+import yaml
+
+from experiment.config.schema import Config
+from experiment.core.errors import LockedError, UserError
+from experiment.reporting.tables import FAILURES, RESULTS, TRAINING, load_results
+from experiment.runs.lock import NAME, holder_of
+
+if TYPE_CHECKING:
+    import pandas
+
+CONFIG = "config.yaml"
+
+State = Literal["done", "running", "failed", "interrupted", "damaged"]
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """A run's directory."""
+
+    directory: Path
+
+    @cached_property
+    def config(self) -> Config:
+        """Its configuration. Raises UserError if that is not one of this version."""
+        path = self.directory / CONFIG
+        try:
+            values = _read_yaml(path)
+            return Config(**values)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+        except (yaml.YAMLError, UnicodeDecodeError, TypeError, pydantic.ValidationError):
+            raise UserError(f"{path}: is not the configuration of a run") from None
+
+    @cached_property
+    def results(self) -> "pandas.DataFrame":
+        """The rows of results.csv. Raises UserError if they cannot be read."""
+        return load_results(self.directory)
+
+    @cached_property
+    def failures(self) -> "pandas.DataFrame":
+        """The rows of failures.csv; none if nothing has failed."""
+        return _rows(self.directory / FAILURES)
+
+    @cached_property
+    def state(self) -> State:
+        """Whether it is finished or, if not, why."""
+        try:
+            if self.is_running:
+                return "running"
+            if len(self.failures):
+                return "failed"
+            return "done" if self.num_rows >= self.num_expected else "interrupted"
+        except UserError:
+            return "damaged"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a process has its lock, and may be running: here, or on another host."""
+        try:
+            holder = holder_of(self.directory / NAME)
+        except (LockedError, OSError):
+            return False
+        return holder is not None and (not holder.is_here or holder.is_running)
+
+    @property
+    def num_rows(self) -> int:
+        """How many nets were measured. Raises UserError if that cannot be read."""
+        return len(self.results) if (self.directory / RESULTS).exists() else 0
+
+    @property
+    def num_expected(self) -> int:
+        """How many nets the finished run has measured. Raises UserError without configuration."""
+        config = self.config
+        return config.num_nets * (1 + self._num_chains * config.pruning.num_ratios)
+
+    @property
+    def _num_chains(self) -> int:
+        """How many chains of prunings start from each net."""
+        pruning = self.config.pruning
+        if pruning.schedule == "train":
+            return 0
+        return self.config.num_repetitions * len(pruning.methods)
+
+    def seconds_left(self) -> float | None:
+        """How long its epochs would take in one process; None if none was measured yet."""
+        config = self.config
+        count = config.pruning.retrain_count
+        num_retrained = config.pruning.num_ratios
+        if count is not None:
+            num_retrained = min(count, num_retrained)
+        retrainings = self._num_chains * num_retrained * config.retraining.epochs
+        expected = config.num_nets * (config.training.epochs + retrainings)
+        epochs = _rows(self.directory / TRAINING)
+        if not len(epochs):
+            return None
+        return float(max(0, expected - len(epochs)) * epochs["seconds"].mean())
+
+
+def find_runs(directory: Path) -> list[FoundRun]:
+    """All runs in a directory or below it, in the order of their paths.
+
+    Raises:
+        UserError: if there is no such directory.
+    """
+    if not directory.is_dir():
+        raise UserError(f"{directory}: no such directory")
+    return [FoundRun(one) for one in sorted(_run_directories(directory))]
+
+
+def found_run(path: str | Path) -> FoundRun:
+    """The run in a directory, or the only one below it.
+
+    Raises:
+        UserError: if there is none, or several.
+    """
+    runs = find_runs(Path(path))
+    if not runs:
+        raise UserError(f"{path}: holds no run, that is no {CONFIG} with a {RESULTS}")
+    if len(runs) > 1:
+        names = ", ".join(str(run.directory.relative_to(path)) for run in runs[:5])
+        more = f" and {len(runs) - 5} more" if len(runs) > 5 else ""
+        raise UserError(f"{path}: holds {len(runs)} runs; name one of {names}{more}")
+    return runs[0]
+
+
+def named_runs(paths: Sequence[str]) -> dict[str, FoundRun]:
+    """Runs by their ids, or by their paths if two have the same id.
+
+    Raises:
+        UserError: if there is no run, or one is named twice.
+    """
+    runs = [found_run(path) for path in paths]
+    directories = [run.directory.resolve() for run in runs]
+    for directory in directories:
+        if directories.count(directory) > 1:
+            raise UserError(f"{directory}: is named twice")
+    ids = [directory.name for directory in directories]
+    names = ids if len(set(ids)) == len(ids) else [str(run.directory) for run in runs]
+    return dict(zip(names, runs))
+
+
+def _run_directories(directory: Path) -> Iterator[Path]:
+    """The directories that hold a run; the files of runs are not searched for others."""
+    if (directory / CONFIG).is_file() and (directory / "environment.json").is_file():
+        yield directory
+        return
+    try:
+        inner = [one for one in directory.iterdir() if one.is_dir() and not one.is_symlink()]
+    except OSError:  # not ours to read
+        return
+    for one in inner:
+        if not one.name.startswith("."):
+            yield from _run_directories(one)
+
+
+def _read_yaml(path: Path) -> Any:
+    """A file that this software has written, by the fastest reader that there is."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
+
+
+def _rows(path: Path) -> "pandas.DataFrame":
+    """The rows of a table of a run, none if it is not there. Raises UserError if it is damaged."""
+    import pandas
+
+    try:
+        return pandas.read_csv(path)
+    except FileNotFoundError:
+        return pandas.DataFrame()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
