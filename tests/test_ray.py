@@ -168,6 +168,21 @@ def test_a_driver_that_ends_takes_its_actors_along_and_can_go_on(small, alone, t
     assert_same(alone, tmp_path / "r")
 
 
+@needs_proc
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_signals_that_ray_would_answer_itself(small, tmp_path, cluster, number, exit_code):
+    process = start(small, tmp_path / "r", *on(cluster), "--set", "training.epochs=1000")
+    while not any(map(is_busy, cluster.nodes[0].actors)):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == exit_code
+    assert err == "interrupted; run the same command again to resume\n"
+    while cluster.nodes[0].actors:
+        time.sleep(0.05)
+
+
 OWN = """
 import os, time
 from pathlib import Path

@@ -17,7 +17,8 @@ LINE = "interrupted; run the same command again to resume"
 
 _num_orderly = 0  # blocks that have to be left in order
 _was_said = False
-_was_received = False
+_handled: list[signal.Signals] = []  # those that end this process; empty before `install`
+_received: int | None = None  # the first of them that has arrived
 
 
 class Interrupted(KeyboardInterrupt):
@@ -29,9 +30,13 @@ class Interrupted(KeyboardInterrupt):
 
 
 def exit_code(interruption: KeyboardInterrupt) -> int:
-    """What a program returns that a signal has ended: 130 for Ctrl-C, 143 for SIGTERM."""
-    number = interruption.number if isinstance(interruption, Interrupted) else signal.SIGINT
-    return 128 + number
+    """What a program returns that a signal has ended: 130 for Ctrl-C, 143 for SIGTERM.
+
+    Libraries may replace an Interrupted that passes through them by a plain KeyboardInterrupt.
+    """
+    if isinstance(interruption, Interrupted):
+        return 128 + interruption.number
+    return 128 + (_received or signal.SIGINT)
 
 
 def acknowledge() -> None:
@@ -53,21 +58,27 @@ def install() -> None:
     if the process has not ended by itself after some seconds, it ends at once. Nothing is lost by
     that, since all files are written whole.
     """
-    handled = [number for number in HANDLED if signal.getsignal(number) != signal.SIG_IGN]
-    for number in handled:
-        signal.signal(number, _handle)
+    _handled[:] = [number for number in HANDLED if signal.getsignal(number) != signal.SIG_IGN]
+    reinstall()
     # Python calls handlers between two of its own instructions, which may be far apart. This pipe
     # is written to at once.
     receiving, sending = os.pipe()
     os.set_blocking(sending, False)
     signal.set_wakeup_fd(sending, warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(receiving, handled), daemon=True).start()
+    threading.Thread(target=_watch, args=(receiving,), daemon=True).start()
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=uninstall)
 
 
+def reinstall() -> None:
+    """Let signals end this process again, after a library has taken them for itself."""
+    for number in _handled:
+        signal.signal(number, _handle)
+
+
 def uninstall() -> None:
     """Let signals do what they do in any process."""
+    _handled.clear()
     signal.set_wakeup_fd(-1)
     for number in HANDLED:
         if signal.getsignal(number) is _handle:
@@ -86,16 +97,16 @@ def orderly() -> Iterator[None]:
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
-    global _was_received
-    if _was_received or not _num_orderly:
+    global _received
+    if _received is not None or not _num_orderly:
         _end_at_once(number)
-    _was_received = True
+    _received = number
     raise Interrupted(number)
 
 
-def _watch(receiving: int, handled: list[int]) -> None:
+def _watch(receiving: int) -> None:
     """End the process some seconds after the first signal."""
-    while (number := os.read(receiving, 1)[0]) not in handled:
+    while (number := os.read(receiving, 1)[0]) not in _handled:
         pass
     time.sleep(GRACE)
     _end_at_once(number)

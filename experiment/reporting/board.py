@@ -64,7 +64,7 @@ class Board:
             bar.refresh()
 
     def close(self) -> None:
-        for bar in self._bars:
+        for bar in reversed(self._bars):  # closing the first one would move the others
             bar.close()
 
     def _line(self, worker: int, text: str) -> None:

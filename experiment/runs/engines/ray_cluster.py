@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import signal
 import time
 import uuid
 from collections import OrderedDict
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiment.core import signals
 from experiment.core.devices import num_cores
 from experiment.core.errors import UserError, one_line
 from experiment.runs.engines.engine import Finished, Job, Listen, Lost
@@ -198,14 +200,23 @@ def connected(address: str | None, results: Path) -> Iterator[None]:
         arguments = {"address": "local", "num_cpus": num_cores(), "include_dashboard": False}
     elif "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:  # where `ray job submit` has done so
         arguments["runtime_env"] = runtime_environment(results)
+    with signals.orderly():  # or else an interruption would leave processes of Ray behind
+        try:
+            _start(arguments)
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _start(arguments: dict[str, Any]) -> None:
+    """Connect to a cluster. Raises UserError if there is none."""
     try:
         ray.init(**arguments, logging_level=logging.ERROR, log_to_driver=False)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise UserError(f"--engine ray: {_joined(error)}{_advice(error)}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    except SystemExit:  # Ray's own answer to SIGTERM
+        raise signals.Interrupted(signal.SIGTERM) from None
+    signals.reinstall()
 
 
 def runtime_environment(results: Path) -> dict[str, Any]:
