@@ -67,18 +67,18 @@ def _own_source(name: str) -> Source | None:
     module = sys.modules.get(name)
     if module is None:
         spec = _specification(name)
-        return _read(name, spec.loader, spec.origin) if spec else None
+        return _read(name, spec.name, spec.loader, spec.origin) if spec else None
     spec = module.__spec__
     known = _sources.get(module)
     if known is None or known[0] is not spec:
-        read = _read(name, module.__loader__, getattr(module, "__file__", None))
+        read = _read(name, name, module.__loader__, getattr(module, "__file__", None))
         known = _sources[module] = (spec, read)
     return known[1]
 
 
 def _specification(name: str) -> ModuleSpec | None:
     """Where a module is that has not been imported; imports nothing to find it."""
-    parent, _, _ = name.rpartition(".")
+    parent, _, last = name.rpartition(".")
     if not parent:
         try:
             return importlib.util.find_spec(name)
@@ -90,15 +90,16 @@ def _specification(name: str) -> ModuleSpec | None:
     else:
         enclosing = _specification(parent)
         folders = enclosing.submodule_search_locations if enclosing else None
-    return PathFinder.find_spec(name, folders) if folders else None
+    # Under the full name, Python would look for the enclosing package among the imported ones.
+    return PathFinder.find_spec(last, list(folders)) if folders else None
 
 
-def _read(name: str, loader: Any, filename: str | None) -> Source | None:
+def _read(name: str, name_in_loader: str, loader: Any, filename: str | None) -> Source | None:
     """The source of a module that a loader would load from a file, if it is own."""
     if filename is None or not is_own(filename) or name in PLUGIN_MODULES:
         return None
     try:
-        text = loader.get_source(name)  # with ends of lines as on every system
+        text = loader.get_source(name_in_loader)  # with ends of lines as on every system
     except (AttributeError, ImportError, OSError, SyntaxError):
         return None
     if text is None:  # compiled
