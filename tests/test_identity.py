@@ -1,6 +1,8 @@
 """What runs depend on besides their settings: files of data, and own code."""
 
 import gzip
+import hashlib
+import importlib
 import json
 import os
 import pickle
@@ -19,8 +21,10 @@ import experiment
 from experiment.config.loading import load_config
 from experiment.config.sweeps import load_sweep
 from experiment.core.dependencies import looking_once
+from experiment.core.errors import UserError
 from experiment.core.registry import DATASETS
 from experiment.core.shipped import PLUGIN_MODULES
+from experiment.data import idx_files
 from experiment.main import main
 from tools import documentation
 
@@ -205,7 +209,7 @@ def test_a_folder_is_listed_once_by_a_command_and_again_by_the_next(
 
     monkeypatch.setattr(image_folder, "dependencies", dependencies)
     small_config.write_text(small_config.read_text() + "sweep: {grid: {seed: [0, 1, 2]}}\n")
-    overrides = ["dataset.name=ImageFolder", f"dataset.root={images}"]
+    overrides = [*settings_of(images), "pruning.sample_size=1"]
     before = load_sweep(small_config, overrides).sweep_id()
     assert listed == [False]
     arguments = [str(small_config), "--dry-run", "--verify-data"]
@@ -241,10 +245,6 @@ def test_own_files_of_mnist_count_by_their_contents(small_config, tmp_path, name
 
 
 def test_published_and_broken_files_of_mnist_add_nothing(small_config, tmp_path, monkeypatch):
-    import hashlib
-
-    from experiment.data import idx_files
-
     published = of_folder(small_config, tmp_path / "none", name="MNIST")
     folder = tmp_path / "MNIST" / "raw"
     write_idx(folder, 100)
@@ -281,6 +281,15 @@ def ids_of(folder, config, *overrides, cwd=ROOT):
     )
     assert finished.returncode == 0, finished.stderr
     return tuple(finished.stdout.split())
+
+
+def ids_here(folder, config, *overrides):
+    """The identities in this process, as they are if nothing of the folder is imported yet."""
+    importlib.invalidate_caches()
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(f"{folder}/"):
+            del sys.modules[name]
+    return identities(load_config(config, overrides))
 
 
 @pytest.fixture
@@ -333,12 +342,16 @@ IMPORTS = {
     "from pack.sub.deep import VALUE": "pack/inner.py",  # likewise, from the package above
     "def later():\n    import pack.inner": "pack/inner.py",  # not imported when it is found
     "def later():\n    from pack.sub import deep": "pack/sub/sibling.py",
+    "from torch.ops import odd\nimport torch.classes.odd.odd, pack.inner": "pack/inner.py",
     "def later():\n    import plain.folder.leaf": "plain/folder/leaf.py",  # without __init__.py
 }
 
 
 @pytest.mark.parametrize(("statement", "changed"), IMPORTS.items())
-def test_imports_are_followed_however_they_are_written(own, small_config, statement, changed):
+def test_imports_are_followed_however_they_are_written(
+    own, small_config, statement, changed, monkeypatch
+):
+    monkeypatch.syspath_prepend(own)
     files = {
         "pack/__init__.py": "",
         "pack/inner.py": "VALUE = 1\n",
@@ -351,9 +364,67 @@ def test_imports_are_followed_however_they_are_written(own, small_config, statem
     for name, text in files.items():
         (own / name).parent.mkdir(parents=True, exist_ok=True)
         (own / name).write_text(text)
-    before = ids_of(own, small_config, OWN_NET)
+    before = ids_here(own, small_config, OWN_NET)
+    assert ids_here(own, small_config, OWN_NET) == before
     (own / changed).write_text(f"{files[changed]}CHANGED = 1\n")
-    assert ids_of(own, small_config, OWN_NET) != before
+    assert ids_here(own, small_config, OWN_NET) != before
+
+
+OWN_DATASET = """
+from experiment.core.dependencies import Dependency, Kind
+from experiment.data.dataset import Dataset
+from experiment.data.sets.image_folder import ImageFolder
+
+
+def linked(*, root: str):
+    return ImageFolder(root=root)
+
+
+class Versioned(Dataset):
+    def __init__(self, *, root: str = "", version: str = "1"):
+        self.version = version
+
+    def dependencies(self, verify):
+        return [Dependency(Kind.FILES, "table", self.version, "the table")]
+
+    def shape(self):
+        raise NotImplementedError
+
+    def load(self):
+        raise NotImplementedError
+
+
+class Failing(Versioned):
+    def dependencies(self, verify):
+        raise KeyError("version")
+
+
+class Words(Versioned):
+    def dependencies(self, verify):
+        return ["version"]
+"""
+
+
+def test_data_sets_of_ones_own_tell_their_files(own, small_config, images, monkeypatch):
+    monkeypatch.syspath_prepend(own)
+    (own / "own_files.py").write_text(OWN_DATASET)
+
+    def found(name, *overrides):
+        of_data_set = [f"dataset.name=own_files:{name}", f"dataset.root={images}", *overrides]
+        return ids_here(own, small_config, *of_data_set)
+
+    one, other = (found("Versioned", f"dataset.version='{index}'") for index in (1, 2))
+    assert one != other
+    before = found("linked")
+    add(images)
+    assert found("linked") != before
+    with pytest.raises(
+        UserError,
+        match=r"dataset.name: dependencies\(\) fails: KeyError: 'version' \(.*own_files.py, line",
+    ):
+        found("Failing")
+    with pytest.raises(UserError, match=r"dependencies\(\) must return .*Dependency"):
+        found("Words")
 
 
 def test_installed_and_shipped_modules_do_not_count(small_config):

@@ -68,6 +68,8 @@ def _own_source(name: str) -> Source | None:
     if module is None:
         spec = _specification(name)
         return _read(name, spec.name, spec.loader, spec.origin) if spec else None
+    if not isinstance(module, ModuleType):  # some libraries put other objects there
+        return None
     spec = module.__spec__
     known = _sources.get(module)
     if known is None or known[0] is not spec:
@@ -84,12 +86,11 @@ def _specification(name: str) -> ModuleSpec | None:
             return importlib.util.find_spec(name)
         except (ImportError, ValueError):
             return None
-    package: Any = sys.modules.get(parent)
-    if package is not None:
-        folders = getattr(package, "__path__", None)
-    else:
-        enclosing = _specification(parent)
-        folders = enclosing.submodule_search_locations if enclosing else None
+    known = parent in sys.modules
+    enclosing = getattr(sys.modules[parent], "__spec__", None) if known else _specification(parent)
+    if not isinstance(enclosing, ModuleSpec):
+        return None
+    folders = enclosing.submodule_search_locations
     # Under the full name, Python would look for the enclosing package among the imported ones.
     return PathFinder.find_spec(last, list(folders)) if folders else None
 
