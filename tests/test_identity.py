@@ -56,6 +56,19 @@ class Net(nn.Module):
 """
 
 
+ADDED = """
+from torch import nn
+
+from experiment.core.registry import NETWORKS
+
+
+@NETWORKS.register
+class AddedNet(nn.Module):
+    def __init__(self, *, input_shape, num_classes):
+        super().__init__()
+"""
+
+
 def identities(config):
     return config.run_id(), experiment.tasks(config)[0].fingerprint()
 
@@ -284,23 +297,31 @@ def ids_of(folder, config, *overrides, cwd=ROOT):
 
 
 def ids_here(folder, config, *overrides):
-    """The identities in this process, as they are if nothing of the folder is imported yet."""
+    """The identities in this process, which forgets the folder's modules afterwards."""
     importlib.invalidate_caches()
+    try:
+        return identities(load_config(config, overrides))
+    finally:
+        forget_modules(folder)
+
+
+def forget_modules(folder):
     for name, module in list(sys.modules.items()):
         if str(getattr(module, "__file__", None)).startswith(f"{folder}/"):
             del sys.modules[name]
-    return identities(load_config(config, overrides))
 
 
 @pytest.fixture
-def own(tmp_path):
-    """A folder with a network, and with a helper that it imports."""
+def own(tmp_path, monkeypatch):
+    """A folder on Python's path with a network, and with a helper that it imports."""
     folder = tmp_path / "own"
     folder.mkdir()
     (folder / "own_net.py").write_text(NET)
     (folder / "own_helper.py").write_text("WIDTH = 8\n")
     (folder / "unrelated.py").write_text("WIDTH = 1\n")
-    return folder
+    monkeypatch.syspath_prepend(folder)
+    yield folder
+    forget_modules(folder)
 
 
 OWN_NET = "network={name: 'own_net:Net'}"
@@ -309,14 +330,15 @@ OWN_NET = "network={name: 'own_net:Net'}"
 def test_own_modules_and_their_helpers_count(own, small_config, tmp_path):
     first = ids_of(own, small_config, OWN_NET)
     (own / "unrelated.py").write_text("WIDTH = 2\n")
+    assert ids_here(own, small_config, OWN_NET) == first
     copy = Path(shutil.copytree(own, tmp_path / "copy"))
     for path in copy.glob("*.py"):
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))  # as on other systems
     assert ids_of(copy, small_config, OWN_NET, cwd=tmp_path) == first
     (own / "own_helper.py").write_text("WIDTH = 9\n")
-    second = ids_of(own, small_config, OWN_NET)
+    second = ids_here(own, small_config, OWN_NET)
     (own / "own_net.py").write_text(f"{NET}\n# changed\n")
-    third = ids_of(own, small_config, OWN_NET)
+    third = ids_here(own, small_config, OWN_NET)
     assert len({first[0], second[0], third[0]}) == len({first[1], second[1], third[1]}) == 3
 
 
@@ -325,9 +347,9 @@ def test_methods_count_for_runs_but_not_for_trained_nets(own, small_config):
     path = own / "own_method.py"
     text = "from experiment.methods.magnitude import WT\nclass Mine(WT): pass\n"
     path.write_text(text)
-    before = ids_of(own, small_config, method)
+    before = ids_here(own, small_config, method)
     path.write_text(text + "LATER = 1\n")
-    after = ids_of(own, small_config, method)
+    after = ids_here(own, small_config, method)
     assert after[0] != before[0] and after[1] == before[1]
 
 
@@ -342,16 +364,13 @@ IMPORTS = {
     "from pack.sub.deep import VALUE": "pack/inner.py",  # likewise, from the package above
     "def later():\n    import pack.inner": "pack/inner.py",  # not imported when it is found
     "def later():\n    from pack.sub import deep": "pack/sub/sibling.py",
-    "from torch.ops import odd\nimport torch.classes.odd.odd, pack.inner": "pack/inner.py",
+    "import pack.inner\ndef later(): import torch.classes.odd.odd, os.path.odd": "pack/inner.py",
     "def later():\n    import plain.folder.leaf": "plain/folder/leaf.py",  # without __init__.py
 }
 
 
 @pytest.mark.parametrize(("statement", "changed"), IMPORTS.items())
-def test_imports_are_followed_however_they_are_written(
-    own, small_config, statement, changed, monkeypatch
-):
-    monkeypatch.syspath_prepend(own)
+def test_imports_are_followed_however_they_are_written(own, small_config, statement, changed):
     files = {
         "pack/__init__.py": "",
         "pack/inner.py": "VALUE = 1\n",
@@ -405,8 +424,7 @@ class Words(Versioned):
 """
 
 
-def test_data_sets_of_ones_own_tell_their_files(own, small_config, images, monkeypatch):
-    monkeypatch.syspath_prepend(own)
+def test_data_sets_of_ones_own_tell_their_files(own, small_config, images):
     (own / "own_files.py").write_text(OWN_DATASET)
 
     def found(name, *overrides):
@@ -436,28 +454,19 @@ def test_installed_and_shipped_modules_do_not_count(small_config):
     assert collected.network.dependencies == ()
 
 
-def test_an_added_plug_in_counts_until_it_is_shipped(tmp_path, small_config, monkeypatch):
-    package = Path(
-        shutil.copytree(
-            ROOT / "experiment", tmp_path / "experiment", ignore=lambda *_: {"__pycache__"}
-        )
-    )
+def test_an_added_plug_in_counts_and_a_shipped_one_does_not(tmp_path, small_config):
+    package = tmp_path / "experiment"
+    shutil.copytree(ROOT / "experiment", package, ignore=lambda *_: {"__pycache__"})
     plug_in = package / "networks" / "added.py"
-    plug_in.write_text("from experiment.core.registry import NETWORKS\n" + NET)
-    plug_in.write_text(
-        plug_in.read_text()
-        .replace("from own_helper import WIDTH", "WIDTH = 8")
-        .replace("class Net(", "@NETWORKS.register\nclass Net(")
-    )
-    added = "network={name: Net}"
-    shipped = ids_of(tmp_path, small_config, cwd=tmp_path)
+    plug_in.write_text(ADDED)
+    added = "network={name: AddedNet}"
     before = ids_of(tmp_path, small_config, added, cwd=tmp_path)
-    plug_in.write_text(plug_in.read_text() + "LATER = 1\n")
+    plug_in.write_text(f"{ADDED}LATER = 1\n")
     after = ids_of(tmp_path, small_config, added, cwd=tmp_path)
     assert after[0] != before[0] and after[1] != before[1]
     lenet = package / "networks" / "lenet.py"
-    lenet.write_text(lenet.read_text() + "LATER = 1\n")
-    assert ids_of(tmp_path, small_config, cwd=tmp_path) == shipped
+    lenet.write_text(f"{lenet.read_text()}LATER = 1\n")
+    assert ids_of(tmp_path, small_config, cwd=tmp_path) == identities(load_config(small_config))
 
 
 def test_the_list_of_shipped_plug_ins_names_them_all():
@@ -468,19 +477,12 @@ def test_the_list_of_shipped_plug_ins_names_them_all():
     assert documentation.SHIPPED in documentation.documents()
 
 
-def test_a_module_that_was_changed_after_its_import_counts_as_it_was(
-    own, small_config, monkeypatch
-):
-    monkeypatch.syspath_prepend(own)
-    try:
-        before = load_config(small_config, [OWN_NET]).run_id()
-        (own / "own_net.py").write_text(f"{NET}\n# changed\n")
-        assert load_config(small_config, [OWN_NET]).run_id() == before
-        sys.modules.pop("own_net")
-        assert load_config(small_config, [OWN_NET]).run_id() != before
-    finally:
-        sys.modules.pop("own_net", None)
-        sys.modules.pop("own_helper", None)
+def test_a_module_that_was_changed_after_its_import_counts_as_it_was(own, small_config):
+    before = load_config(small_config, [OWN_NET]).run_id()
+    (own / "own_net.py").write_text(f"{NET}\n# changed\n")
+    assert load_config(small_config, [OWN_NET]).run_id() == before
+    importlib.reload(sys.modules["own_net"])
+    assert load_config(small_config, [OWN_NET]).run_id() != before
 
 
 def test_parts_keep_what_they_depend_on(small_config, images):
@@ -594,23 +596,15 @@ def test_trained_nets_are_not_shared_between_other_images(run, images):
     assert len(list(nets.rglob("*.safetensors"))) == 2
 
 
-def test_a_run_says_that_own_code_has_changed(own, small_config, tmp_path, monkeypatch):
-    def lines():
-        finished = subprocess.run(
-            [sys.executable, "-m", "experiment.main", str(small_config), "--set", OWN_NET]
-            + ["--results", str(tmp_path / "results"), "--device", "cpu", "--set", "num_nets=1"],
-            env={**os.environ, "PYTHONPATH": f"{own}:{ROOT}"},
-            cwd=own,
-            capture_output=True,
-            text=True,
-        )
-        assert finished.returncode == 0, finished.stderr
-        return finished.stdout.splitlines()
-
-    assert told(lines()) == []
-    [first] = {path.parent.name for path in (tmp_path / "results").rglob("config.yaml")}
-    (own / "own_helper.py").write_text("import unrelated\nWIDTH = 9\n")
-    assert told(lines()) == [
-        f"the source of own_helper.py has changed since run {first}: this is a new run",
-        f"the source of unrelated.py counts now, unlike for run {first}: this is a new run",
+def test_a_run_says_that_own_code_has_changed(own, run, monkeypatch):
+    monkeypatch.chdir(own)
+    settings = (OWN_NET, "training.epochs=1", "pruning.methods=[WT]")
+    [first], lines = run(*settings)
+    assert told(lines) == []
+    forget_modules(own)
+    (own / "own_helper.py").write_text("import unrelated\n\nWIDTH = 16\n")
+    [_], lines = run(*settings)
+    assert told(lines) == [
+        f"the source of own_helper.py has changed since run {first.name}: this is a new run",
+        f"the source of unrelated.py counts now, unlike for run {first.name}: this is a new run",
     ]
