@@ -10,6 +10,7 @@ from experiment import commands
 from experiment.commands._arguments import add_traceback
 from experiment.commands._errors import tell
 from experiment.core import console, own_code, signals, torchrun
+from experiment.core.dependencies import looking_once
 from experiment.core.errors import LockedError, StorageError, UserError
 
 
@@ -38,7 +39,10 @@ def main(
             show_traceback = options.traceback
             if torchrun.is_follower() and command != "run":
                 return 0
-            with own_code.refused(getattr(options, "no_own_code", False)):
+            with (
+                own_code.refused(getattr(options, "no_own_code", False)),
+                looking_once(getattr(options, "verify_data", False)),
+            ):
                 return module.run(options)
     except LockedError as error:
         print(f"locked: {error}", file=sys.stderr)

@@ -1,17 +1,20 @@
 """Write those parts of the documentation that follow from the code.
 
 `python -m tools.documentation` rewrites the blocks of README.md between `<!-- begin NAME -->` and
-`<!-- end NAME -->`, and the JSON schema of experiment files, paper/config.schema.json.
+`<!-- end NAME -->`, the JSON schema of experiment files, paper/config.schema.json, and the list of
+shipped plug-ins, experiment/core/shipped.py.
 """
 
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from experiment.config.json_schema import json_schema
 from experiment.core.columns import columns
+from experiment.core.own_code import PACKAGE, PLUGINS
 from experiment.core.registry import DATASETS, METHODS, NETWORKS, Registry
 from experiment.pruning.method import Method
 from experiment.reporting.records import FailureRecord, ResultRecord, TrainingRecord
@@ -19,6 +22,7 @@ from experiment.reporting.records import FailureRecord, ResultRecord, TrainingRe
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 SCHEMA = ROOT / "paper" / "config.schema.json"
+SHIPPED = ROOT / "experiment" / "core" / "shipped.py"
 COMMAND = "python -m tools.documentation"
 
 BEGIN = "<!-- begin {} -->"
@@ -39,6 +43,7 @@ def documents() -> dict[Path, str]:
     return {
         README: with_blocks(readme, blocks()),
         SCHEMA: json.dumps(json_schema(), indent=1) + "\n",
+        SHIPPED: shipped_plugins(),
     }
 
 
@@ -88,6 +93,28 @@ def blocks() -> dict[str, str]:
         "networks": part_table("network", NETWORKS),
         "datasets": part_table("data set", DATASETS),
     }
+
+
+def shipped_plugins() -> str:
+    """The module that lists the modules of the folders of plug-ins."""
+    folders = sorted(folder.relative_to(PACKAGE.parent) for folder in PLUGINS)
+    paths = [
+        folder.joinpath(path.relative_to(PACKAGE.parent / folder))
+        for folder in folders
+        for path in (PACKAGE.parent / folder).rglob("*.py")
+    ]
+    names = sorted(".".join(path.with_suffix("").parts) for path in paths)
+    listed = "".join(f'    "{name.removesuffix(".__init__")}",\n' for name in names)
+    return f'''"""The modules of plug-ins that this software ships, as `{COMMAND}` writes them.
+
+A plug-in that is not listed counts as code of a person's own.
+"""
+
+PLUGIN_MODULES = frozenset(
+    {{
+{textwrap.indent(listed, "    ")}    }}
+)
+'''
 
 
 def column_table(record: type) -> str:

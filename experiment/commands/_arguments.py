@@ -54,6 +54,16 @@ def add_no_own_code(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_verify_data(parser: argparse.ArgumentParser) -> None:
+    """`--verify-data`, which `main` obeys."""
+    parser.add_argument(
+        "--verify-data",
+        action="store_true",
+        help="tell image folders apart by all that their files hold, not by names and sizes alone; "
+        "reads every image before anything else",
+    )
+
+
 def add_traceback(parser: argparse.ArgumentParser) -> None:
     """`--traceback`."""
     parser.add_argument(

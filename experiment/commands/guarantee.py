@@ -8,7 +8,13 @@ test images. The exit code is 1 if a certificate that must hold does not.
 import argparse
 import sys
 
-from experiment.commands._arguments import add_device, add_no_own_code, add_overrides, add_results
+from experiment.commands._arguments import (
+    add_device,
+    add_no_own_code,
+    add_overrides,
+    add_results,
+    add_verify_data,
+)
 from experiment.core.errors import UserError
 
 
@@ -16,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", metavar="CONFIG", help="YAML file of an experiment")
     add_overrides(parser)
     add_no_own_code(parser)
+    add_verify_data(parser)
     add_results(parser)
     add_device(parser)
     parser.add_argument(

@@ -11,7 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiment.commands._arguments import add_device, add_no_own_code, add_overrides, add_results
+from experiment.commands._arguments import (
+    add_device,
+    add_no_own_code,
+    add_overrides,
+    add_results,
+    add_verify_data,
+)
 from experiment.commands._engines import Workers, add_engine, opened_team, opened_workers
 from experiment.commands._errors import tell
 from experiment.core import torchrun
@@ -27,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("configs", nargs="+", metavar="CONFIG", help="YAML file of an experiment")
     add_overrides(parser)
     add_no_own_code(parser)
+    add_verify_data(parser)
     add_results(parser)
     add_device(parser)
     add_engine(parser)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pydantic
 
+from experiment.config.dependencies import dependencies_of
 from experiment.config.documents import Document, KeyPath, merge, merge_documents
 from experiment.config.messages import explain
 from experiment.config.schema import Config, Part
@@ -98,10 +99,14 @@ def _with_completed_parts(config: Config, document: Document) -> Config:
 
 
 def _completed(registry: Registry, part: Part, path: KeyPath, document: Document) -> Part:
-    """The part at a key path with its options checked and filled in. Raises UserError."""
+    """The part at a key path with its options checked and filled in, and what it depends on.
+
+    Raises UserError.
+    """
     try:
         options = registry.complete(part.name, part.options)
-        return type(part)(**(part.model_dump() | options))
+        completed = type(part)(**(part.model_dump() | options))
+        return completed.depending_on(dependencies_of(registry, completed))
     except UserError as error:
         raise UserError(f"{document.locate((*path, 'name'))}: {error}") from None
     except pydantic.ValidationError as error:

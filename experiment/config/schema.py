@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 from pydantic import Field
 
+from experiment.core.dependencies import Dependencies
 from experiment.core.registry import DATASETS
 from experiment.sensitivity.constants import DEFAULT_DELTA
 
@@ -35,11 +36,32 @@ class Part(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="allow", strict=True, frozen=True)
     name: str
+    # Found when a configuration is loaded; travels with the part to other processes.
+    _dependencies: Dependencies = pydantic.PrivateAttr(())
 
     @property
     def options(self) -> dict[str, Any]:
         """The keys that are the part's own."""
         return dict(self.__pydantic_extra__ or {})
+
+    @property
+    def dependencies(self) -> Dependencies:
+        """What its numbers depend on besides its options: own code, and files of data."""
+        return self._dependencies
+
+    def depending_on(self, dependencies: Dependencies) -> Self:
+        """The part with these dependencies."""
+        part = self.model_copy()
+        part._dependencies = dependencies
+        return part
+
+    def affecting_numbers(self) -> dict[str, Any]:
+        """The settings that affect the numbers, and the dependencies if there are any."""
+        values = self.model_dump()
+        if self._dependencies:
+            # No option has such a name.
+            values[":depends on"] = [[one.kind, one.name, one.digest] for one in self._dependencies]
+        return values
 
 
 class DatasetPart(Part):
@@ -48,9 +70,10 @@ class DatasetPart(Part):
     validation_fraction: float = Field(0.1, gt=0, lt=1)
 
     def affecting_numbers(self) -> dict[str, Any]:
-        """The settings without those that say where the same data lie, or how they are read."""
+        """The same without settings that say where the same data lie, or how they are read."""
         ignored = getattr(DATASETS.get(self.name), "not_affecting_numbers", ())
-        return {key: value for key, value in self.model_dump().items() if key not in ignored}
+        values = super().affecting_numbers()
+        return {key: value for key, value in values.items() if key not in ignored}
 
 
 class SGD(Section):
@@ -275,8 +298,30 @@ class Config(Section):
         del values["checkpoints"]
         del values["checkpoint_minutes"]
         del values["nets_at_once"]
+        values["network"] = self.network.affecting_numbers()
         values["dataset"] = self.dataset.affecting_numbers()
+        values["pruning"]["methods"] = [
+            method.affecting_numbers() for method in self.pruning.methods
+        ]
         values["training"] = self.training.affecting_numbers()
         values["retraining"] = self.retraining.affecting_numbers()
         text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+    def parts(self) -> dict[str, Part]:
+        """All parts, by the place where the file has them."""
+        methods = {
+            f"pruning.methods[{index}]": method for index, method in enumerate(self.pruning.methods)
+        }
+        return {"network": self.network, "dataset": self.dataset, **methods}
+
+    def without_dependencies(self) -> Self:
+        """The same settings, whatever code and files they refer to."""
+        methods = [method.depending_on(()) for method in self.pruning.methods]
+        return self.model_copy(
+            update={
+                "network": self.network.depending_on(()),
+                "dataset": self.dataset.depending_on(()),
+                "pruning": self.pruning.model_copy(update={"methods": methods}),
+            }
+        )

@@ -15,6 +15,7 @@ from typing import Any
 from experiment.config.documents import Document, KeyPath, assign
 from experiment.config.loading import FILE_KEYS, load_document, resolve
 from experiment.config.schema import Config
+from experiment.core.dependencies import looking_once
 from experiment.core.errors import UserError
 from experiment.core.spelling import nearest
 
@@ -85,7 +86,8 @@ def load_sweep(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) ->
     if document.values.get("sweep") is None:
         return None
     runs = expand(document)
-    configs = _resolve_all(document, runs)
+    with looking_once():
+        configs = _resolve_all(document, runs)
     keys = list(dict.fromkeys(setting.key for settings in runs for setting in settings))
     combinations = [
         Combination(_values_of(keys, settings, document, config), config)

@@ -67,11 +67,11 @@ def place(error: BaseException) -> str:
         for one in _with_causes(error)
         if not isinstance(one, UserError)
         for frame in traceback.extract_tb(one.__traceback__)
-        if _is_own(frame.filename)
+        if is_own(frame.filename)
     ]
     if not frames:
         return ""
-    return f" ({_shortened(frames[-1].filename)}, line {frames[-1].lineno})"
+    return f" ({shortened(frames[-1].filename)}, line {frames[-1].lineno})"
 
 
 def _with_causes(error: BaseException) -> list[BaseException]:
@@ -84,7 +84,7 @@ def _with_causes(error: BaseException) -> list[BaseException]:
 
 
 @functools.cache
-def _is_own(filename: str) -> bool:
+def is_own(filename: str) -> bool:
     """Whether a file is a plug-in, or belongs neither to this package nor to a library."""
     path = Path(filename)
     if not path.is_absolute():  # `<string>`, `<frozen runpy>`
@@ -96,8 +96,8 @@ def _is_own(filename: str) -> bool:
     return not is_installed and not path.is_relative_to(STANDARD_LIBRARY)
 
 
-def _shortened(filename: str) -> str:
-    """A path relative to the current directory, if it lies below it."""
+def shortened(filename: str) -> str:
+    """A file's path for people: relative to the current directory, if it lies below it."""
     path = Path(filename).resolve()
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -90,6 +90,10 @@ class Registry:
             return self._collection.get(name)
         raise UserError(self._unknown(name))
 
+    def module_of(self, name: str) -> str:
+        """The name of the module in which the part of that name is, or is said to be."""
+        return name.partition(":")[0] if ":" in name else self.get(name).__module__
+
     def options_model(self, name: str) -> type[pydantic.BaseModel]:
         """A pydantic model of the part's options, made from its signature."""
         return options_model(self.get(name), f"{self.kind} '{name}'", self.given)

@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from experiment.core.dependencies import Dependencies
 from experiment.core.errors import UserError
 from experiment.data.augmentation import UNVARIED, Augmentation
 from experiment.data.split import Split
@@ -43,6 +44,14 @@ class Dataset(abc.ABC):
     """
 
     not_affecting_numbers: ClassVar[tuple[str, ...]] = ()
+
+    def dependencies(self, verify: bool) -> Dependencies:
+        """What the images depend on besides the options: the files that they come from.
+
+        Nothing if these cannot be others, since they are published ones, or if they are missing.
+        With `verify`, all that they hold counts, otherwise what can be told without reading them.
+        """
+        return ()
 
     @abc.abstractmethod
     def shape(self) -> Shape:

@@ -20,8 +20,10 @@ import numpy
 import torch
 from torch import Tensor
 
+from experiment.core.dependencies import Dependencies
 from experiment.core.errors import UserError
 from experiment.data.downloads import packed_files
+from experiment.data.file_digests import content_dependency
 
 SIDE = 28  # height and width of an image
 NUM_CLASSES = 10
@@ -82,7 +84,7 @@ class IdxFiles:
         """
         if counts is None:
             return None
-        other = [name for name in self.published if not self._is_published(name)]
+        other = self._others()
         if not other:
             return None
         num_train, num_test = counts
@@ -90,6 +92,16 @@ class IdxFiles:
             f"dataset {self.dataset}: {num_train:,} training and {num_test:,} test images in "
             f"{self.folder}, not the published ones (by the md5 of {', '.join(other)})"
         )
+
+    def dependencies(self) -> Dependencies:
+        """The files, if they are sound and not the published ones. Raises UserError or OSError."""
+        if self.counts() is None or not self._others():
+            return ()
+        return (content_dependency(self.folder, self.published),)
+
+    def _others(self) -> list[str]:
+        """The names of those files that are not the published ones."""
+        return [name for name in self.published if not self._is_published(name)]
 
     def read(self, split: str) -> tuple[Tensor, Tensor]:
         """Images as bytes [N, 1, 28, 28] and labels [N] of a split: TRAIN or TEST."""

@@ -22,6 +22,7 @@ from experiment.reporting.tables import load_results
 from experiment.runs.compile_choice import for_a_team, with_compilation_decided
 from experiment.runs.engines.engine import Failure
 from experiment.runs.forecast import Forecast
+from experiment.runs.identity import write_identity
 from experiment.runs.ledger import Ledger
 from experiment.runs.lock import Lock
 from experiment.runs.results import Result, Store
@@ -229,6 +230,8 @@ def open_run(
         logger.note(f"resumed in a different environment: {'; '.join(changes)}")
     of_each = "" if team.is_alone else f", {team.size} processes"
     logger.say(f"results in {directory}, on {device}{of_each}")
+    for difference in write_identity(directory, config):
+        logger.say(f"{difference}: this is a new run")
     if data.note:
         logger.say(data.note)
     for doubt in doubts(config, len(data.train)):

@@ -86,7 +86,7 @@ class Train(Task):
         makes no difference to the net.
         """
         content = {
-            "network": self.network.model_dump(),
+            "network": self.network.affecting_numbers(),
             "dataset": self.dataset.affecting_numbers(),
             "seed": self.seed,
             "net_seed": self.place.net_seed,

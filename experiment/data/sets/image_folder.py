@@ -9,10 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from experiment.core.dependencies import Dependencies
 from experiment.core.errors import UserError
 from experiment.core.registry import DATASETS
 from experiment.data.augmentation import Augmentation
 from experiment.data.dataset import Dataset, Shape, Splits, channel_statistics, from_tensors
+from experiment.data.file_digests import image_dependencies
 from experiment.data.image_files import (
     ImageFiles,
     centred,
@@ -45,7 +47,10 @@ class ImageFolder(Dataset):
     in_memory: bool = True
     num_workers: int = 4
 
-    not_affecting_numbers: ClassVar = ("in_memory", "num_workers")
+    not_affecting_numbers: ClassVar = ("root", "in_memory", "num_workers")
+
+    def dependencies(self, verify: bool) -> Dependencies:
+        return image_dependencies(Path(self.root), ("train", "test"), verify)
 
     def shape(self) -> Shape:
         num_classes = len(self._train.classes)

@@ -9,8 +9,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from experiment.core.dependencies import Dependencies
 from experiment.core.registry import DATASETS
 from experiment.data.dataset import Dataset, Shape, Splits
+from experiment.data.file_digests import image_dependencies
 from experiment.data.image_files import (
     ImageFiles,
     centred,
@@ -43,6 +45,9 @@ class ImageNet(Dataset):
     num_workers: int = 8
 
     not_affecting_numbers: ClassVar = ("root", "num_workers")
+
+    def dependencies(self, verify: bool) -> Dependencies:
+        return image_dependencies(Path(self.root), ("train", "val"), verify)
 
     def shape(self) -> Shape:
         """The dimensions of the files that are there, else of the original, for dry runs."""

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import torch
 
+from experiment.core.dependencies import Dependencies
 from experiment.core.registry import DATASETS
 from experiment.data.augmentation import Augmentation
 from experiment.data.dataset import Dataset, Shape, Splits, from_tensors
@@ -89,6 +90,10 @@ class IdxDataset(TorchvisionDataset):
     """A data set in four files like MNIST's, which are downloaded if they are not there."""
 
     image_size: int = 28
+
+    def dependencies(self, verify: bool) -> Dependencies:
+        """All that the files hold, if they are not the published ones; `verify` adds nothing."""
+        return self._files.dependencies()
 
     def shape(self) -> Shape:
         """The dimensions of the files that are there, else of the published ones, for dry runs.

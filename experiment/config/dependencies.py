@@ -1,0 +1,41 @@
+"""What a configuration's methods, network and data set depend on besides their settings."""
+
+import inspect
+
+from experiment.config.schema import DatasetPart, Part
+from experiment.core.dependencies import Dependencies, Dependency, looked_up
+from experiment.core.errors import UserError, one_line
+from experiment.core.own_code import exits_as_errors, place
+from experiment.core.own_sources import own_sources
+from experiment.core.registry import DATASETS, Registry
+
+
+def dependencies_of(registry: Registry, part: Part) -> Dependencies:
+    """The own code of a part, and the files of a data set.
+
+    What keeps files from being found, such as a folder that is missing, is not told here but when
+    they are needed.
+    """
+    sources = own_sources(registry.module_of(part.name))
+    if not isinstance(part, DatasetPart):
+        return sources
+    return sources + looked_up(part.model_dump_json(), lambda verify: _files(part, verify))
+
+
+def _files(part: DatasetPart, verify: bool) -> Dependencies:
+    """The files that a data set says it depends on. Raises UserError if its own code fails."""
+    kind = DATASETS.get(part.name)
+    if inspect.isclass(kind) and not hasattr(kind, "dependencies"):
+        return ()
+    try:
+        with exits_as_errors():
+            dataset = DATASETS.build(part.name, part.options)
+            find = getattr(dataset, "dependencies", lambda verify: ())
+            found = tuple(find(verify))
+    except (UserError, OSError):
+        return ()
+    except Exception as error:  # it may be a person's own code
+        raise UserError(f"dependencies() fails: {one_line(error)}{place(error)}") from error
+    if not all(isinstance(one, Dependency) for one in found):
+        raise UserError("dependencies() must return experiment.core.dependencies.Dependency")
+    return found

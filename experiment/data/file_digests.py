@@ -1,0 +1,114 @@
+"""Digests of the files of a data set, the same wherever they lie and whenever they were written."""
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiment.core.dependencies import Dependencies, Dependency, Kind
+
+READ_AT_ONCE = 512  # files whose contents wait in line for the threads that read them
+
+
+@dataclass(frozen=True)
+class ListedFile:
+    """A file of a data set; `name` is its path in the data set's folder."""
+
+    name: bytes
+    path: str
+    size: int | None  # None: it cannot be read, or it is no regular file
+
+
+def image_dependencies(root: Path, splits: Iterable[str], verify: bool) -> Dependencies:
+    """What images in `root/<split>/<class>/` depend on: their names and sizes; contents if asked.
+
+    Nothing if a split is missing, since the data set will refuse that.
+    """
+    try:
+        files = _listed_images(root, splits)
+    except OSError:
+        return ()
+    description = f"the images in {root}"
+    found = Dependency(Kind.FILES, "images", _digest(map(_name_and_size, files)), description)
+    if not verify:
+        return (found,)
+    contents = _digest(_in_order(_content, files))
+    return found, Dependency(Kind.CONTENTS, "images", contents, description)
+
+
+def content_dependency(folder: Path, names: Iterable[str]) -> Dependency:
+    """What a few files of a folder depend on: all that they hold. Raises OSError."""
+    contents = (name.encode() + b"\0" + _sha256(folder / name) for name in sorted(names))
+    return Dependency(Kind.FILES, "files", _digest(contents), f"the files in {folder}")
+
+
+def _listed_images(root: Path, splits: Iterable[str]) -> list[ListedFile]:
+    """The images of all classes of all splits, sorted by name. Raises OSError."""
+    folders = [
+        (f"{split}/{entry.name}", entry.path)
+        for split in splits
+        for entry in list(os.scandir(root / split))
+        if entry.is_dir()
+    ]
+    with ThreadPoolExecutor() as pool:
+        by_folder = pool.map(lambda folder: list(_images_below(*folder)), folders)
+        files = [file for files in by_folder for file in files]
+    return sorted(files, key=lambda file: file.name)
+
+
+def _images_below(name: str, folder: str, above: tuple[str, ...] = ()) -> Iterator[ListedFile]:
+    """The images in a folder and those inside it, which may be links, but not in circles."""
+    from torchvision.datasets.folder import IMG_EXTENSIONS  # takes seconds to import
+
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    for entry in list(os.scandir(folder)):
+        inner = f"{name}/{entry.name}"
+        if entry.is_dir():
+            yield from _images_below(inner, entry.path, (*above, real))
+        elif entry.name.lower().endswith(IMG_EXTENSIONS):
+            yield ListedFile(os.fsencode(inner), entry.path, _size(entry))
+
+
+def _size(entry: os.DirEntry[str]) -> int | None:
+    try:
+        status = entry.stat()
+    except OSError:  # a link to nothing
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _name_and_size(file: ListedFile) -> bytes:
+    return file.name + f"\0{file.size}".encode()
+
+
+def _content(file: ListedFile) -> bytes:
+    """The name and a digest of what a file holds, if it can be read."""
+    try:
+        return file.name + b"\0" + (b"" if file.size is None else _sha256(Path(file.path)))
+    except OSError:
+        return file.name + b"\0"
+
+
+def _in_order(function: Callable[[ListedFile], bytes], files: list[ListedFile]) -> Iterator[bytes]:
+    """The results of a function for all files, computed by threads."""
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(files), READ_AT_ONCE):
+            yield from pool.map(function, files[start : start + READ_AT_ONCE])
+
+
+def _sha256(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _digest(records: Iterable[bytes]) -> str:
+    """A digest of records, none of which can be taken for parts of others."""
+    content = hashlib.sha256()
+    for record in records:
+        content.update(len(record).to_bytes(8, "big") + record)
+    return content.hexdigest()[:16]
