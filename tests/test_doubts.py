@@ -43,7 +43,7 @@ FILES = sorted(path for path in (ROOT / "paper").rglob("*.yaml") if "network:" i
 )
 def test_each_doubt(small_config, override, expected):
     """A setting that `retraining` inherits is told of once."""
-    [line] = doubts(load_config(small_config, [override]), num_train=1293)
+    [line] = doubts(load_config(small_config, [override]), 1293, 144)
     assert line.startswith(expected)
 
 
@@ -55,16 +55,16 @@ def test_nothing_is_said_of_sound_settings(small_config):
         "pruning.retrain_count=2",
         "dataset.validation_fraction=0.5",
     ]
-    assert doubts(load_config(small_config, sound), num_train=1293) == []
+    assert doubts(load_config(small_config, sound), 1293, 144) == []
     shorter = load_config(
         small_config, ["training.lr_drops.epochs=[1]", "retraining.epochs=1"]
     )  # such as VGGs of the paper: drops are inherited, and some come too late
-    assert doubts(shorter, num_train=1293) == []
+    assert doubts(shorter, 1293, 144) == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_is_said_of_the_papers_files(path):
-    assert doubts(load_config(path), num_train=1000) == []
+    assert doubts(load_config(path), 1000, 100) == []
 
 
 def test_doubts_are_printed_before_anything_runs_and_logged(small_config, tmp_path, capsys):

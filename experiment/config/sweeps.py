@@ -14,12 +14,13 @@ from typing import Any
 
 from experiment.config.documents import Document, KeyPath, assign
 from experiment.config.loading import FILE_KEYS, load_document, resolve
-from experiment.config.schema import Config
+from experiment.config.schema import MOST_PRUNINGS, Config
+from experiment.config.yaml_syntax import DEEPEST
 from experiment.core.errors import UserError
 from experiment.core.spelling import nearest
 
 FORMS = ("grid", "list")
-MOST_RUNS = 10_000
+MOST_RUNS = 1_000
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def load_sweep(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) ->
         return None
     runs = expand(document)
     configs = _resolve_all(document, runs)
+    _require_few_prunings(configs, document.locate(("sweep",)))
     keys = list(dict.fromkeys(setting.key for settings in runs for setting in settings))
     combinations = [
         Combination(_values_of(keys, settings, document, config), config)
@@ -106,6 +108,10 @@ def expand(document: Document) -> list[list[Setting]]:
         return _combined(_settings(document, content, ("sweep", "grid")), f"{location}.grid")
     if form == "list":
         items = _filled_list(content, f"{location}.list")
+        if len(items) > MOST_RUNS:
+            raise UserError(
+                f"{location}.list: has {len(items):,} items; at most {MOST_RUNS:,} are possible"
+            )
         return [
             _settings(document, item, ("sweep", "list", index)) for index, item in enumerate(items)
         ]
@@ -141,7 +147,7 @@ def _settings(document: Document, item: Any, path: KeyPath) -> list[Setting]:
     ]
     for setting in settings:
         names = setting.key.split(".")
-        if not all(names) or names[0] in FILE_KEYS:
+        if not all(names) or names[0] in FILE_KEYS or len(names) > DEEPEST:
             raise UserError(
                 f"{setting.location}: '{setting.key}' is not a key path that can be swept"
             )
@@ -166,6 +172,15 @@ def _resolve_all(document: Document, runs: list[list[Setting]]) -> list[Config]:
     if mistakes:
         raise UserError("\n".join(mistakes))
     return configs
+
+
+def _require_few_prunings(configs: list[Config], location: str) -> None:
+    count = sum(config.num_prunings for config in configs)
+    if count > MOST_PRUNINGS:
+        raise UserError(
+            f"{location}: its {len(configs):,} runs are {count:,} prunings; at most "
+            f"{MOST_PRUNINGS:,} are possible"
+        )
 
 
 def _with(document: Document, settings: list[Setting]) -> Document:
