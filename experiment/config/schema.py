@@ -18,7 +18,7 @@ MOST_RATIOS = 10_000
 MOST_METHODS = 100
 MOST_PRUNINGS = 100_000
 MOST = 1_000_000_000  # of anything else
-LARGEST = 1e6  # of rates, factors and minutes
+LARGEST = 1e6  # of factors, weight decays and minutes
 LARGEST_SEED = 2**63 - 1
 SMALLEST_RATIO = 1e-9  # which keeps a parameter of a billion
 SMALLEST_STEP = 1e-9  # from one keep ratio to the next, on average
@@ -61,7 +61,7 @@ class DatasetPart(Part):
 
 class SGD(Section):
     name: Literal["SGD"] = "SGD"
-    lr: float = Field(0.1, ge=0, le=LARGEST)
+    lr: float = Field(0.1, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0, le=LARGEST)
     nesterov: bool = False
@@ -75,7 +75,7 @@ class SGD(Section):
 
 class Adam(Section):
     name: Literal["Adam", "AdamW"]
-    lr: float = Field(1e-3, ge=0, le=LARGEST)
+    lr: float = Field(1e-3, ge=0)
     betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(
         [0.9, 0.999], min_length=2, max_length=2
     )

@@ -21,7 +21,7 @@ from experiment.core.errors import UserError, first_line
 
 MOST_BYTES = 2**17  # of a file and all that it includes
 MOST_FILES = 100  # that a file includes, itself included
-MOST_OVERRIDES = 1_000
+MOST_OVERRIDES = 200
 
 
 def read(path: Path) -> Document:
@@ -206,7 +206,7 @@ class _Constructor:
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode) and node.tag == SEQUENCE:
             return self._sequence(node, path)
-        return self.loader.construct_object(node)
+        return self.loader.construct_object(node, deep=True)
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         own_nodes = {id(key_node) for key_node, _ in node.value}

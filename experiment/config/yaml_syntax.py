@@ -85,7 +85,7 @@ class Loader(yaml.SafeLoader):
         found = self.resolve(yaml.ScalarNode, node.value, (True, False))
         if found != node.tag and (found, node.tag) != (INT, FLOAT):
             raise ConstructorError(
-                problem=f"a value with the tag !!{node.tag.rpartition(':')[2]} that is none",
+                problem=f"the tag !!{node.tag.rpartition(':')[2]} does not fit its value",
                 problem_mark=node.start_mark,
             )
 
