@@ -218,3 +218,36 @@ def test_nets_at_once_is_auto_or_a_count(tmp_path, value):
     ) as error:
         load_config(path, [f"nets_at_once={value}"])
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "training.optimizer.weight_decay=1e300",
+        "training.optimizer={name: Adam, eps: 1e300}",
+        "training.lr_drops.factor=1e300",
+        "training.batch_size=1000000001",
+        "pruning.sample_size=1000000001",
+        "pruning.min_kept_per_layer=1000000001",
+        "pruning.retrain_count=1000000001",
+        "pruning.keep_ratios=[1e-300]",
+        "pruning.keep_ratios=[{spacing: harmonic, first: 0.5, last: 1e-320, count: 10}]",
+        "pruning.keep_ratios=[{spacing: linear, first: 0.5, last: 0.49999999999999994, count: 3}]",
+        "pruning.keep_ratios=[{spacing: linear, first: 0.5, last: 0.1, count: 1000000000000}]",
+        f"pruning.methods=[{', '.join(['WT'] * 101)}]",
+        "checkpoint_minutes=1e300",
+        "nets_at_once=10001",
+        "num_nets=1000000",
+        "training.epochs=1000000000",
+        "seed=9223372036854775808",
+    ],
+)
+def test_absurd_numbers_are_refused(small_config, override):
+    answer = message(small_config, override)
+    assert answer.startswith(f"--set {override.partition('=')[0]}: ") and "\n" not in answer
+
+
+def test_prunings_are_counted_unless_nothing_is_pruned(small_config):
+    many = ["num_nets=10000", "num_repetitions=6"]
+    assert "are 240,000 prunings; at most 100,000 are possible" in message(small_config, *many)
+    assert load_config(small_config, [*many, "pruning.schedule=train"]).num_prunings == 0

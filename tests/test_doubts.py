@@ -36,6 +36,18 @@ FILES = sorted(path for path in (ROOT / "paper").rglob("*.yaml") if "network:" i
             "pruning.retrain_count: 3 is more than the 2 keep ratios: the net is retrained at each",
         ),
         (
+            "training.lr_drops={epochs: [0, 1]}",
+            "training.lr_drops.epochs: a drop after 0 epochs changes lr from the start",
+        ),
+        (
+            "training.lr_drops={epochs: [1], factor: 10}",
+            "training.lr_drops.factor: 10 does not lower the learning rate",
+        ),
+        (
+            "pruning.commensurate_margin=0.6",
+            "pruning.commensurate_margin: 0.6 accepts a loss of 60 points of accuracy",
+        ),
+        (
             "dataset.validation_fraction=0.9",
             "dataset.validation_fraction: 0.9 leaves 1,293 images to train with",
         ),
@@ -43,8 +55,20 @@ FILES = sorted(path for path in (ROOT / "paper").rglob("*.yaml") if "network:" i
 )
 def test_each_doubt(small_config, override, expected):
     """A setting that `retraining` inherits is told of once."""
-    [line] = doubts(load_config(small_config, [override]), num_train=1293)
+    [line] = doubts(load_config(small_config, [override]), 1293, 144)
     assert line.startswith(expected)
+
+
+def test_very_few_validation_images(small_config):
+    [line] = doubts(load_config(small_config, ["dataset.validation_fraction=0.01"]), 1423, 14)
+    assert line.startswith("dataset.validation_fraction: 0.01 leaves 14 images for validation")
+
+
+def test_only_the_first_of_many_late_drops_are_listed(small_config):
+    drops = ", ".join(map(str, range(2, 1_000)))
+    config = load_config(small_config, [f"training.lr_drops.epochs=[{drops}]"])
+    [line] = doubts(config, 1293, 144)
+    assert "after 2, 3, 4, 5, 6, ...: there" in line
 
 
 def test_nothing_is_said_of_sound_settings(small_config):
@@ -55,16 +79,16 @@ def test_nothing_is_said_of_sound_settings(small_config):
         "pruning.retrain_count=2",
         "dataset.validation_fraction=0.5",
     ]
-    assert doubts(load_config(small_config, sound), num_train=1293) == []
+    assert doubts(load_config(small_config, sound), 1293, 144) == []
     shorter = load_config(
         small_config, ["training.lr_drops.epochs=[1]", "retraining.epochs=1"]
     )  # such as VGGs of the paper: drops are inherited, and some come too late
-    assert doubts(shorter, num_train=1293) == []
+    assert doubts(shorter, 1293, 144) == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_is_said_of_the_papers_files(path):
-    assert doubts(load_config(path), num_train=1000) == []
+    assert doubts(load_config(path), 1000, 100) == []
 
 
 def test_doubts_are_printed_before_anything_runs_and_logged(small_config, tmp_path, capsys):

@@ -1,5 +1,7 @@
 """How experiment files are read: plain values of YAML 1.2, in texts of bounded size."""
 
+import os
+
 import pytest
 import yaml
 from hypothesis import given
@@ -78,6 +80,14 @@ def aliases(depth: int, repeated: int) -> str:
     return "\n".join(lines)
 
 
+def nested(depth: int) -> str:
+    """One list of lists of ..., of which each is there twice."""
+    text = "&a0 [1]"
+    for level in range(1, depth):
+        text = f"&a{level} [{text}, *a{level - 1}]"
+    return text
+
+
 def merges(depth: int, repeated: int) -> str:
     lines = ["a0: &a0 {x: 1}"]
     for level in range(1, depth):
@@ -94,15 +104,37 @@ def merges(depth: int, repeated: int) -> str:
         (merges(20, 50), ": a mapping of more than 20,000 keys"),
         (merges(2, 101), ":4: << merges more than 100 mappings"),
         ("x: &a [*a]", ": an alias contains itself"),
-        ("".join(f"k{n}: 1\n" for n in range(20_001)), ": more than 20,000 values, those that"),
-        ("".join(f"k{n}: 1\n" for n in range(300_000)), ": is larger than 262,144 bytes: no exp"),
+        (f"x: [{'1,' * 20_001}]", ":2: more than 20,000 values, those that"),
+        ("".join(f"k{n}: 1\n" for n in range(300_000)), ": is larger than 131,072 bytes: no exp"),
         (f"x: '{'a' * 10_000}'", ":2: a value of 10,000 characters; 2,000 are allowed"),
         (f"seed: {'9' * 10_000}", ":2: a value of 10,000 characters; 2,000 are allowed"),
-        ("x: !!int y", ": not valid YAML: ValueError: invalid literal for int() with base 10: 'y'"),
+        ("x: !!int y", ":2: not valid YAML: the tag !!int does not fit its value"),
+        ("x: !!bool maybe", ":2: not valid YAML: the tag !!bool does not fit its value"),
+        ("x: !!float ''", ":2: not valid YAML: the tag !!float does not fit its value"),
+        ("x: !!null y", ":2: not valid YAML: the tag !!null does not fit its value"),
+        ("x: !!map [1]", ":2: not valid YAML: expected a mapping node, but found sequence"),
+        ("x: !!timestamp y", ":2: not valid YAML: could not determine a constructor"),
+        ("x: !!set {a, b}", ":2: not valid YAML: could not determine a constructor"),
+        (f"x: !!omap [a: {nested(27)}]", ":2: not valid YAML: could not determine a constructor"),
+        (f"? {nested(27)}\n: 1", ":2: a key must be a string, not a mapping or a list"),
+        ('x: "\\UFFFFFFFF"', ": not valid YAML: OverflowError"),
+        ('x: "\\uD800"', ":2: not valid YAML: half of a character"),
         ("x: !!python/name:os.system", ":2: not valid YAML: could not determine a constructor"),
         (
             "sweep: {grid: {" + ", ".join(f"k{n}: [1, 2]" for n in range(40)) + "}}",
             "combinations; ",
+        ),
+        (
+            "sweep: {list: [" + ", ".join(f"{{seed: {n}}}" for n in range(1_001)) + "]}",
+            "sweep.list: has 1,001 items; at most 1,000 are possible",
+        ),
+        (
+            f"sweep:\n  grid:\n    ? {'a.' * 32}a\n    : [1, 2]",
+            "is not a key path that can be swept",
+        ),
+        (
+            "num_nets: 100\nsweep: {grid: {seed: [" + ", ".join(map(str, range(300))) + "]}}",
+            "sweep: its 300 runs are 150,000 prunings; at most 100,000 are possible",
         ),
     ],
 )
@@ -113,6 +145,47 @@ def test_what_is_too_large_is_refused(tmp_path, capsys, text, expected):
     assert main([str(path), "--dry-run"]) == 2
     error = capsys.readouterr().err
     assert expected in error and error.count("\n") == 1 and len(error) < 250
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["seed=1"] * 201, "--set: at most 200 values of 131,072 characters in all"),
+        (["seed=" + "1" * 200_000], "--set: at most 200 values of 131,072 characters in all"),
+        (["a" + ".a" * 50_000 + "=1"], "--set a.a.a.a.a.a.a.a.a.a....: a key path of 50,001 keys"),
+        (["a" * 3_000 + "=1"], "a key path of 1 keys and 3,000 characters; 32 and 2,000 are"),
+        (["seed=" + "[" * 100_000], "more than 32 mappings and lists in each other"),
+        (["pruning={1: 2}"], "--set pruning:1: key 1 must be a string"),
+        ([f"pruning={{? {nested(27)} : 2}}"], "--set pruning:1: a key must be a string, not a"),
+        (["seed=!!bool maybe"], "the tag !!bool does not fit its value"),
+        (["training.sync_batchnorm=yes"], "'yes' is wrong: it must be true or false"),
+    ],
+)
+def test_values_to_set_are_bounded_too(tmp_path, overrides, expected):
+    path = tmp_path / "a.yaml"
+    path.write_text(NET)
+    with pytest.raises(UserError) as error:
+        load_config(path, overrides)
+    assert expected in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_pipe_is_no_file(tmp_path):
+    """Reading it would wait for ever."""
+    os.mkfifo(tmp_path / "a.yaml")
+    with pytest.raises(UserError, match=r"a.yaml: is a pipe or a device, not a YAML file"):
+        load_config(tmp_path / "a.yaml")
+
+
+def test_files_are_bounded_together(tmp_path):
+    names = [f"{number}.yaml" for number in range(90)]
+    for name in names:
+        (tmp_path / name).write_text(f"# {'x' * 1_500}\nseed: 1\n")
+    path = tmp_path / "a.yaml"
+    path.write_text(f"{NET}include: [{', '.join(names)}]\n")
+    with pytest.raises(UserError) as error:
+        load_config(path)
+    expected = f"{path}: is larger than 131,072 bytes with the files that it includes"
+    assert str(error.value) == expected
 
 
 def test_only_the_first_of_very_many_mistakes_are_told(tmp_path):

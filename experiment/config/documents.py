@@ -58,10 +58,11 @@ def merge_documents(below: Document, above: Document) -> Document:
     Where `above` replaces a value as a whole, the origins of that value's items are dropped.
     """
 
+    wholes = {path for path in above.origins if not isinstance(_value_at(above.values, path), dict)}
+    lengths = {len(path) for path in wholes}
+
     def is_replaced(path: KeyPath) -> bool:
-        enclosing = [path[:length] for length in range(1, len(path) + 1)]
-        written_above = [outer for outer in enclosing if outer in above.origins]
-        return any(not isinstance(_value_at(above.values, outer), dict) for outer in written_above)
+        return path[0] in above.values and any(path[:length] in wholes for length in lengths)
 
     kept = {path: origin for path, origin in below.origins.items() if not is_replaced(path)}
     values = merge(below.values, above.values)

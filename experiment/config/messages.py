@@ -60,6 +60,8 @@ def _describe(mistake: ErrorDetails, model: Model, more_keys: tuple[str, ...]) -
         return f"needs a key {mistake['ctx']['discriminator']}"
     if kind == "value_error":
         return str(mistake["ctx"]["error"])
+    if kind == "bool_type":
+        return f"{mistake['input']!r} is wrong: it must be true or false"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return _not_a_mapping(mistake["input"])
     if kind in ("too_short", "too_long"):

@@ -16,10 +16,16 @@ from experiment.sensitivity.constants import DEFAULT_DELTA
 MOST_EPOCHS = 1_000_000
 MOST_NETS = 10_000
 MOST_RATIOS = 10_000
-MOST_PRUNINGS = 1_000_000
+MOST_METHODS = 100
+MOST_PRUNINGS = 100_000
+MOST = 1_000_000_000  # of anything else
+LARGEST = 1e6  # of factors, weight decays and minutes
 LARGEST_SEED = 2**63 - 1
+SMALLEST_RATIO = 1e-9  # which keeps a parameter of a billion
+SMALLEST_STEP = 1e-9  # from one keep ratio to the next, on average
 
-KeepRatio = Annotated[float, Field(gt=0, le=1)]
+KeepRatio = Annotated[float, Field(ge=SMALLEST_RATIO, le=1)]
+Count = Annotated[int, Field(ge=1, le=MOST)]
 Epochs = Annotated[int, Field(ge=0, le=MOST_EPOCHS)]
 
 
@@ -80,7 +86,7 @@ class SGD(Section):
     name: Literal["SGD"] = "SGD"
     lr: float = Field(0.1, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(1e-4, ge=0)
+    weight_decay: float = Field(1e-4, ge=0, le=LARGEST)
     nesterov: bool = False
 
     @pydantic.model_validator(mode="after")
@@ -96,15 +102,15 @@ class Adam(Section):
     betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(
         [0.9, 0.999], min_length=2, max_length=2
     )
-    eps: float = Field(1e-8, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
+    eps: float = Field(1e-8, gt=0, le=LARGEST)
+    weight_decay: float = Field(0.0, ge=0, le=LARGEST)
 
 
 class LrDrops(Section):
     """After each of these numbers of epochs the learning rate is multiplied by `factor`."""
 
     epochs: list[Epochs] = []
-    factor: float = Field(0.1, gt=0)
+    factor: float = Field(0.1, gt=0, le=LARGEST)
 
     @pydantic.field_validator("epochs", mode="after")
     @classmethod
@@ -119,7 +125,7 @@ class Training(Section):
     """One training of a net."""
 
     epochs: Epochs = 30
-    batch_size: int = Field(128, ge=1)
+    batch_size: Count = 128
     optimizer: Annotated[SGD | Adam, Field(discriminator="name")] = SGD()
     warmup_epochs: Epochs = 0
     lr_drops: LrDrops = LrDrops()
@@ -164,8 +170,11 @@ class Spaced(Section):
     def _is_a_range(self) -> Self:
         if self.count == 1 and self.first != self.last:
             raise ValueError("with count 1, first and last must be equal")
-        if self.count > 1 and self.first == self.last:
-            raise ValueError(f"count is {self.count}, but first and last are both {self.first}")
+        if abs(self.first - self.last) < (self.count - 1) * SMALLEST_STEP:
+            raise ValueError(
+                f"count is {self.count}, but from {self.first} to {self.last} there are no "
+                f"{self.count} different ratios"
+            )
         return self
 
 
@@ -185,14 +194,14 @@ class Pruning(Section):
     schedule: Literal["oneshot", "cascade", "rewind", "random", "train"] = "cascade"
     # For schedule rewind: the number of epochs after which its checkpoint is taken.
     rewind_epoch: Epochs = 1
-    methods: list[Part] = Field([Part(name="SiPP")], min_length=1)
+    methods: list[Part] = Field([Part(name="SiPP")], min_length=1, max_length=MOST_METHODS)
     keep_ratios: list[KeepRatios] = Field(
         [Spaced(spacing="geometric", first=0.8, last=0.1, count=5)], min_length=1
     )
-    retrain_count: int | None = Field(None, ge=0)
+    retrain_count: int | None = Field(None, ge=0, le=MOST)
     delta: float = Field(DEFAULT_DELTA, gt=0)
-    sample_size: int | None = Field(None, ge=1)
-    min_kept_per_layer: int = Field(0, ge=0)
+    sample_size: Count | None = None
+    min_kept_per_layer: int = Field(0, ge=0, le=MOST)
     commensurate_margin: float = Field(0.005, ge=0, lt=1)
 
     @pydantic.field_validator("methods", mode="before")
@@ -247,22 +256,24 @@ class Config(Section):
     num_repetitions: int = Field(1, ge=1, le=MOST_NETS)
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
     checkpoints: Literal["last", "all"] = "last"
-    checkpoint_minutes: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = 5
-    nets_at_once: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    checkpoint_minutes: Annotated[float, Field(ge=0, le=LARGEST)] | None = 5
+    nets_at_once: Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_NETS)] = "auto"
 
     @pydantic.field_validator("nets_at_once", mode="before")
     @classmethod
     def _is_auto_or_a_count(cls, value: Any) -> Any:
         """One message for both kinds of values."""
-        is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-        if value != "auto" and not is_count:
-            raise ValueError(f"must be auto or a whole number of at least 1, not {value!r}")
+        is_count = isinstance(value, int) and not isinstance(value, bool)
+        if value != "auto" and not (is_count and 1 <= value <= MOST_NETS):
+            raise ValueError(
+                f"must be auto or a whole number of at least 1 and at most {MOST_NETS}, "
+                f"not {value!r}"
+            )
         return value
 
     @pydantic.model_validator(mode="after")
     def _can_be_listed(self) -> Self:
-        pruning = self.pruning
-        prunings = self.num_nets * self.num_repetitions * len(pruning.methods) * pruning.num_ratios
+        prunings = self.num_prunings
         if prunings > MOST_PRUNINGS:
             raise ValueError(
                 f"num_nets x num_repetitions x methods x keep ratios are {prunings:,} prunings; at "
@@ -280,6 +291,14 @@ class Config(Section):
                     f"epochs of training and retraining ({epochs})"
                 )
         return self
+
+    @property
+    def num_prunings(self) -> int:
+        """How often a net is pruned."""
+        pruning = self.pruning
+        if pruning.schedule == "train":
+            return 0
+        return self.num_nets * self.num_repetitions * len(pruning.methods) * pruning.num_ratios
 
     @property
     def num_at_once(self) -> int:

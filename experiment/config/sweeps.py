@@ -14,13 +14,14 @@ from typing import Any
 
 from experiment.config.documents import Document, KeyPath, assign
 from experiment.config.loading import FILE_KEYS, load_document, resolve
-from experiment.config.schema import Config
+from experiment.config.schema import MOST_PRUNINGS, Config
+from experiment.config.yaml_syntax import DEEPEST
 from experiment.core.dependencies import looking_once
 from experiment.core.errors import UserError
 from experiment.core.spelling import nearest
 
 FORMS = ("grid", "list")
-MOST_RUNS = 10_000
+MOST_RUNS = 1_000
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def load_sweep(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) ->
     runs = expand(document)
     with looking_once():
         configs = _resolve_all(document, runs)
+    _require_few_prunings(configs, document.locate(("sweep",)))
     keys = list(dict.fromkeys(setting.key for settings in runs for setting in settings))
     combinations = [
         Combination(_values_of(keys, settings, document, config), config)
@@ -108,6 +110,10 @@ def expand(document: Document) -> list[list[Setting]]:
         return _combined(_settings(document, content, ("sweep", "grid")), f"{location}.grid")
     if form == "list":
         items = _filled_list(content, f"{location}.list")
+        if len(items) > MOST_RUNS:
+            raise UserError(
+                f"{location}.list: has {len(items):,} items; at most {MOST_RUNS:,} are possible"
+            )
         return [
             _settings(document, item, ("sweep", "list", index)) for index, item in enumerate(items)
         ]
@@ -143,7 +149,7 @@ def _settings(document: Document, item: Any, path: KeyPath) -> list[Setting]:
     ]
     for setting in settings:
         names = setting.key.split(".")
-        if not all(names) or names[0] in FILE_KEYS:
+        if not all(names) or names[0] in FILE_KEYS or len(names) > DEEPEST:
             raise UserError(
                 f"{setting.location}: '{setting.key}' is not a key path that can be swept"
             )
@@ -168,6 +174,15 @@ def _resolve_all(document: Document, runs: list[list[Setting]]) -> list[Config]:
     if mistakes:
         raise UserError("\n".join(mistakes))
     return configs
+
+
+def _require_few_prunings(configs: list[Config], location: str) -> None:
+    count = sum(config.num_prunings for config in configs)
+    if count > MOST_PRUNINGS:
+        raise UserError(
+            f"{location}: its {len(configs):,} runs are {count:,} prunings; at most "
+            f"{MOST_PRUNINGS:,} are possible"
+        )
 
 
 def _with(document: Document, settings: list[Setting]) -> Document:

@@ -1,5 +1,6 @@
 """Read YAML safely: whole files with what they include, and the values of `--set key=value`."""
 
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +9,19 @@ from typing import Any
 import yaml
 
 from experiment.config.documents import Document, KeyPath, assign, merge_documents
-from experiment.config.yaml_syntax import Loader, TooLargeError
+from experiment.config.yaml_syntax import (
+    DEEPEST,
+    LONGEST,
+    MAPPING,
+    SEQUENCE,
+    Loader,
+    TooLargeError,
+)
 from experiment.core.errors import UserError, first_line
 
-MAPPING_TAG = "tag:yaml.org,2002:map"
-SEQUENCE_TAG = "tag:yaml.org,2002:seq"
-MOST_BYTES = 2**18  # of a file
+MOST_BYTES = 2**17  # of a file and all that it includes
 MOST_FILES = 100  # that a file includes, itself included
+MOST_OVERRIDES = 200
 
 
 def read(path: Path) -> Document:
@@ -22,15 +29,41 @@ def read(path: Path) -> Document:
 
     Raises UserError for files that are missing, broken or too large, and for circular includes.
     """
-    return _read(path, (), [])
+    return _read(path, (), _Reader(path))
 
 
-def _read(path: Path, including: tuple[Path, ...], files: list[Path]) -> Document:
-    """As `read`; `including` are the files that led here, `files` all that were read so far."""
-    files.append(path)
-    if len(files) > MOST_FILES:
-        raise UserError(f"{files[0]}: includes more than {MOST_FILES} files, directly or by others")
-    document = parse(_text(path), str(path))
+@dataclass
+class _Reader:
+    """Reads files, of bounded number and size in all."""
+
+    first: Path
+    num_files: int = 0
+    num_bytes: int = 0
+
+    def text(self, path: Path) -> str:
+        """The text of the next file. Raises UserError."""
+        self.num_files += 1
+        if self.num_files > MOST_FILES:
+            raise UserError(
+                f"{self.first}: includes more than {MOST_FILES} files, directly or by others"
+            )
+        content = _content(path, MOST_BYTES + 1)
+        self.num_bytes += len(content)
+        if len(content) > MOST_BYTES:
+            raise UserError(f"{path}: is larger than {MOST_BYTES:,} bytes: no experiment file")
+        if self.num_bytes > MOST_BYTES:
+            raise UserError(
+                f"{self.first}: is larger than {MOST_BYTES:,} bytes with the files that it includes"
+            )
+        try:
+            return content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: cannot be read: {error}") from None
+
+
+def _read(path: Path, including: tuple[Path, ...], reader: _Reader) -> Document:
+    """As `read`; `including` are the files that led here."""
+    document = parse(reader.text(path), str(path))
     names = document.values.pop("include", None) or []
     origin = document.origin(("include",))
     for path_of_include in [keys for keys in document.origins if keys[0] == "include"]:
@@ -42,7 +75,7 @@ def _read(path: Path, including: tuple[Path, ...], files: list[Path]) -> Documen
     below = Document()
     for name in names:
         included = _included(name, path, including, origin)
-        of_included = _read(included, (*including, path.resolve()), files)
+        of_included = _read(included, (*including, path.resolve()), reader)
         below = merge_documents(below, of_included)
     return merge_documents(below, document)
 
@@ -59,7 +92,7 @@ def parse(text: str, source: str) -> Document:
         raise UserError(f"{source}{line}: {_problem(error)}") from None
     except RecursionError:
         raise UserError(f"{source}: an alias contains itself") from None
-    except ValueError as error:  # `!!int x`
+    except (ValueError, OverflowError) as error:  # "\\UFFFFFFFF"
         raise UserError(f"{source}: not valid YAML: {first_line(error)}") from None
     finally:
         if loader is not None:
@@ -68,30 +101,41 @@ def parse(text: str, source: str) -> Document:
 
 def read_overrides(assignments: Sequence[str]) -> Document:
     """The document that a list of `key.path=value` texts stands for. Raises UserError."""
+    if len(assignments) > MOST_OVERRIDES or sum(map(len, assignments)) > MOST_BYTES:
+        raise UserError(
+            f"--set: at most {MOST_OVERRIDES:,} values of {MOST_BYTES:,} characters in all"
+        )
     document = Document()
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         keys = tuple(key.strip().split("."))
+        if len(keys) > DEEPEST or len(key) > LONGEST:
+            raise UserError(
+                f"--set {key[:20]}...: a key path of {len(keys):,} keys and {len(key):,} "
+                f"characters; {DEEPEST} and {LONGEST:,} are possible"
+            )
         if not equals or not all(keys):
             raise UserError(f"--set {assignment}: must have the form key.path=value")
         if keys[0] == "include":
             raise UserError(f"--set {assignment}: include works only in files")
-        document = assign(document, keys, _parse_value(text), f"--set {key.strip()}")
+        origin = f"--set {key.strip()}"
+        document = assign(document, keys, _parse_value(text, origin), origin)
     return document
 
 
-def _text(path: Path) -> str:
+def _content(path: Path, most: int) -> bytes:
+    """The first bytes of a file. Raises UserError if there is none; pipes might never end."""
     try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise UserError(f"{path}: is a directory, not a YAML file")
+        if not stat.S_ISREG(mode):
+            raise UserError(f"{path}: is a pipe or a device, not a YAML file")
         with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
-            raise UserError(f"{path}: is larger than {MOST_BYTES:,} bytes: no experiment file")
-        return content.decode("utf-8")
+            return file.read(most)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: is a directory, not a YAML file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: no file can have that name
         raise UserError(f"{path}: cannot be read: {error}") from None
 
 
@@ -107,24 +151,26 @@ def _included(name: Any, path: Path, including: tuple[Path, ...], origin: str | 
     return included
 
 
-def _parse_value(text: str) -> Any:
-    """One YAML value, the right side of `--set key=value`."""
+def _parse_value(text: str, source: str) -> Any:
+    """One YAML value, the right side of `--set key=value`; `source` is the left one."""
     try:
-        return _plain(text)
+        return _plain(text, source)
     except yaml.YAMLError as error:
         raise UserError(f"--set: '{text}': {_problem(error)}") from None
     except RecursionError:
         raise UserError(f"--set: '{text}': an alias contains itself") from None
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise UserError(f"--set: '{text}': not valid YAML: {first_line(error)}") from None
 
 
-def _plain(text: str) -> Any:
+def _plain(text: str, source: str) -> Any:
     """The value of a YAML text. Raises YAMLError, RecursionError or ValueError."""
     loader = Loader(text)
     try:
         node = loader.get_single_node()
-        return None if node is None else _Constructor(loader, Document()).value(node, ())
+        return (
+            None if node is None else _Constructor(loader, Document(source=source)).value(node, ())
+        )
     finally:
         loader.dispose()
 
@@ -156,9 +202,9 @@ class _Constructor:
     def value(self, node: yaml.Node, path: KeyPath) -> Any:
         """The value of a node, which lies at a key path of the document."""
         self.loader.count_value(node.start_mark)
-        if isinstance(node, yaml.MappingNode) and node.tag == MAPPING_TAG:
+        if isinstance(node, yaml.MappingNode) and node.tag == MAPPING:
             return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode) and node.tag == SEQUENCE_TAG:
+        if isinstance(node, yaml.SequenceNode) and node.tag == SEQUENCE:
             return self._sequence(node, path)
         return self.loader.construct_object(node, deep=True)
 
@@ -169,8 +215,10 @@ class _Constructor:
         own_keys = set()
         result = {}
         for key_node, value_node in node.value:
-            key = self.loader.construct_object(key_node, deep=True)
             origin = self._origin(key_node)
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise UserError(f"{origin}: a key must be a string, not a mapping or a list")
+            key = self.loader.construct_object(key_node)
             if not isinstance(key, str):
                 raise UserError(f"{origin}: key {key!r} must be a string")
             if key in own_keys:

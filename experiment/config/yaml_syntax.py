@@ -8,12 +8,17 @@ import re
 from typing import Any
 
 import yaml
+from yaml.constructor import ConstructorError
 
 MOST_VALUES = 20_000  # in a file, those that aliases repeat included
 DEEPEST = 32  # mappings and lists in each other
 LONGEST = 2_000  # characters of a value
 MOST_MERGED = 100  # mappings at one `<<`
 
+MAPPING = "tag:yaml.org,2002:map"
+SEQUENCE = "tag:yaml.org,2002:seq"
+STRING = "tag:yaml.org,2002:str"
+NULL = "tag:yaml.org,2002:null"
 BOOL = "tag:yaml.org,2002:bool"
 INT = "tag:yaml.org,2002:int"
 FLOAT = "tag:yaml.org,2002:float"
@@ -22,10 +27,15 @@ RESOLVERS = (
     (INT, r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
     (FLOAT, r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
     (FLOAT, r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+."),
-    ("tag:yaml.org,2002:null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    (NULL, r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("tag:yaml.org,2002:merge", r"<<", "<"),
 )
 """The tags of plain values, their forms, and the characters with which they begin."""
+PLAIN = (MAPPING, SEQUENCE, STRING, NULL, BOOL, INT, FLOAT)
+"""The tags that values may have. PyYAML knows others, such as those of sets, dates and bytes."""
+
+
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class TooLargeError(yaml.MarkedYAMLError):
@@ -36,6 +46,7 @@ class Loader(yaml.SafeLoader):
     """Makes plain values, from texts of bounded size."""
 
     yaml_implicit_resolvers: dict[str, list] = {}
+    yaml_constructors = {tag: yaml.SafeLoader.yaml_constructors[tag] for tag in (*PLAIN, None)}
 
     def __init__(self, text: str):
         super().__init__(text)
@@ -53,12 +64,30 @@ class Loader(yaml.SafeLoader):
             )
         node = super().compose_node(parent, index)
         self._depth -= 1
-        if isinstance(node, yaml.ScalarNode) and len(node.value) > LONGEST:
+        if isinstance(node, yaml.ScalarNode):
+            self._check_scalar(node)
+        return node
+
+    def _check_scalar(self, node: yaml.ScalarNode) -> None:
+        """Raises YAMLError for a value that is too long, or that has not the form of its tag."""
+        if len(node.value) > LONGEST:
             raise TooLargeError(
                 problem=f"a value of {len(node.value):,} characters; {LONGEST:,} are allowed",
-                problem_mark=mark,
+                problem_mark=node.start_mark,
             )
-        return node
+        if SURROGATE.search(node.value):
+            raise ConstructorError(
+                problem="half of a character: \\uD800 to \\uDFFF stand for none",
+                problem_mark=node.start_mark,
+            )
+        if node.tag not in (NULL, BOOL, INT, FLOAT):
+            return
+        found = self.resolve(yaml.ScalarNode, node.value, (True, False))
+        if found != node.tag and (found, node.tag) != (INT, FLOAT):
+            raise ConstructorError(
+                problem=f"the tag !!{node.tag.rpartition(':')[2]} does not fit its value",
+                problem_mark=node.start_mark,
+            )
 
     def count_value(self, mark: yaml.Mark) -> None:
         """Count a value that is read, or made once more from an alias. Raises TooLargeError."""

@@ -48,8 +48,9 @@ def describe(config: Config, path: str) -> str:
 
 def warnings(config: Config, shape: Shape) -> list[str]:
     """What may be a mistake in a configuration, as YAML comments."""
-    num_train = shape.num_train - num_validation(config.dataset, shape.num_train)
-    return [f"# warning: {doubt}" for doubt in doubts(config, num_train)]
+    num_set_aside = num_validation(config.dataset, shape.num_train)
+    found = doubts(config, shape.num_train - num_set_aside, num_set_aside)
+    return [f"# warning: {doubt}" for doubt in found]
 
 
 def describe_sweep(sweep: Sweep, path: str) -> str:

@@ -41,7 +41,7 @@ class Preflight:
             UserError: with one line for each mistake.
         """
         shape = shape_of(config.dataset)
-        num_train = shape.num_train - num_validation(config.dataset, shape.num_train)
+        num_set_aside = num_validation(config.dataset, shape.num_train)
         images = random_split(shape.input_shape, shape.num_classes, NUM_IMAGES, torch.device("cpu"))
         workplace = Workplace(Data(images, images, images, shape.input_shape, shape.num_classes))
         of_images = (str(shape.input_shape), str(shape.num_classes))
@@ -57,7 +57,7 @@ class Preflight:
                     break  # nothing can be pruned either
         if failed:
             raise UserError("\n".join(failed)) from ExceptionGroup("mistakes", [*failed.values()])
-        return doubts(config, num_train)
+        return doubts(config, shape.num_train - num_set_aside, num_set_aside)
 
 
 def _kind(task: Task) -> tuple[str, ...]:

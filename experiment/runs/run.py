@@ -234,7 +234,7 @@ def open_run(
         logger.say(f"{difference}: this is a new run")
     if data.note:
         logger.say(data.note)
-    for doubt in doubts(config, len(data.train)):
+    for doubt in doubts(config, len(data.train), len(data.validation)):
         logger.note(f"warning: {doubt}")
     workplace = Workplace(data, here, team=team)
     workplace.layers(config.network)  # runs the net once: whether it fits the data is seen here
