@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from experiment.core.text import short
+
 KeyPath = tuple[str | int, ...]
 
 
@@ -33,7 +35,8 @@ class Document:
 
 def dotted(path: KeyPath) -> str:
     """A key path as users write it: `pruning.methods[0].name`."""
-    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).lstrip(".")
+    texts = (f"[{key}]" if isinstance(key, int) else f".{short(key)}" for key in path)
+    return "".join(texts).removeprefix(".")
 
 
 def merge(below: Any, above: Any) -> Any:

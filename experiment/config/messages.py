@@ -7,6 +7,7 @@ from pydantic_core import ErrorDetails
 
 from experiment.config.documents import Document, KeyPath
 from experiment.core.spelling import nearest
+from experiment.core.text import short, shown
 
 Model = type[pydantic.BaseModel]
 
@@ -17,7 +18,7 @@ def explain(
     document: Document,
     prefix: KeyPath = (),
     more_keys: tuple[str, ...] = (),
-) -> str:
+) -> list[str]:
     """One line for each mistake that pydantic found in the part of a document at `prefix`.
 
     `model` is what that part was checked against; `more_keys` are allowed there besides its fields.
@@ -31,7 +32,7 @@ def explain(
         for path, description in mistakes
         if (_inherited_from(path, document), description) not in mistakes
     ]
-    return "\n".join(dict.fromkeys(lines))  # pydantic may report a mistake twice
+    return list(dict.fromkeys(lines))  # pydantic may report a mistake twice
 
 
 def _inherited_from(path: KeyPath, document: Document) -> KeyPath | None:
@@ -60,7 +61,7 @@ def _describe(mistake: ErrorDetails, model: Model, more_keys: tuple[str, ...]) -
     if kind in ("too_short", "too_long"):
         return _wrong_length(kind, mistake["ctx"])
     requirement = mistake["msg"].removeprefix("Input ").replace("should", "must", 1)
-    return f"{mistake['input']!r} is wrong: it {requirement}"
+    return f"{shown(mistake['input'])} is wrong: it {requirement}"
 
 
 def _unknown_key(location: KeyPath, model: Model, more_keys: tuple[str, ...]) -> str:
@@ -76,12 +77,12 @@ def _not_allowed(mistake: ErrorDetails) -> str:
     expected = context.get("expected") or context["expected_tags"]
     names = [name.strip().strip("'") for name in expected.replace(" or ", ", ").split(",")]
     given = context.get("tag", mistake["input"])
-    return f"{given!r} is not allowed{nearest(given, names)} (allowed: {', '.join(names)})"
+    return f"{shown(given)} is not allowed{nearest(given, names)} (allowed: {', '.join(names)})"
 
 
 def _not_a_mapping(value: object) -> str:
-    hint = f" (perhaps {{name: {value}}})" if isinstance(value, str) else ""
-    return f"must be a mapping, not {value!r}{hint}"
+    hint = f" (perhaps {{name: {short(value)}}})" if isinstance(value, str) else ""
+    return f"must be a mapping, not {shown(value)}{hint}"
 
 
 def _wrong_length(kind: str, context: dict[str, Any]) -> str:

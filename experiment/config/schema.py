@@ -9,6 +9,7 @@ import pydantic
 from pydantic import Field
 
 from experiment.core.registry import DATASETS
+from experiment.core.text import shown
 from experiment.sensitivity.constants import DEFAULT_DELTA
 
 KeepRatio = Annotated[float, Field(gt=0, le=1)]
@@ -212,7 +213,7 @@ class Config(Section):
         """One message for both kinds of values."""
         is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
         if value != "auto" and not is_count:
-            raise ValueError(f"must be auto or a whole number of at least 1, not {value!r}")
+            raise ValueError(f"must be auto or a whole number of at least 1, not {shown(value)}")
         return value
 
     @pydantic.model_validator(mode="after")

@@ -10,9 +10,11 @@ import yaml
 
 from experiment.config.documents import Document, KeyPath, assign, merge_documents
 from experiment.core.errors import UserError
+from experiment.core.text import short, shown
 
 MAPPING_TAG = "tag:yaml.org,2002:map"
 SEQUENCE_TAG = "tag:yaml.org,2002:seq"
+INCLUDE_FORM = "include must be a file name or a list of them"
 
 
 class _Loader(yaml.SafeLoader):
@@ -37,7 +39,7 @@ def read(path: Path, including: tuple[Path, ...] = ()) -> Document:
     for path_of_include in [keys for keys in document.origins if keys[0] == "include"]:
         del document.origins[path_of_include]
     if not isinstance(names, str | list):
-        raise UserError(f"{origin}: include must be a file name or a list of them, not {names!r}")
+        raise UserError(f"{origin}: {INCLUDE_FORM}, not {shown(names)}")
     if isinstance(names, str):
         names = [names]
     below = Document()
@@ -71,10 +73,10 @@ def read_overrides(assignments: Sequence[str]) -> Document:
         key, equals, text = assignment.partition("=")
         keys = tuple(key.strip().split("."))
         if not equals or not all(keys):
-            raise UserError(f"--set {assignment}: must have the form key.path=value")
+            raise UserError(f"--set {short(assignment)}: must have the form key.path=value")
         if keys[0] == "include":
-            raise UserError(f"--set {assignment}: include works only in files")
-        document = assign(document, keys, _parse_value(text), f"--set {key.strip()}")
+            raise UserError(f"--set {short(assignment)}: include works only in files")
+        document = assign(document, keys, _parse_value(text), f"--set {short(key.strip())}")
     return document
 
 
@@ -85,20 +87,23 @@ def _text(path: Path) -> str:
         raise UserError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise UserError(f"{path}: is a directory, not a YAML file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # no UTF-8, or no file can have that name
         raise UserError(f"{path}: cannot be read: {error}") from None
 
 
 def _included(name: Any, path: Path, including: tuple[Path, ...], origin: str | None) -> Path:
     """The path of a file that the file at `path` includes."""
     if not isinstance(name, str):
-        raise UserError(f"{origin}: include must be a file name or a list of them, not {name!r}")
+        raise UserError(f"{origin}: {INCLUDE_FORM}, not {shown(name)}")
     included = path.parent / name
-    if included.resolve() in (*including, path.resolve()):
-        raise UserError(f"{origin}: include of {included} is circular")
-    if not included.is_file():
-        raise UserError(f"{origin}: include: no such file: {included}")
-    return included
+    try:
+        if included.resolve() in (*including, path.resolve()):
+            raise UserError(f"{origin}: include of {included} is circular")
+        if included.is_file():
+            return included
+    except (OSError, ValueError):  # no file can have that name
+        pass
+    raise UserError(f"{origin}: include: no such file: {short(str(included))}")
 
 
 def _parse_value(text: str) -> Any:
@@ -106,7 +111,7 @@ def _parse_value(text: str) -> Any:
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
-        raise UserError(f"--set: '{text}' is not valid YAML: {_problem(error)}") from None
+        raise UserError(f"--set: '{short(text)}' is not valid YAML: {_problem(error)}") from None
 
 
 def _problem(error: yaml.YAMLError) -> str:
@@ -150,9 +155,9 @@ class _Constructor:
             key = self.loader.construct_object(key_node, deep=True)
             origin = self._origin(key_node)
             if not isinstance(key, str):
-                raise UserError(f"{origin}: key {key!r} must be a string")
+                raise UserError(f"{origin}: key {shown(key)} must be a string")
             if key in own_keys:
-                raise UserError(f"{origin}: key '{key}' is given twice")
+                raise UserError(f"{origin}: key '{short(key)}' is given twice")
             if id(key_node) in own_nodes:
                 own_keys.add(key)
             self.document.origins[(*path, key)] = origin

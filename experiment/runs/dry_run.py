@@ -10,6 +10,7 @@ import yaml
 from experiment.config.schedules import schedule
 from experiment.config.schema import Config, Training
 from experiment.config.sweeps import Sweep
+from experiment.core.text import visible
 from experiment.data.loading import allowed_sample_size, num_validation, shape_of
 from experiment.nets.building import build_network
 from experiment.pruning.method import build_method
@@ -31,7 +32,7 @@ def describe(config: Config, path: str) -> str:
     retraining_epochs = next(retrainings, config.retraining.epochs)
     ratios = [f"{ratio:.4g}" + "*" * retrained for ratio, retrained in schedule(config)]
     lines = [
-        f"# {path}, run id {config.run_id()}",
+        f"# {visible(path)}, run id {config.run_id()}",
         yaml.safe_dump(config.model_dump(), sort_keys=False).rstrip(),
         f"# keep ratios (* retrained): {', '.join(ratios) or 'none'}",
         f"# cost: {cost.trainings} trainings of {config.training.epochs} epochs, "
@@ -47,7 +48,7 @@ def describe_sweep(sweep: Sweep, path: str) -> str:
     runs = sweep.combinations
     cost = Cost.of([task for run in runs for task in tasks(run.config)])
     lines = [
-        f"# {path}, {sweep.sweep_id()}",
+        f"# {visible(path)}, {sweep.sweep_id()}",
         yaml.safe_dump(sweep.values, sort_keys=False).rstrip(),
     ]
     lines += [
@@ -78,7 +79,7 @@ def describe_sample(config: Config) -> str:
     asked = config.pruning.sample_size or sample_size(net, example, config.pruning.delta)
     allowed = allowed_sample_size(asked, num_validation(config.dataset, shape.num_train))
     capped = f", of which half of the validation split allows {allowed}" if allowed < asked else ""
-    note = f"; {shape.note}" if shape.note else ""
+    note = f"; {visible(shape.note)}" if shape.note else ""
     return f"network: {num_parameters:,} parameters; sample size |S| = {asked}{capped}{note}"
 
 
@@ -107,8 +108,8 @@ class Estimate:
         """A row of a table in Markdown."""
         cost = self.cost
         cells = [
-            f"`{self.path}`",
-            self.network,
+            f"`{visible(self.path)}`",
+            visible(self.network),
             f"{cost.trainings + cost.retrainings:,}",
             f"{cost.epochs:,}",
             *("-" if found is None else number(found.total) for found in self.hours.values()),

@@ -52,7 +52,7 @@ class Preflight:
                 if not isinstance(task, Prune):
                     break  # nothing can be pruned either
         if failed:
-            raise UserError("\n".join(failed)) from ExceptionGroup("mistakes", [*failed.values()])
+            raise UserError(*failed) from ExceptionGroup("mistakes", [*failed.values()])
 
 
 def _kind(task: Task) -> tuple[str, ...]:
