@@ -57,7 +57,10 @@ def run(options: argparse.Namespace) -> int:
         return plan_with_time(experiments, options.device)
     if options.dry_run:
         for path, content in experiments:
-            say(plan(path, content))
+            try:
+                say(plan(path, content))
+            except UserError as error:
+                raise error.within(path) from error
         return 0
     try_out(experiments, options.results)
 

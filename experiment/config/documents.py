@@ -7,6 +7,8 @@ from experiment.core.text import short
 
 KeyPath = tuple[str | int, ...]
 
+EMPTY = "''"  # how a message shows an empty key
+
 
 @dataclass
 class Document:
@@ -35,7 +37,7 @@ class Document:
 
 def dotted(path: KeyPath) -> str:
     """A key path as users write it: `pruning.methods[0].name`."""
-    texts = (f"[{key}]" if isinstance(key, int) else f".{short(key)}" for key in path)
+    texts = (f"[{key}]" if isinstance(key, int) else f".{short(key) or EMPTY}" for key in path)
     return "".join(texts).removeprefix(".")
 
 

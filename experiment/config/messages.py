@@ -57,7 +57,7 @@ def _describe(mistake: ErrorDetails, model: Model, more_keys: tuple[str, ...]) -
     if kind == "value_error":
         return str(mistake["ctx"]["error"])
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return _not_a_mapping(mistake["input"])
+        return _not_a_mapping(mistake, model)
     if kind in ("too_short", "too_long"):
         return _wrong_length(kind, mistake["ctx"])
     requirement = mistake["msg"].removeprefix("Input ").replace("should", "must", 1)
@@ -76,21 +76,27 @@ def _not_allowed(mistake: ErrorDetails) -> str:
     context = mistake["ctx"]
     expected = context.get("expected") or context["expected_tags"]
     names = [name.strip().strip("'") for name in expected.replace(" or ", ", ").split(",")]
-    given = context.get("tag", mistake["input"])
+    given = mistake["input"]
+    if "discriminator" in context:
+        given = given[context["discriminator"].strip("'")]
     return f"{shown(given)} is not allowed{nearest(given, names)} (allowed: {', '.join(names)})"
 
 
-def _not_a_mapping(value: object) -> str:
-    hint = f" (perhaps {{name: {short(value)}}})" if isinstance(value, str) else ""
+def _not_a_mapping(mistake: ErrorDetails, model: Model) -> str:
+    value = mistake["input"]
+    _, sections = _follow(model, mistake["loc"])
+    is_named = any("name" in section.model_fields for section in sections)
+    hint = f" (perhaps {{name: {short(value)}}})" if is_named and isinstance(value, str) else ""
     return f"must be a mapping, not {shown(value)}{hint}"
 
 
 def _wrong_length(kind: str, context: dict[str, Any]) -> str:
     if kind == "too_short":
-        bound = f"at least {context['min_length']}"
+        bound, number = "at least", context["min_length"]
     else:
-        bound = f"at most {context['max_length']}"
-    return f"must have {bound} items, not {context['actual_length']}"
+        bound, number = "at most", context["max_length"]
+    items = "item" if number == 1 else "items"
+    return f"must have {bound} {number} {items}, not {context['actual_length']}"
 
 
 def follow(model: Model, location: KeyPath) -> tuple[KeyPath, Model]:
@@ -100,6 +106,12 @@ def follow(model: Model, location: KeyPath) -> tuple[KeyPath, Model]:
     `("optimizer", "SGD", "lr")` stands for `optimizer.lr`. Below what the models describe, the
     section is `model`.
     """
+    path, sections = _follow(model, location)
+    return path, sections[0] if len(sections) == 1 else model
+
+
+def _follow(model: Model, location: KeyPath) -> tuple[KeyPath, list[Model]]:
+    """The key path of a location, and the models of which one describes the section there."""
     path: list[str | int] = []
     sections = [model]  # more than one: the members of a union, of which the tag comes next
     for key in location:
@@ -110,7 +122,7 @@ def follow(model: Model, location: KeyPath) -> tuple[KeyPath, Model]:
         else:
             path.append(key)
             sections = _sections_below(sections, key)
-    return tuple(path), sections[0] if len(sections) == 1 else model
+    return tuple(path), sections
 
 
 def _has_tag(section: Model, tag: str) -> bool:
