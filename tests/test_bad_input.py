@@ -293,7 +293,7 @@ IN_FILES = [
     ),
     Mistake(
         "pruning: {methods: ['os:getpid']}",
-        "a.yaml: method os:getpid returned a NoneType, not an",
+        "a.yaml: method os:getpid returned a int, not an",
     ),
     Mistake(
         "pruning: {methods: ['builtins:dict']}",

@@ -92,88 +92,6 @@ def test_run_id_depends_on_what_affects_numbers_only(small_config):
     assert own[0].run_id() != own[1].run_id()
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (
-            "trainning: {}",
-            r"a.yaml:2: trainning: unknown key; did you mean 'training'\? "
-            r"\(allowed: network, .*include\)",
-        ),
-        (
-            "training: {optimizer: {momentun: 0.9}}",
-            r"a.yaml:2: training.optimizer.momentun: unknown key; did you mean 'momentum'\? "
-            r"\(allowed: name, lr, .*\)",
-        ),
-        (
-            "training: {epochs: '3'}",
-            r"a.yaml:2: training.epochs: '3' is wrong: it must be a valid integer",
-        ),
-        (
-            "training: {epochs: 3, warmup_epochs: 3}",
-            r"a.yaml:2: training: warmup_epochs \(3\) must be less than epochs",
-        ),
-        (
-            "training: {optimizer: {name: sgd}}",
-            r"did you mean 'SGD'\? \(allowed: SGD, Adam, AdamW\)",
-        ),
-        (
-            "pruning:\n  schedule: cascad",
-            r"a.yaml:3: pruning.schedule: 'cascad' is not allowed; did you mean 'cascade'\?",
-        ),
-        (
-            "pruning: {methods: [Sipp]}",
-            r"a.yaml:2: pruning.methods\[0\].name: unknown method 'Sipp'; did you mean 'SiPP'",
-        ),
-        (
-            "pruning: {methods: [{name: WT, alpha: 1}]}",
-            r"pruning.methods\[0\].alpha: unknown key \(allowed: allocation, name\)",
-        ),
-        (
-            "pruning: {methods: [WT, WT]}",
-            r"pruning.methods\[1\]: WT with the same options is listed twice",
-        ),
-        ("pruning: {methods: ['no_such_module:X']}", r"cannot import method 'no_such_module:X'"),
-        (
-            "pruning: {keep_ratios: [0.5, 0.7]}",
-            r"pruning.keep_ratios: keep ratios must decrease: 0.7 comes after 0.5",
-        ),
-        (
-            "pruning: {keep_ratios: [{spacing: linear, first: 2, last: 0.1, count: 3}]}",
-            r"pruning.keep_ratios\[0\].first: 2 is wrong: it must be less than or equal to 1",
-        ),
-        ("pruning: {delta: 0}", r"pruning.delta: 0 is wrong: it must be greater than 0"),
-        (
-            "dataset: {name: Digits}",
-            r"dataset.name: unknown dataset 'Digits'; did you mean 'digits'\?",
-        ),
-        (
-            "dataset: {name: CIFAR10, rooot: x}",
-            r"dataset.rooot: unknown key; did you mean 'root'\? \(allowed: .*root",
-        ),
-        ("dataset: {name: ImageFolder}", r"dataset.root: is missing"),
-        ("num_nets: 0", r"a.yaml:2: num_nets: 0 is wrong: it must be greater than or equal to 1"),
-        ("seed: 1\nseed: 2", r"a.yaml:3: key 'seed' is given twice"),
-        ("seed: [1", r"a.yaml:3: not valid YAML"),
-        ("include: nowhere.yaml", r"a.yaml:2: include: no such file: .*nowhere.yaml"),
-        ("include: a.yaml", r"a.yaml:2: include of .*a.yaml is circular"),
-        (
-            "x: !!python/object/apply:os.system ['true']",
-            r"a.yaml:2: not valid YAML: could not determine a constructor",
-        ),
-    ],
-)
-def test_mistakes_are_answered_with_place_value_and_what_is_allowed(tmp_path, text, expected):
-    answer = message(write(tmp_path / "a.yaml", f"network: {{name: lenet5}}\n{text}\n"))
-    assert re.search(expected, answer), answer
-    assert "\n" not in answer
-
-
-def test_every_mistake_gets_its_line(tmp_path):
-    answer = message(write(tmp_path / "a.yaml", "network: {name: lenet5}\nseed: x\nnum_netz: 1\n"))
-    assert len(answer.splitlines()) == 2
-
-
 def test_a_mistake_in_an_included_file_is_placed_there(tmp_path):
     write(tmp_path / "below.yaml", "seed: 0\ntraining:\n  epochs: -1\n")
     answer = message(write(tmp_path / "a.yaml", "include: below.yaml\nnetwork: {name: lenet5}\n"))
@@ -212,14 +130,3 @@ def test_a_file_may_include_a_file_that_includes(tmp_path):
     (tmp_path / "top.yaml").write_text("include: [middle.yaml]\nseed: 5\n")
     config = load_config(tmp_path / "top.yaml")
     assert (config.network.name, config.num_nets, config.seed) == ("lenet5", 3, 5)
-
-
-@pytest.mark.parametrize("value", ["0", "-1", "many", "1.5", "true", "null"])
-def test_nets_at_once_is_auto_or_a_count(tmp_path, value):
-    path = tmp_path / "a.yaml"
-    path.write_text("network: {name: lenet5}\n")
-    with pytest.raises(
-        UserError, match=r"nets_at_once.*auto or a whole number of at least 1"
-    ) as error:
-        load_config(path, [f"nets_at_once={value}"])
-    assert len(str(error.value).splitlines()) == 1

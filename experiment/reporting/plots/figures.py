@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from experiment.core.text import short
 
 RESOLUTION = 150  # dots per inch of the PNG
-LONGEST_LABEL = 120  # characters
+LONGEST_LABEL = 80  # characters
 
 
 def figure_with_panels(count: int, panel_width: float, height: float) -> tuple[Figure, list[Axes]]:
@@ -41,7 +41,9 @@ def save(figure: Figure, path: Path) -> Path:
     """Write `path`.pdf and `path`.png; return the path of the latter."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # of a rare script
+        # Labels that hold letters of a rare script, or that are too long for the figure:
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        warnings.filterwarnings("ignore", "constrained_layout not applied", UserWarning)
         for suffix in (".pdf", ".png"):
             figure.savefig(path.with_suffix(suffix), dpi=RESOLUTION)
     return path.with_suffix(".png")
