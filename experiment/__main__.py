@@ -7,6 +7,7 @@ from typing import NoReturn
 from experiment import __version__, commands
 from experiment.core import console, signals, torchrun
 from experiment.core.spelling import nearest
+from experiment.core.text import short
 from experiment.main import main as run_command
 
 CONSOLE_SCRIPT = "sipp-experiment"
@@ -27,7 +28,10 @@ def main(arguments: list[str] | None = None) -> int:
     if name not in known:
         suggestion = nearest(name, known)
         listed = ", ".join(known)
-        print(f"error: unknown command '{name}'{suggestion} (there are: {listed})", file=sys.stderr)
+        console.say_line(
+            f"error: unknown command '{short(name)}'{suggestion} (there are: {listed})",
+            to=sys.stderr,
+        )
         return 2
     return run_command(rest, name, f"{program()} {name}")
 

@@ -5,6 +5,7 @@ This is the command `run` of `python -m experiment`; see `python -m experiment -
 
 import argparse
 import sys
+from typing import NoReturn
 
 from experiment import commands
 from experiment.commands._arguments import add_traceback
@@ -12,6 +13,13 @@ from experiment.commands._errors import tell
 from experiment.core import console, own_code, signals, torchrun
 from experiment.core.dependencies import looking_once
 from experiment.core.errors import LockedError, StorageError, UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that tells of a wrong argument as of all bad input, in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; {self.prog} --help shows how")
 
 
 def main(
@@ -25,7 +33,7 @@ def main(
     has the run, 128 and the number of the signal if interrupted: 130 for Ctrl-C.
     """
     module = commands.load(command)
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program,
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -45,13 +53,13 @@ def main(
             ):
                 return module.run(options)
     except LockedError as error:
-        print(f"locked: {error}", file=sys.stderr)
+        console.say_line(f"locked: {error}", to=sys.stderr)
         return 3
     except UserError as error:
         tell("error", error, show_traceback)
         return 2
     except StorageError as error:
-        print(f"failed: {error}", file=sys.stderr)
+        console.say_line(f"failed: {error}", to=sys.stderr)
         return 1
     except KeyboardInterrupt as interruption:
         signals.acknowledge()

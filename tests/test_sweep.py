@@ -96,59 +96,6 @@ def test_a_list_gives_joint_settings_and_the_rest_as_configured(tmp_path):
     assert second.label == "epochs=2, lr=0.05, methods=[WT]"
 
 
-@pytest.mark.parametrize(
-    ("sweep", "expected"),
-    [
-        (
-            "{grid: {pruning.dleta: [1]}}",
-            "sweep.grid.pruning.dleta: pruning.dleta: unknown key; did you mean 'delta'?",
-        ),
-        (
-            "{grid: {pruning.delta: [1, 0]}}",
-            "sweep.grid.pruning.delta: pruning.delta: 0 is wrong: it must be greater",
-        ),
-        (
-            "{grid: {training.epochs: ['3']}}",
-            "sweep.grid.training.epochs: training.epochs: '3' is wrong: it must",
-        ),
-        (
-            "{grid: {training.warmup_epochs: [0, 2]}}",
-            "sweep.grid.training.warmup_epochs: training: warmup_epochs (2)",
-        ),
-        (
-            "{grid: {pruning.methods: [[SiPP], [Wt]]}}",
-            "sweep.grid.pruning.methods: pruning.methods[0].name: unknown",
-        ),
-        (
-            "{list: [{seed: 0}, {sed: 1}]}",
-            "sweep.list[1].sed: sed: unknown key; did you mean 'seed'?",
-        ),
-        ("{grid: {seed: 3}}", "sweep.grid.seed: must be a list of at least one item, not 3"),
-        ("{grid: {seed: []}}", "sweep.grid.seed: must be a list of at least one item, not []"),
-        ("{grid: {}}", "sweep.grid: must map at least one key path to a value, not {}"),
-        ("{list: [3]}", "sweep.list[0]: must map at least one key path to a value, not 3"),
-        (
-            "{grid: {include: [a.yaml]}}",
-            "sweep.grid.include: 'include' is not a key path that can be swept",
-        ),
-        ("{grid: {seed..x: [1]}}", "sweep.grid.seed..x: 'seed..x' is not a key path"),
-        (
-            "{gird: {seed: [1]}}",
-            "sweep.gird: unknown key; did you mean 'grid'? (allowed: grid, list)",
-        ),
-        ("[1]", "sweep: must have one key, grid or list, not [1]"),
-        ("{grid: {seed: [1, 1]}}", "sweep: seed=1 and seed=1 are the same experiment"),
-    ],
-)
-def test_mistakes_name_the_place_in_the_sweep(tmp_path, sweep, expected):
-    path = write(
-        tmp_path / "a.yaml", f"network: {{name: lenet5}}\ntraining: {{epochs: 2}}\nsweep: {sweep}\n"
-    )
-    with pytest.raises(UserError) as error:
-        load_sweep(path)
-    assert str(error.value).startswith(f"{path}:3: {expected}") and "\n" not in str(error.value)
-
-
 def test_a_mistake_outside_of_the_sweep_is_reported_once(tmp_path):
     with pytest.raises(UserError) as error:
         load_sweep(write(tmp_path / "a.yaml", SMALL + "num_nets: 0\n" + DELTAS))

@@ -2,6 +2,8 @@
 
 import argparse
 
+from experiment.core.text import shown
+
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """`--set key.path=value`, stored as a list of texts in `overrides`."""
@@ -73,7 +75,10 @@ def add_traceback(parser: argparse.ArgumentParser) -> None:
 
 def positive(text: str) -> int:
     """A whole number of at least 1."""
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:  # for which the parser would name this function
+        number = 0
     if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {shown(text)}")
     return number

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from experiment.commands._arguments import positive
 from experiment.core import torchrun
 from experiment.core.errors import UserError
+from experiment.core.text import shown
 
 if TYPE_CHECKING:
     from experiment.runs.engines.engine import Engine
@@ -65,9 +66,14 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
 
 def share(text: str) -> float:
     """A part of one, or a whole number."""
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:  # for which the parser would name this function
+        number = -1.0
     if not 0 <= number < 10_000 or (number > 1 and number != int(number)):
-        raise argparse.ArgumentTypeError("must be from 0 to 1, or a whole number")
+        raise argparse.ArgumentTypeError(
+            f"must be from 0 to 1, or a whole number, not {shown(text)}"
+        )
     return number
 
 

@@ -1,9 +1,10 @@
 """How commands tell people what went wrong."""
 
 import sys
-import traceback
 
-from experiment.core import own_code
+from experiment.core import console, own_code
+from experiment.core.errors import details_of
+from experiment.core.text import visible
 
 
 def tell(kind: str, error: Exception, show_traceback: bool) -> None:
@@ -13,7 +14,7 @@ def tell(kind: str, error: Exception, show_traceback: bool) -> None:
     """
     hint = ""
     if show_traceback:
-        traceback.print_exception(error)
+        console.say(details_of(error).rstrip(), to=sys.stderr)
     elif own_code.place(error):
         hint = "; --traceback shows where it comes from"
-    print(f"{kind}: {error}{hint}", file=sys.stderr)
+    console.say(f"{visible(kind)}: {error}{hint}", to=sys.stderr)

@@ -70,5 +70,5 @@ def run(options: argparse.Namespace) -> int:
         with locked(directory):
             holds = measure_guarantees(config, directory, device, measurement)
     except UserError as error:
-        raise UserError(f"{options.config}: {error}") from None
+        raise error.within(options.config) from None
     return 0 if holds else 1

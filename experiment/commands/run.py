@@ -6,7 +6,6 @@ To resume a run that was interrupted, run the same command again.
 import argparse
 import contextlib
 import sys
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +20,8 @@ from experiment.commands._arguments import (
 from experiment.commands._engines import Workers, add_engine, opened_team, opened_workers
 from experiment.commands._errors import tell
 from experiment.core import torchrun
-from experiment.core.errors import LockedError, StorageError, UserError
+from experiment.core.console import say, say_line
+from experiment.core.errors import LockedError, StorageError, UserError, details_of
 
 if TYPE_CHECKING:
     from experiment.config.schema import Config
@@ -64,7 +64,10 @@ def run(options: argparse.Namespace) -> int:
         return plan_with_time(experiments, options.device)
     if options.dry_run:
         for path, content in experiments:
-            print(plan(path, content))
+            try:
+                say(plan(path, content))
+            except UserError as error:
+                raise error.within(path) from error
         return 0
     try_out(experiments, options.results)
 
@@ -189,12 +192,12 @@ def try_out(experiments: "list[tuple[str, Config | Sweep]]", results: str) -> No
             try:
                 doubts |= {f"warning: {path}: {line}": None for line in preflight.check(config)}
             except UserError as error:
-                mistakes |= {f"{path}: {line}": error for line in str(error).splitlines()}
+                mistakes |= {f"{path}: {line}": error for line in error.mistakes}
     for doubt in doubts:
         print(doubt, file=sys.stderr)
     if mistakes:
         errors = ExceptionGroup("mistakes", [*dict.fromkeys(mistakes.values())])
-        raise UserError("\n".join(mistakes)) from errors
+        raise UserError(*mistakes) from errors
 
 
 def plan(path: str, content: "Config | Sweep") -> str:
@@ -220,13 +223,13 @@ def plan_with_time(experiments: "list[tuple[str, Config | Sweep]]", device: str)
     for path, content in experiments:
         configs = all_configs(content)
         try:
-            print(plan(path, content), flush=True)
+            say(plan(path, content))
             estimates.append(Estimate.of(configs, path, speeds))
-            print(describe_time(configs, estimates[-1], speeds), flush=True)
+            say(describe_time(configs, estimates[-1], speeds))
         except UserError as error:
             exit_code = report_error(path, error)
     if len(estimates) > 1:
-        print(describe_estimates(estimates))
+        say(describe_estimates(estimates))
     return exit_code
 
 
@@ -247,16 +250,16 @@ def announced_configs(content: "Config | Sweep") -> Iterator["Config"]:
         yield content
         return
     for index, combination in enumerate(content.combinations, 1):
-        print(f"run {index} of {len(content.combinations)}: {combination.label}")
+        say_line(f"run {index} of {len(content.combinations)}: {combination.label}")
         yield combination.config
 
 
 def report(path: str, outcome: "Outcome") -> int:
     """Print what failed in a run and where its plot is. Returns the exit code."""
     for failure in outcome.failures:
-        print(f"failed: {path}: {failure}", file=sys.stderr)
+        say_line(f"failed: {path}: {failure}", to=sys.stderr)
     if outcome.plot is not None:
-        print(f"plot: {outcome.plot}")
+        say_line(f"plot: {outcome.plot}")
     return 1 if outcome.failures else 0
 
 
@@ -269,16 +272,16 @@ def report_error(path: str, error: Exception, show_traceback: bool = False) -> i
     if isinstance(error, StorageError):
         raise error
     if isinstance(error, LockedError):
-        print(f"locked: {path}: {error}", file=sys.stderr)
+        say_line(f"locked: {path}: {error}", to=sys.stderr)
         return 3
     if isinstance(error, UserError):
         tell(f"error: {path}", error, show_traceback)
         return 2
     if isinstance(error, OSError):  # a full disk, for instance
-        print(f"failed: {path}: {error}", file=sys.stderr)
+        say_line(f"failed: {path}: {error}", to=sys.stderr)
         return 1
-    traceback.print_exception(error)
-    print(f"failed: {path}", file=sys.stderr)
+    say(details_of(error).rstrip(), to=sys.stderr)
+    say_line(f"failed: {path}", to=sys.stderr)
     return 1
 
 
@@ -297,5 +300,5 @@ def collect_sweep(path: str, content: "Config | Sweep", results: str) -> None:
         for combination in content.combinations
     ]
     text, plot = collect(content, directories, results_directory(path, content.sweep_id(), results))
-    print(text)
-    print(f"plot: {plot}")
+    say(text)
+    say_line(f"plot: {plot}")

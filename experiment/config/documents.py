@@ -3,7 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from experiment.core.text import short
+
 KeyPath = tuple[str | int, ...]
+
+EMPTY = "''"  # how a message shows an empty key
 
 
 @dataclass
@@ -33,7 +37,8 @@ class Document:
 
 def dotted(path: KeyPath) -> str:
     """A key path as users write it: `pruning.methods[0].name`."""
-    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).lstrip(".")
+    texts = (f"[{key}]" if isinstance(key, int) else f".{short(key) or EMPTY}" for key in path)
+    return "".join(texts).removeprefix(".")
 
 
 def merge(below: Any, above: Any) -> Any:

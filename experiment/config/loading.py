@@ -12,6 +12,7 @@ from experiment.config.schema import Config, Part
 from experiment.config.yaml_files import read, read_overrides
 from experiment.core.errors import UserError
 from experiment.core.registry import DATASETS, METHODS, NETWORKS, Registry
+from experiment.core.text import shown
 
 FILE_KEYS = ("sweep", "include")  # keys of a file that are not part of the schema
 
@@ -27,11 +28,12 @@ def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
         >>> config = experiment.load_config("experiment.yaml", ["training.epochs=3"])
     """
     if not isinstance(path, str | os.PathLike):
-        raise UserError(f"load_config needs the path of a YAML file, not {path!r}")
+        raise UserError(f"load_config needs the path of a YAML file, not {shown(path)}")
     is_list = isinstance(overrides, list | tuple)
     if not is_list or not all(isinstance(text, str) for text in overrides):
         raise UserError(
-            f"overrides must be a list of strings, such as ['training.epochs=3'], not {overrides!r}"
+            f"overrides must be a list of strings, such as ['training.epochs=3'], "
+            f"not {shown(overrides)}"
         )
     return resolve(load_document(path, overrides))
 
@@ -51,7 +53,7 @@ def resolve(document: Document) -> Config:
     try:
         config = Config(**values)
     except pydantic.ValidationError as error:
-        raise UserError(explain(error, Config, document, more_keys=FILE_KEYS)) from None
+        raise UserError(*explain(error, Config, document, more_keys=FILE_KEYS)) from None
     return _with_completed_parts(config, document)
 
 
@@ -81,7 +83,7 @@ def _with_completed_parts(config: Config, document: Document) -> Config:
         try:
             return _completed(registry, part, path, document)
         except UserError as error:
-            mistakes.append(str(error))
+            mistakes.extend(error.mistakes)
             return part
 
     methods = [
@@ -92,7 +94,7 @@ def _with_completed_parts(config: Config, document: Document) -> Config:
     dataset = complete(DATASETS, config.dataset, "dataset")
     mistakes = mistakes or _duplicates(methods, document)
     if mistakes:
-        raise UserError("\n".join(mistakes))
+        raise UserError(*mistakes)
     pruning = config.pruning.model_copy(update={"methods": methods})
     parts = {"network": network, "dataset": dataset, "pruning": pruning}
     return config.model_copy(update=parts)
@@ -108,11 +110,11 @@ def _completed(registry: Registry, part: Part, path: KeyPath, document: Document
         completed = type(part)(**(part.model_dump() | options))
         return completed.depending_on(dependencies_of(registry, completed))
     except UserError as error:
-        raise UserError(f"{document.locate((*path, 'name'))}: {error}") from None
+        raise error.within(document.locate((*path, "name"))) from None
     except pydantic.ValidationError as error:
         model = registry.options_model(part.name)
         common = tuple(type(part).model_fields)
-        raise UserError(explain(error, model, document, path, more_keys=common)) from None
+        raise UserError(*explain(error, model, document, path, more_keys=common)) from None
 
 
 def _duplicates(methods: list[Part], document: Document) -> list[str]:

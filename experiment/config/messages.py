@@ -7,6 +7,7 @@ from pydantic_core import ErrorDetails
 
 from experiment.config.documents import Document, KeyPath
 from experiment.core.spelling import nearest
+from experiment.core.text import short, shown
 
 Model = type[pydantic.BaseModel]
 
@@ -19,7 +20,7 @@ def explain(
     document: Document,
     prefix: KeyPath = (),
     more_keys: tuple[str, ...] = (),
-) -> str:
+) -> list[str]:
     """One line for each mistake that pydantic found in the part of a document at `prefix`.
 
     `model` is what that part was checked against; `more_keys` are allowed there besides its fields.
@@ -36,7 +37,7 @@ def explain(
     ]
     if len(found) > MOST_MISTAKES:
         lines.append(f"{document.source}: and {len(found) - MOST_MISTAKES:,} more mistakes")
-    return "\n".join(dict.fromkeys(lines))  # pydantic may report a mistake twice
+    return list(dict.fromkeys(lines))  # pydantic may report a mistake twice
 
 
 def _inherited_from(path: KeyPath, document: Document) -> KeyPath | None:
@@ -61,13 +62,13 @@ def _describe(mistake: ErrorDetails, model: Model, more_keys: tuple[str, ...]) -
     if kind == "value_error":
         return str(mistake["ctx"]["error"])
     if kind == "bool_type":
-        return f"{mistake['input']!r} is wrong: it must be true or false"
+        return f"{shown(mistake['input'])} is wrong: it must be true or false"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return _not_a_mapping(mistake["input"])
+        return _not_a_mapping(mistake, model)
     if kind in ("too_short", "too_long"):
         return _wrong_length(kind, mistake["ctx"])
     requirement = mistake["msg"].removeprefix("Input ").replace("should", "must", 1)
-    return f"{mistake['input']!r} is wrong: it {requirement}"
+    return f"{shown(mistake['input'])} is wrong: it {requirement}"
 
 
 def _unknown_key(location: KeyPath, model: Model, more_keys: tuple[str, ...]) -> str:
@@ -82,21 +83,27 @@ def _not_allowed(mistake: ErrorDetails) -> str:
     context = mistake["ctx"]
     expected = context.get("expected") or context["expected_tags"]
     names = [name.strip().strip("'") for name in expected.replace(" or ", ", ").split(",")]
-    given = context.get("tag", mistake["input"])
-    return f"{given!r} is not allowed{nearest(given, names)} (allowed: {', '.join(names)})"
+    given = mistake["input"]
+    if "discriminator" in context:
+        given = given[context["discriminator"].strip("'")]
+    return f"{shown(given)} is not allowed{nearest(given, names)} (allowed: {', '.join(names)})"
 
 
-def _not_a_mapping(value: object) -> str:
-    hint = f" (perhaps {{name: {value}}})" if isinstance(value, str) else ""
-    return f"must be a mapping, not {value!r}{hint}"
+def _not_a_mapping(mistake: ErrorDetails, model: Model) -> str:
+    value = mistake["input"]
+    _, sections = _follow(model, mistake["loc"])
+    is_named = any("name" in section.model_fields for section in sections)
+    hint = f" (perhaps {{name: {short(value)}}})" if is_named and isinstance(value, str) else ""
+    return f"must be a mapping, not {shown(value)}{hint}"
 
 
 def _wrong_length(kind: str, context: dict[str, Any]) -> str:
     if kind == "too_short":
-        bound = f"at least {context['min_length']}"
+        bound, number = "at least", context["min_length"]
     else:
-        bound = f"at most {context['max_length']}"
-    return f"must have {bound} items, not {context['actual_length']}"
+        bound, number = "at most", context["max_length"]
+    items = "item" if number == 1 else "items"
+    return f"must have {bound} {number} {items}, not {context['actual_length']}"
 
 
 def follow(model: Model, location: KeyPath) -> tuple[KeyPath, Model]:
@@ -106,6 +113,12 @@ def follow(model: Model, location: KeyPath) -> tuple[KeyPath, Model]:
     `("optimizer", "SGD", "lr")` stands for `optimizer.lr`. Below what the models describe, the
     section is `model`.
     """
+    path, sections = _follow(model, location)
+    return path, sections[0] if len(sections) == 1 else model
+
+
+def _follow(model: Model, location: KeyPath) -> tuple[KeyPath, list[Model]]:
+    """The key path of a location, and the models of which one describes the section there."""
     path: list[str | int] = []
     sections = [model]  # more than one: the members of a union, of which the tag comes next
     for key in location:
@@ -116,7 +129,7 @@ def follow(model: Model, location: KeyPath) -> tuple[KeyPath, Model]:
         else:
             path.append(key)
             sections = _sections_below(sections, key)
-    return tuple(path), sections[0] if len(sections) == 1 else model
+    return tuple(path), sections
 
 
 def _has_tag(section: Model, tag: str) -> bool:

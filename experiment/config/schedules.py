@@ -6,6 +6,7 @@ import numpy
 
 from experiment.config.schema import Config, KeepRatios, Pruning
 from experiment.core.errors import UserError
+from experiment.core.text import shown
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,6 @@ def schedule(config: Config) -> list[tuple[float, bool]]:
     """
     if not isinstance(config, Config):
         raise UserError(
-            f"schedule needs a configuration, experiment.load_config(path), not {config!r}"
+            f"schedule needs a configuration, experiment.load_config(path), not {shown(config)}"
         )
     return [(step.keep_ratio, step.retrained) for step in steps(config)]

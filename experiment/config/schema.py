@@ -10,6 +10,7 @@ from pydantic import Field
 
 from experiment.core.dependencies import Dependencies
 from experiment.core.registry import DATASETS
+from experiment.core.text import shown
 from experiment.sensitivity.constants import DEFAULT_DELTA
 
 # What is above these cannot be meant, or could not even be listed.
@@ -267,7 +268,7 @@ class Config(Section):
         if value != "auto" and not (is_count and 1 <= value <= MOST_NETS):
             raise ValueError(
                 f"must be auto or a whole number of at least 1 and at most {MOST_NETS}, "
-                f"not {value!r}"
+                f"not {shown(value)}"
             )
         return value
 

@@ -19,6 +19,7 @@ from experiment.config.yaml_syntax import DEEPEST
 from experiment.core.dependencies import looking_once
 from experiment.core.errors import UserError
 from experiment.core.spelling import nearest
+from experiment.core.text import distinct, short
 
 FORMS = ("grid", "list")
 MOST_RUNS = 1_000
@@ -47,7 +48,7 @@ class Combination:
         texts = []
         for key, value in self.settings.items():
             is_clear = last_names.count(_last_name(key)) == 1
-            texts.append(f"{_last_name(key) if is_clear else key}={plain(value)}")
+            texts.append(f"{short(_last_name(key) if is_clear else key)}={plain(value)}")
         return ", ".join(texts)
 
 
@@ -75,7 +76,8 @@ def plain(value: Any) -> str:
     """A value for legends and tables: `1e-16`, `[SiPP, WT]`, `null`."""
     if isinstance(value, float):
         return f"{value:g}"
-    return value if isinstance(value, str) else json.dumps(value, default=str).replace('"', "")
+    text = value if isinstance(value, str) else json.dumps(value, default=str).replace('"', "")
+    return distinct(text)
 
 
 def load_sweep(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Sweep | None:
@@ -118,7 +120,9 @@ def expand(document: Document) -> list[list[Setting]]:
             _settings(document, item, ("sweep", "list", index)) for index, item in enumerate(items)
         ]
     allowed = ", ".join(FORMS)
-    raise UserError(f"{location}.{form}: unknown key{nearest(form, FORMS)} (allowed: {allowed})")
+    raise UserError(
+        f"{location}.{short(form)}: unknown key{nearest(form, FORMS)} (allowed: {allowed})"
+    )
 
 
 def _combined(settings: list[Setting], location: str) -> list[list[Setting]]:
@@ -151,7 +155,7 @@ def _settings(document: Document, item: Any, path: KeyPath) -> list[Setting]:
         names = setting.key.split(".")
         if not all(names) or names[0] in FILE_KEYS or len(names) > DEEPEST:
             raise UserError(
-                f"{setting.location}: '{setting.key}' is not a key path that can be swept"
+                f"{setting.location}: '{short(setting.key)}' is not a key path that can be swept"
             )
     return settings
 
@@ -170,9 +174,9 @@ def _resolve_all(document: Document, runs: list[list[Setting]]) -> list[Config]:
         try:
             configs.append(resolve(_with(document, settings)))
         except UserError as error:
-            mistakes |= dict.fromkeys(str(error).splitlines())
+            mistakes |= dict.fromkeys(error.mistakes)
     if mistakes:
-        raise UserError("\n".join(mistakes))
+        raise UserError(*mistakes)
     return configs
 
 

@@ -18,7 +18,9 @@ from experiment.config.yaml_syntax import (
     TooLargeError,
 )
 from experiment.core.errors import UserError, first_line
+from experiment.core.text import short, shown
 
+INCLUDE_FORM = "include must be a file name or a list of them"
 MOST_BYTES = 2**17  # of a file and all that it includes
 MOST_FILES = 100  # that a file includes, itself included
 MOST_OVERRIDES = 200
@@ -69,7 +71,7 @@ def _read(path: Path, including: tuple[Path, ...], reader: _Reader) -> Document:
     for path_of_include in [keys for keys in document.origins if keys[0] == "include"]:
         del document.origins[path_of_include]
     if not isinstance(names, str | list):
-        raise UserError(f"{origin}: include must be a file name or a list of them, not {names!r}")
+        raise UserError(f"{origin}: {INCLUDE_FORM}, not {shown(names)}")
     if isinstance(names, str):
         names = [names]
     below = Document()
@@ -115,10 +117,10 @@ def read_overrides(assignments: Sequence[str]) -> Document:
                 f"characters; {DEEPEST} and {LONGEST:,} are possible"
             )
         if not equals or not all(keys):
-            raise UserError(f"--set {assignment}: must have the form key.path=value")
+            raise UserError(f"--set {short(assignment)}: must have the form key.path=value")
         if keys[0] == "include":
-            raise UserError(f"--set {assignment}: include works only in files")
-        origin = f"--set {key.strip()}"
+            raise UserError(f"--set {short(assignment)}: include works only in files")
+        origin = f"--set {short(key.strip())}"
         document = assign(document, keys, _parse_value(text, origin), origin)
     return document
 
@@ -142,13 +144,16 @@ def _content(path: Path, most: int) -> bytes:
 def _included(name: Any, path: Path, including: tuple[Path, ...], origin: str | None) -> Path:
     """The path of a file that the file at `path` includes."""
     if not isinstance(name, str):
-        raise UserError(f"{origin}: include must be a file name or a list of them, not {name!r}")
+        raise UserError(f"{origin}: {INCLUDE_FORM}, not {shown(name)}")
     included = path.parent / name
-    if included.resolve() in (*including, path.resolve()):
-        raise UserError(f"{origin}: include of {included} is circular")
-    if not included.is_file():
-        raise UserError(f"{origin}: include: no such file: {included}")
-    return included
+    try:
+        if included.resolve() in (*including, path.resolve()):
+            raise UserError(f"{origin}: include of {included} is circular")
+        if included.is_file():
+            return included
+    except (OSError, ValueError):  # no file can have that name
+        pass
+    raise UserError(f"{origin}: include: no such file: {short(str(included))}")
 
 
 def _parse_value(text: str, source: str) -> Any:
@@ -156,11 +161,11 @@ def _parse_value(text: str, source: str) -> Any:
     try:
         return _plain(text, source)
     except yaml.YAMLError as error:
-        raise UserError(f"--set: '{text}': {_problem(error)}") from None
+        raise UserError(f"--set: '{short(text)}': {_problem(error)}") from None
     except RecursionError:
-        raise UserError(f"--set: '{text}': an alias contains itself") from None
+        raise UserError(f"--set: '{short(text)}': an alias contains itself") from None
     except (ValueError, OverflowError) as error:
-        raise UserError(f"--set: '{text}': not valid YAML: {first_line(error)}") from None
+        raise UserError(f"--set: '{short(text)}': not valid YAML: {first_line(error)}") from None
 
 
 def _plain(text: str, source: str) -> Any:
@@ -220,9 +225,9 @@ class _Constructor:
                 raise UserError(f"{origin}: a key must be a string, not a mapping or a list")
             key = self.loader.construct_object(key_node)
             if not isinstance(key, str):
-                raise UserError(f"{origin}: key {key!r} must be a string")
+                raise UserError(f"{origin}: key {shown(key)} must be a string")
             if key in own_keys:
-                raise UserError(f"{origin}: key '{key}' is given twice")
+                raise UserError(f"{origin}: key '{short(key)}' is given twice")
             if id(key_node) in own_nodes:
                 own_keys.add(key)
             self.document.origins[(*path, key)] = origin

@@ -1,8 +1,20 @@
-"""The console: nothing stops because nobody reads what is printed."""
+"""The console: what is printed hides nothing, and nothing stops because nobody reads it."""
 
 import os
 import sys
 from typing import Any, TextIO
+
+from experiment.core.text import visible, visible_lines
+
+
+def say(text: str, *, to: TextIO | None = None) -> None:
+    """Print text of one or several lines, by default to stdout."""
+    print(visible_lines(text), file=to, flush=True)
+
+
+def say_line(text: str, *, to: TextIO | None = None) -> None:
+    """Print one line, whatever is quoted in it."""
+    print(visible(text), file=to, flush=True)
 
 
 class Tolerant:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiment.core.errors import UserError
+from experiment.core.text import short, shown
 
 PACKAGE = Path(__file__).resolve().parents[1]
 STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
@@ -34,8 +35,8 @@ def require_allowed(name: str) -> None:
     """Raise UserError if code that a file names must not be imported."""
     if _is_refused:
         raise UserError(
-            f"'{name}' is code of your own, which --no-own-code refuses to import; use a part of "
-            f"this software, or leave the option out if you trust the file and that code"
+            f"'{short(name)}' is code of your own, which --no-own-code refuses to import; use a "
+            f"part of this software, or leave the option out if you trust the file and that code"
         )
 
 
@@ -53,7 +54,7 @@ def exits_as_errors() -> Iterator[None]:
     try:
         yield
     except SystemExit as error:
-        raise ExitedError(f"sys.exit({error.code!r}) was called") from error
+        raise ExitedError(f"sys.exit({shown(error.code)}) was called") from error
 
 
 def place(error: BaseException) -> str:

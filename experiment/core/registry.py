@@ -23,6 +23,7 @@ from experiment.core.errors import UserError, one_line
 from experiment.core.options import is_plain, options_model
 from experiment.core.own_code import exits_as_errors, place, require_allowed
 from experiment.core.spelling import nearest
+from experiment.core.text import distinct, short, shown
 
 Registered = TypeVar("Registered", bound=Callable)
 
@@ -111,11 +112,12 @@ class Registry:
         """The name, with the options that differ from their defaults: `WT(allocation=uniform)`."""
         fields = self.options_model(name).model_fields
         changed = [
-            f"{key}={value}"
+            f"{distinct(key)}={distinct(str(value))}"
             for key, value in options.items()
             if key not in fields or value != fields[key].default
         ]
-        return f"{name}({', '.join(changed)})" if changed else name
+        label = distinct(name)
+        return f"{label}({', '.join(changed)})" if changed else label
 
     def build(self, name: str, options: dict[str, Any], **given: Any) -> Any:
         """Call the part with its options and those of the framework's arguments that it accepts.
@@ -131,7 +133,7 @@ class Registry:
         except UserError:
             raise
         except Exception as error:
-            passed = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+            passed = ", ".join(f"{key}={shown(value)}" for key, value in arguments.items())
             raise UserError(
                 f"{self.kind} {name} cannot be made with ({passed}): {one_line(error)}"
                 f"{place(error)}"
@@ -187,12 +189,12 @@ class Registry:
                 part = getattr(importlib.import_module(module), attribute)
         except Exception as error:  # importing runs the module, where anything can go wrong
             raise UserError(
-                f"cannot import {self.kind} '{path}': {one_line(error)}{place(error)}"
+                f"cannot import {self.kind} '{short(path)}': {one_line(error)}{place(error)}"
             ) from error
         if inspect.isclass(part) or inspect.isroutine(part) or isinstance(part, functools.partial):
             return part
         raise UserError(
-            f"{self.kind} '{path}' is of type {type(part).__name__}, "
+            f"{self.kind} '{short(path)}' is of type {type(part).__name__}, "
             f"not a class or function that makes one"
         )
 
@@ -203,7 +205,7 @@ class Registry:
         if self._collection:
             known += f", {self._collection.description}"
         return (
-            f"unknown {self.kind} '{name}'{suggestion} "
+            f"unknown {self.kind} '{short(name)}'{suggestion} "
             f"(there are: {known}; or write package.module:Name)"
         )
 
@@ -221,7 +223,7 @@ def _problem(mistake: ErrorDetails, known: list[str]) -> str:
     """What is wrong with an option."""
     option = ".".join(map(str, mistake["loc"]))
     if mistake["type"] == "extra_forbidden":
-        return f"unknown option '{option}'{nearest(option, known)}"
+        return f"unknown option '{short(option)}'{nearest(option, known)}"
     if mistake["type"] == "missing":
         return f"option '{option}' is missing"
     return f"{option}: {mistake['msg']}"

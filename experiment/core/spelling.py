@@ -5,10 +5,13 @@ import itertools
 from collections.abc import Iterable
 
 SIMILAR = 0.6  # difflib's ratio from which on a name is suggested
+LONGEST = 100  # characters of a name that may be a misspelling; comparing takes their square
 
 
 def nearest(wrong: object, names: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the name closest to a wrong one, or nothing if none is close."""
+    if len(str(wrong)) > LONGEST:
+        return ""
     best = max(names, key=lambda name: _closeness(wrong, name), default=None)
     if best is None or _similarity(wrong, best) < SIMILAR:
         return ""

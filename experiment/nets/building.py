@@ -6,6 +6,7 @@ from torch import nn
 
 from experiment.core.errors import UserError
 from experiment.core.registry import NETWORKS
+from experiment.core.text import shown
 from experiment.nets.checks import image_shape, whole_number
 
 
@@ -26,7 +27,7 @@ def build_network(
         >>> net = experiment.build_network("resnet20", input_shape=(3, 32, 32), num_classes=10)
     """
     if not isinstance(name, str):
-        raise UserError(f"a network is given by its name, such as 'resnet20', not {name!r}")
+        raise UserError(f"a network is given by its name, such as 'resnet20', not {shown(name)}")
     net = NETWORKS.create(
         name,
         options,

@@ -10,6 +10,7 @@ from torch import nn
 from experiment.core.errors import UserError
 from experiment.core.registry import METHODS
 from experiment.core.seeding import Stream
+from experiment.core.text import shown
 from experiment.nets.checks import whole_number
 from experiment.nets.masks import Masks
 from experiment.pruning.method import Method, checked_method
@@ -84,6 +85,6 @@ def named_method(method: str | dict | Method) -> Method:
         hint = f": give an instance, {method.__name__}()" if isinstance(method, type) else ""
         raise UserError(
             f"method must be a name, a dict with a name and options, or a Method, "
-            f"not {method!r}{hint}"
+            f"not {shown(method)}{hint}"
         )
     return checked_method(name, METHODS.create(name, options))

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import tqdm
 
+from experiment.core.text import visible
+
 INTERVAL = 0.2  # seconds between two drawings
 REPORT_INTERVAL = 60.0  # seconds between two reports where the console is no terminal
 TEXT = "{desc}"
@@ -36,8 +38,8 @@ class Board:
         if bar.bar_format != STEPS or bar.total != total:
             bar.bar_format = STEPS
             bar.reset(total)
-        bar.set_description_str(label, refresh=False)
-        bar.set_postfix_str(text, refresh=False)
+        bar.set_description_str(visible(label), refresh=False)
+        bar.set_postfix_str(visible(text), refresh=False)
         bar.n = done
 
     def end(self, worker: int) -> None:
@@ -71,7 +73,9 @@ class Board:
         if self.is_terminal:
             width = shutil.get_terminal_size().columns - 1
             self._bars[worker].bar_format = TEXT
-            self._bars[worker].set_description_str(text.ljust(width)[:width], refresh=False)
+            self._bars[worker].set_description_str(
+                visible(text).ljust(width)[:width], refresh=False
+            )
 
 
 def _bar(position: int) -> tqdm.tqdm:

@@ -3,10 +3,12 @@
 import datetime
 import sys
 from pathlib import Path
+from typing import TextIO
 
 import tqdm
 
 from experiment.core.files import writing
+from experiment.core.text import visible_lines
 
 
 class Logger:
@@ -17,21 +19,24 @@ class Logger:
 
     def say(self, text: str) -> None:
         """Write a line to the console and to the log."""
-        tqdm.tqdm.write(text)
+        self._print(text, sys.stdout)
         self.note(text)
 
     def warn(self, text: str) -> None:
         """Write a line about something wrong that stops nothing."""
-        tqdm.tqdm.write(text, file=sys.stderr)
+        self._print(text, sys.stderr)
         self.note(text)
 
     def error(self, text: str, details: str) -> None:
         """Write a failure: one line to the console, its details to the log too."""
-        tqdm.tqdm.write(text, file=sys.stderr)
+        self._print(text, sys.stderr)
         self.note(f"{text}\n{details}")
 
     def note(self, text: str) -> None:
         """Write something to the log alone."""
         now = datetime.datetime.now().isoformat(sep=" ", timespec="seconds")
         with writing(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(f"{now} {text}\n")
+            file.write(f"{now} {visible_lines(text)}\n")
+
+    def _print(self, text: str, stream: TextIO) -> None:
+        tqdm.tqdm.write(visible_lines(text), file=stream)

@@ -7,6 +7,7 @@ import pandas
 from experiment.config.sweeps import Combination, Sweep, plain
 from experiment.config.yaml_syntax import dump
 from experiment.core.files import write_whole
+from experiment.core.text import visible
 from experiment.reporting.plots.sweep import sweep_accuracy_vs_sparsity
 from experiment.reporting.run_files import PLOT, SUMMARY
 from experiment.reporting.summary import summarise
@@ -68,7 +69,7 @@ def _with_swept_values(table: pandas.DataFrame, combination: Combination) -> pan
     A column of the table that has the same name is replaced.
     """
     values = {
-        key: value if isinstance(value, int | float | str | None) else plain(value)
+        visible(key): value if isinstance(value, int | float | None) else plain(value)
         for key, value in combination.settings.items()
     }
     swept = pandas.DataFrame(values, index=table.index)

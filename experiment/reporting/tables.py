@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from experiment.core.columns import as_dict, columns
 from experiment.core.errors import UserError
 from experiment.core.files import write_whole, writing
+from experiment.core.text import shown
 from experiment.reporting import csv_files
 from experiment.reporting.records import (
     KEY,
@@ -112,7 +113,9 @@ def load_results(directory: str | Path) -> "pandas.DataFrame":
     import pandas
 
     if not isinstance(directory, str | os.PathLike):
-        raise UserError(f"load_results needs the directory of a run or a sweep, not {directory!r}")
+        raise UserError(
+            f"load_results needs the directory of a run or a sweep, not {shown(directory)}"
+        )
     if Path(directory).is_file():
         raise UserError(f"{directory}: is a file; give the directory that holds it")
     if not Path(directory).exists():

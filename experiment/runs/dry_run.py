@@ -11,6 +11,7 @@ from experiment.config.schedules import schedule
 from experiment.config.schema import Config, Training
 from experiment.config.sweeps import Sweep
 from experiment.config.yaml_syntax import dump
+from experiment.core.text import visible
 from experiment.data.dataset import Shape
 from experiment.data.loading import allowed_sample_size, num_validation, shape_of
 from experiment.nets.building import build_network
@@ -34,7 +35,7 @@ def describe(config: Config, path: str) -> str:
     retraining_epochs = next(retrainings, config.retraining.epochs)
     ratios = [f"{ratio:.4g}" + "*" * retrained for ratio, retrained in schedule(config)]
     lines = [
-        f"# {path}, run id {config.run_id()}",
+        f"# {visible(path)}, run id {config.run_id()}",
         dump(config.model_dump()).rstrip(),
         f"# keep ratios (* retrained): {', '.join(ratios) or 'none'}",
         f"# cost: {cost.trainings} trainings of {config.training.epochs} epochs, "
@@ -59,7 +60,7 @@ def describe_sweep(sweep: Sweep, path: str) -> str:
     shapes = [shape_of(run.config.dataset) for run in runs]
     cost = Cost.of([task for run in runs for task in tasks(run.config)])
     lines = [
-        f"# {path}, {sweep.sweep_id()}",
+        f"# {visible(path)}, {sweep.sweep_id()}",
         dump(sweep.values).rstrip(),
     ]
     lines += [
@@ -90,7 +91,7 @@ def describe_sample(config: Config, shape: Shape) -> str:
     asked = config.pruning.sample_size or sample_size(net, example, config.pruning.delta)
     allowed = allowed_sample_size(asked, num_validation(config.dataset, shape.num_train))
     capped = f", of which half of the validation split allows {allowed}" if allowed < asked else ""
-    note = f"; {shape.note}" if shape.note else ""
+    note = f"; {visible(shape.note)}" if shape.note else ""
     return f"network: {num_parameters:,} parameters; sample size |S| = {asked}{capped}{note}"
 
 
@@ -119,8 +120,8 @@ class Estimate:
         """A row of a table in Markdown."""
         cost = self.cost
         cells = [
-            f"`{self.path}`",
-            self.network,
+            f"`{visible(self.path)}`",
+            visible(self.network),
             f"{cost.trainings + cost.retrainings:,}",
             f"{cost.epochs:,}",
             *("-" if found is None else number(found.total) for found in self.hours.values()),

@@ -56,7 +56,7 @@ class Preflight:
                 if not isinstance(task, Prune):
                     break  # nothing can be pruned either
         if failed:
-            raise UserError("\n".join(failed)) from ExceptionGroup("mistakes", [*failed.values()])
+            raise UserError(*failed) from ExceptionGroup("mistakes", [*failed.values()])
         return doubts(config, shape.num_train - num_set_aside, num_set_aside)
 
 

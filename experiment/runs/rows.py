@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from experiment.core.columns import as_dict
+from experiment.core.text import visible
 from experiment.nets.collapse import collapse_notes
 from experiment.reporting.records import ResultRecord
 from experiment.runs.records import EvaluatedRecord, PrunedRecord, TrainedRecord
@@ -42,8 +43,8 @@ def result_row(
         notes = [pruned.size_note, *notes]
     return ResultRecord(
         **as_dict(first.place),
-        network=first.network.name,
-        dataset=first.dataset.name,
+        network=visible(first.network.name),
+        dataset=visible(first.dataset.name),
         keep_ratio_requested=prune.keep_ratio if isinstance(prune, Prune) else 1.0,
         keep_ratio=pruned.keep_ratio,
         prune_ratio=1 - pruned.keep_ratio,
@@ -54,5 +55,5 @@ def result_row(
         prune_seconds=pruned.seconds,
         retrain_seconds=trained.seconds if isinstance(trained, TrainedRecord) else 0.0,
         empty_layers=len(pruned.empty_layers),
-        note="; ".join(notes) or None,
+        note=visible("; ".join(notes)) or None,
     )

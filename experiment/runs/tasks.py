@@ -18,7 +18,10 @@ from experiment.config.schema import Config, DatasetPart, Part, Training
 from experiment.core.errors import UserError
 from experiment.core.registry import METHODS
 from experiment.core.seeding import Stream
+from experiment.core.text import shown
 from experiment.reporting.records import REFERENCE, Place
+
+LONGEST_NAME = 200  # bytes of a method's folder; file systems allow about 255
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +160,7 @@ def tasks(config: Config) -> list[Task]:
     """
     if not isinstance(config, Config):
         raise UserError(
-            f"tasks needs a configuration, experiment.load_config(path), not {config!r}"
+            f"tasks needs a configuration, experiment.load_config(path), not {shown(config)}"
         )
     result: list[Task] = []
     for net_seed in range(config.num_nets):
@@ -209,7 +212,7 @@ def _chain_tasks(
 ) -> list[Task]:
     """Everything that one method does with one net: prune, retrain and evaluate at each ratio."""
     label = METHODS.label(method.name, method.options)
-    file_name = re.sub(r"[^\w.=-]+", "_", label)
+    file_name = re.sub(r"[^\w.=-]+", "_", label).encode()[:LONGEST_NAME].decode(errors="ignore")
     chain = f"net{net_seed}/repetition{repetition}/{index}-{file_name}"
     schedule = config.pruning.schedule
     unpruned = _initialised(net_seed) if schedule == "random" else _trained(net_seed)

@@ -6,7 +6,7 @@ import matplotlib
 import pandas
 from matplotlib.axes import Axes
 
-from experiment.reporting.plots.figures import figure_with_panels, save
+from experiment.reporting.plots.figures import figure_with_panels, literal, save
 
 RATIO = "keep_ratio_requested"
 MEASURED = "measured_p95"
@@ -30,7 +30,9 @@ def certificate_vs_measurement(rows: pandas.DataFrame, path: Path) -> Path:
     for axes, method in zip(panels, methods):
         _draw_points(axes, shown[shown["method"] == method], colours)
         _draw_diagonal(axes, shown)
-        axes.set(xscale="log", yscale="log", title=method, xlabel="measured relative error")
+        axes.set(
+            xscale="log", yscale="log", title=literal(method), xlabel="measured relative error"
+        )
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("certified relative error")
     panels[-1].legend(fontsize=8)
@@ -72,6 +74,6 @@ def _draw_diagonal(axes: Axes, rows: pandas.DataFrame) -> None:
 def _title(rows: pandas.DataFrame) -> str:
     first = rows.iloc[0]
     return (
-        f"{first['network']} on {first['dataset']}: 95th percentiles by layer, "
+        f"{literal(first['network'])} on {literal(first['dataset'])}: 95th percentiles by layer, "
         f"|S| = {first['sample_size']}"
     )

@@ -5,6 +5,8 @@ from typing import Any
 import pandas
 from matplotlib.axes import Axes
 
+from experiment.reporting.plots.figures import literal
+
 PRUNE_RATIO_LABEL = "prune ratio: parameters removed (%)"
 ACCURACY_LABEL = "test accuracy (%)"
 MARKERS = "os^vDP"
@@ -42,7 +44,7 @@ def draw_curve(
         markersize=3.5,
         linewidth=1.5,
         color=colour,
-        label=label,
+        label=literal(label),
     )
     axes.fill_between(
         prune_ratio,
@@ -71,5 +73,5 @@ def draw_unpruned(
         color=colour,
         linestyle="--",
         linewidth=linewidth,
-        label=f"{label} ({accuracy:.1f}%)" if label else None,
+        label=literal(f"{label} ({accuracy:.1f}%)") if label else None,
     )

@@ -1,12 +1,16 @@
 """What all figures share: a row of panels, a title, and saving."""
 
+import warnings
 from pathlib import Path
 
 import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiment.core.text import short
+
 RESOLUTION = 150  # dots per inch of the PNG
+LONGEST_LABEL = 80  # characters
 
 
 def figure_with_panels(count: int, panel_width: float, height: float) -> tuple[Figure, list[Axes]]:
@@ -16,12 +20,18 @@ def figure_with_panels(count: int, panel_width: float, height: float) -> tuple[F
     return figure, list(panels[0])
 
 
+def literal(text: str) -> str:
+    """The text as a label that matplotlib writes as it is: no mathematics, never left out."""
+    escaped = short(text, LONGEST_LABEL).replace("$", r"\$")
+    return f" {escaped}" if escaped.startswith("_") else escaped  # legends leave `_x` out
+
+
 def experiment_title(rows: pandas.DataFrame) -> str:
     """Networks and data sets, and what the bands around the curves are."""
     networks = ", ".join(rows["network"].unique())
     datasets = ", ".join(rows["dataset"].unique())
     num_nets = rows["net_seed"].nunique()
-    title = f"{networks} on {datasets}"
+    title = literal(f"{networks} on {datasets}")
     if num_nets > 1:
         title += f", mean of {num_nets} nets with a band of one standard deviation"
     return title
@@ -30,6 +40,10 @@ def experiment_title(rows: pandas.DataFrame) -> str:
 def save(figure: Figure, path: Path) -> Path:
     """Write `path`.pdf and `path`.png; return the path of the latter."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    for suffix in (".pdf", ".png"):
-        figure.savefig(path.with_suffix(suffix), dpi=RESOLUTION)
+    with warnings.catch_warnings():
+        # Labels that hold letters of a rare script, or that are too long for the figure:
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        warnings.filterwarnings("ignore", "constrained_layout not applied", UserWarning)
+        for suffix in (".pdf", ".png"):
+            figure.savefig(path.with_suffix(suffix), dpi=RESOLUTION)
     return path.with_suffix(".png")

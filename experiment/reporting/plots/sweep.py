@@ -16,7 +16,12 @@ from experiment.reporting.plots.curves import (
     draw_curve,
     draw_unpruned,
 )
-from experiment.reporting.plots.figures import experiment_title, figure_with_panels, save
+from experiment.reporting.plots.figures import (
+    experiment_title,
+    figure_with_panels,
+    literal,
+    save,
+)
 from experiment.reporting.records import REFERENCE
 from experiment.reporting.summary import evaluated
 
@@ -59,7 +64,7 @@ def _draw_panel(axes: Axes, method: str, runs: LabelledRuns, colormap: Colormap)
                 marker=MARKERS[index % len(MARKERS)],
                 band_opacity=0.4 / (1 + len(runs)),
             )
-    axes.set_title(method, fontsize=9)
+    axes.set_title(literal(method), fontsize=9)
     axes.set_xlabel(PRUNE_RATIO_LABEL)
     axes.grid(alpha=0.3)
     axes.legend(

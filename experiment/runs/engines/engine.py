@@ -1,12 +1,11 @@
 """What executes jobs, and what it tells about them: the same for every kind of engine."""
 
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from experiment.core import own_code
-from experiment.core.errors import UnreadableError, UserError, one_line
+from experiment.core.errors import UnreadableError, UserError, details_of, one_line
 from experiment.runs.results import Result
 from experiment.runs.tasks import Task
 from experiment.training.evaluation import DivergedError
@@ -33,10 +32,10 @@ class Failure:
 
     @classmethod
     def of(cls, error: Exception) -> "Failure":
-        details = "".join(traceback.format_exception(error))
+        details = details_of(error)
         if isinstance(error, UserError):
             is_bad_input = not isinstance(error, UnreadableError)
-            return cls(str(error), details, is_bad_input)
+            return cls("; ".join(error.mistakes), details, is_bad_input)
         message = one_line(error) + own_code.place(error)
         return cls(message, details, is_clear=isinstance(error, DivergedError))
 
