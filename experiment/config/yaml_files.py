@@ -21,7 +21,7 @@ from experiment.core.errors import UserError, first_line
 from experiment.core.text import short, shown
 
 INCLUDE_FORM = "include must be a file name or a list of them"
-MOST_BYTES = 2**17  # of a file and all that it includes
+MOST_BYTES = 2**16  # of a file and all that it includes
 MOST_FILES = 100  # that a file includes, itself included
 MOST_OVERRIDES = 200
 
