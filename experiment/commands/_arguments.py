@@ -60,7 +60,5 @@ def positive(text: str) -> int:
     except ValueError:  # for which the parser would name this function
         number = 0
     if number < 1:
-        raise argparse.ArgumentTypeError(
-            f"must be a whole number of at least 1, not {shown(text)}"
-        )
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {shown(text)}")
     return number
