@@ -660,6 +660,8 @@ IN_FILES = [
 
 # Texts of `--set`.
 IN_OVERRIDES = [
+    Mistake(["sweep.grid=?"], "--set sweep.grid: sweep.grid"),
+    Mistake(["sweep.grid={1: [2]}"], "--set sweep.grid: "),
     Mistake(
         ["training.epochs=x"],
         "--set training.epochs: training.epochs: 'x' is wrong: it must be a valid integer",

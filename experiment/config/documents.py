@@ -37,7 +37,7 @@ class Document:
 
 def dotted(path: KeyPath) -> str:
     """A key path as users write it: `pruning.methods[0].name`."""
-    texts = (f"[{key}]" if isinstance(key, int) else f".{short(key) or EMPTY}" for key in path)
+    texts = (f"[{key}]" if isinstance(key, int) else f".{short(str(key)) or EMPTY}" for key in path)
     return "".join(texts).removeprefix(".")
 
 
