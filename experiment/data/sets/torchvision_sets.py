@@ -6,9 +6,10 @@ are checked by `idx_files`.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 
 from experiment.core.registry import DATASETS
 from experiment.data.augmentation import Augmentation
@@ -29,7 +30,7 @@ class TorchvisionDataset(Dataset):
     """A data set of torchvision's that fits into memory."""
 
     root: str = "data"
-    crop_padding: int = 4
+    crop_padding: Annotated[int, Field(ge=0, le=256)] = 4
 
     not_affecting_numbers: ClassVar = ("root",)
     source: ClassVar[str]  # its class in torchvision.datasets
@@ -88,7 +89,7 @@ class CIFAR100(TorchvisionDataset):
 class IdxDataset(TorchvisionDataset):
     """A data set in four files like MNIST's, which are downloaded if they are not there."""
 
-    image_size: int = 28
+    image_size: Annotated[int, Field(ge=1, le=1024)] = 28
 
     def shape(self) -> Shape:
         """The dimensions of the files that are there, else of the published ones, for dry runs.
