@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from experiment.core.errors import UserError, first_line
-from experiment.data.image_decoding import Decoder, UnreadableImage, unreadable
+from experiment.core.errors import UserError
+from experiment.data.image_decoding import Decoder, ImageFileError, cannot_be_read, unreadable
 from experiment.data.image_files import ImageFiles
 
 MOST_OPENED = 20_000  # files of a split; opening more would take long for a dry run
-AT_ONCE = 64  # files that a thread checks one after the other
+AT_ONCE = 16  # files that a thread reads one after the other
 NUM_SHOWN = 3  # files that are left out, whose names are told
 
 Item = TypeVar("Item")
@@ -29,9 +29,11 @@ def checked(dataset: str, files: ImageFiles, decoder: Decoder, skip: bool) -> Im
     if not skip:
         _require_readable(dataset, files)
         if len(files) <= MOST_OPENED:
-            _require_readable(dataset, files.without(_reasons(files, decoder, whole=False)))
+            _require_readable(
+                dataset, files.without(_reasons(dataset, files, decoder, whole=False))
+            )
         return files
-    left = files.without(_reasons(files, decoder, whole=True))
+    left = files.without(_reasons(dataset, files, decoder, whole=True))
     _require_all_classes(dataset, left)
     return left
 
@@ -73,24 +75,26 @@ def _require_all_classes(dataset: str, files: ImageFiles) -> None:
 
 
 @functools.lru_cache(maxsize=8)
-def _reasons(files: ImageFiles, decoder: Decoder, *, whole: bool) -> tuple[str | None, ...]:
+def _reasons(
+    dataset: str, files: ImageFiles, decoder: Decoder, *, whole: bool
+) -> tuple[str | None, ...]:
     """For each file, why it cannot be read, or None. Remembered as long as the files are the same.
 
-    With `whole`, the files are decoded, otherwise only their headers are looked at. Raises UserError where nothing is wrong with a file, but it cannot be read now: which files are
-    left out must not be a matter of chance.
+    With `whole`, the files are decoded, otherwise only their headers are looked at. Raises
+    UserError where nothing is wrong with a file, but it cannot be read now: which files are left
+    out must not be a matter of chance.
     """
-    require = decoder.require_whole if whole else decoder.require_header
-    return tuple(in_threads(functools.partial(_reason, require), files.paths))
 
+    def reason(path: str) -> str | None:
+        try:
+            decoder.require_whole(path) if whole else decoder.require_header(path)
+        except ImageFileError as error:
+            return str(error)
+        except (OSError, MemoryError) as error:
+            raise cannot_be_read(dataset, path, error) from None
+        return None
 
-def _reason(require: Callable[[str], None], path: str) -> str | None:
-    try:
-        require(path)
-    except UnreadableImage as error:
-        return str(error)
-    except (OSError, MemoryError) as error:
-        raise UserError(f"{path} cannot be read: {first_line(error)}") from None
-    return None
+    return tuple(in_threads(reason, files.paths))
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

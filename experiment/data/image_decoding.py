@@ -33,7 +33,7 @@ PASSING = {
 PROGRAMS = ("EPS", "WMF")  # formats that other software would have to execute
 
 
-class UnreadableImage(Exception):
+class ImageFileError(Exception):
     """A file that is not an image that can be used. The message says why: `is empty`."""
 
 
@@ -41,7 +41,7 @@ class UnreadableImage(Exception):
 class Decoder:
     """How image files are decoded: in grey or in colour, and to which size they will be scaled.
 
-    Of an animation, or a file of several pages, the first image counts. Raises UnreadableImage;
+    Of an animation, or a file of several pages, the first image counts. Raises ImageFileError;
     OSError or MemoryError where nothing is wrong with the file.
     """
 
@@ -75,34 +75,34 @@ class Decoder:
                 with image.open(stream) as file:
                     self._require_usable(file, image.MAX_IMAGE_PIXELS)
                     yield file
-        except (UnreadableImage, MemoryError):
+        except (ImageFileError, MemoryError):
             raise
         except (image.DecompressionBombError, image.DecompressionBombWarning):
-            raise UnreadableImage(_too_large(image.MAX_IMAGE_PIXELS)) from None
+            raise ImageFileError(_too_large(image.MAX_IMAGE_PIXELS)) from None
         except image.UnidentifiedImageError:
-            raise UnreadableImage(
+            raise ImageFileError(
                 "is not a readable image: its content is in no known format"
             ) from None
         except Exception as error:  # damaged files raise nearly anything, depending on the format
             if isinstance(error, OSError) and error.errno in PASSING:
                 raise
-            raise UnreadableImage(f"is not a readable image: {_words(error)}") from None
+            raise ImageFileError(f"is not a readable image: {_words(error)}") from None
 
     def _require_usable(self, file: "Image", most_pixels: int | None) -> None:
         if file.format in PROGRAMS:
-            raise UnreadableImage(f"is not a readable image: it is a program ({file.format})")
+            raise ImageFileError(f"is not a readable image: it is a program ({file.format})")
         # Converting 16 bits to bytes would clip most values to white.
         if file.mode.startswith("I") or file.mode == "F":
-            raise UnreadableImage("has more than 8 bits a channel; convert it to 8 bits first")
+            raise ImageFileError("has more than 8 bits a channel; convert it to 8 bits first")
         if most_pixels is None:
             return
         shorter, longer = sorted(file.size)
         if shorter * longer > most_pixels:
-            raise UnreadableImage(_too_large(most_pixels))
+            raise ImageFileError(_too_large(most_pixels))
         if self.shorter_side is None or shorter == 0:
             return
         if self.shorter_side * longer * self.shorter_side / shorter > most_pixels:
-            raise UnreadableImage(
+            raise ImageFileError(
                 f"has {file.height}x{file.width} pixels: with a shorter side of "
                 f"{self.shorter_side} it would have more than the {most_pixels:,} that are allowed"
             )
@@ -112,10 +112,15 @@ def read_image(dataset: str, path: str, decoder: Decoder) -> Tensor:
     """One image as bytes [C, H, W], in its own size. Raises UserError if it cannot be read."""
     try:
         return decoder(path)
-    except UnreadableImage as error:
+    except ImageFileError as error:
         raise unreadable(dataset, path, str(error)) from None
     except (OSError, MemoryError) as error:
-        raise UserError(f"dataset {dataset}: {path} cannot be read: {first_line(error)}") from None
+        raise cannot_be_read(dataset, path, error) from None
+
+
+def cannot_be_read(dataset: str, path: str, error: Exception) -> UserError:
+    """The mistake that the system cannot read a file, with which nothing is wrong."""
+    return UserError(f"dataset {dataset}: {path} cannot be read: {first_line(error)}")
 
 
 def unreadable(dataset: str, path: str, reason: str, num_others: int = 0) -> UserError:
@@ -150,7 +155,7 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 def _require_regular(stream: BinaryIO) -> None:
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-        raise UnreadableImage("is not a regular file")
+        raise ImageFileError("is not a regular file")
 
 
 def _too_large(most_pixels: int | None) -> str:

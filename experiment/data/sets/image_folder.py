@@ -122,8 +122,12 @@ class ImageFolder(Dataset):
     def _decoded(self, files: ImageFiles) -> tuple[Tensor, Tensor]:
         """All images as bytes [N, C, H, W], decoded by threads, and their labels [N]."""
         images = torch.empty(len(files), *self._reader.shape, dtype=torch.uint8)
-        for index, image in enumerate(in_threads(self._reader, files.paths)):
-            images[index] = image
+
+        def decode(index: int) -> None:
+            images[index] = self._reader(files.paths[index])
+
+        for _ in in_threads(decode, range(len(files))):
+            pass  # raises what went wrong in a thread
         return images, torch.tensor(files.labels)
 
     def _streamed(self, augmentation: Augmentation) -> Splits:

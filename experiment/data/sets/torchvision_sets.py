@@ -13,12 +13,14 @@ from pydantic import Field
 
 from experiment.core.registry import DATASETS
 from experiment.data.augmentation import Augmentation
+from experiment.data.data_memory import require_memory
 from experiment.data.dataset import Dataset, Shape, Splits, from_tensors
 from experiment.data.downloads import open_or_download
 from experiment.data.idx_files import (
     NUM_CLASSES,
     PUBLISHED_TEST,
     PUBLISHED_TRAIN,
+    SIDE,
     TEST,
     TRAIN,
     IdxFiles,
@@ -102,8 +104,12 @@ class IdxDataset(TorchvisionDataset):
         return Shape(input_shape, NUM_CLASSES, num_train, self._files.note(counts), num_test)
 
     def load(self) -> Splits:
-        if self._files.counts() is None:
+        counts = self._files.counts()
+        if counts is None:
             open_or_download(self.source, self.root, train=True)
+        else:
+            num_train, num_test = counts
+            require_memory(self.source, (num_train + num_test) * SIDE**2)
         return super().load()
 
     def _tensors(self, train: bool) -> tuple[torch.Tensor, torch.Tensor]:
