@@ -10,7 +10,7 @@ from experiment.core.errors import UserError
 from experiment.data.split import Split
 from experiment.data.tensor_split import TensorSplit
 
-REMEDY = "images that stay in their files need none (dataset.name: ImageFolder, dataset.in_memory: false)"
+REMEDY = "ImageFolder with in_memory: false leaves images in their files"
 
 
 def require_memory(dataset: str, needed: int) -> None:
