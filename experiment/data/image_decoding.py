@@ -86,7 +86,7 @@ class Decoder:
         except Exception as error:  # damaged files raise nearly anything, depending on the format
             if isinstance(error, OSError) and error.errno in PASSING:
                 raise
-            raise ImageFileError(f"is not a readable image: {_words(error)}") from None
+            raise ImageFileError(_words(error)) from None
 
     def _require_usable(self, file: "Image", most_pixels: int | None) -> None:
         if file.format in PROGRAMS:
@@ -163,9 +163,9 @@ def _too_large(most_pixels: int | None) -> str:
 
 
 def _words(error: Exception) -> str:
-    """What an exception says; its type if it says nothing that people understand."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    """What is wrong with a file; the exception's type too if its message alone says little."""
+    if isinstance(error, OSError) and error.strerror:  # the system's, not Pillow's
+        return f"cannot be read: {error.strerror}"
     if isinstance(error, OSError | SyntaxError | ValueError) and str(error):
-        return " ".join(str(error).split())
-    return first_line(error)
+        return f"is not a readable image: {' '.join(str(error).split())}"
+    return f"is not a readable image: {first_line(error)}"
