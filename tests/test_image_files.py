@@ -21,6 +21,7 @@ from experiment.core.registry import DATASETS
 from experiment.core.seeding import Stream
 from experiment.data import image_checks
 from experiment.data.loading import load_data, shape_of
+from experiment.data.tensor_split import TensorSplit
 from experiment.main import main
 
 BROKEN = Path("train", "cat", "broken.png")
@@ -485,6 +486,15 @@ def test_data_that_must_be_in_memory_and_do_not_fit_are_refused_with_their_size(
     # 1,437 training images of 8x8 pixels
     with pytest.raises(UserError, match=r"need 0\.1 MiB of memory, but only 0\.1 MiB is free"):
         load_data(DatasetPart(name="digits", crop_padding=1), Stream(0))
+
+
+def test_images_that_do_not_fit_onto_a_gpu_are_refused_with_their_size(monkeypatch):
+    def full(split, device):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 MiB")
+
+    monkeypatch.setattr(TensorSplit, "to", full)
+    with pytest.raises(UserError, match=r"need 0\.1 MiB of memory on cuda:7, which has less"):
+        load_data(DatasetPart(name="digits", crop_padding=1), Stream(0), "cuda:7")
 
 
 @pytest.mark.parametrize("version", [1, 2])
