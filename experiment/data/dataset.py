@@ -55,7 +55,7 @@ class Dataset(abc.ABC):
 
     @abc.abstractmethod
     def shape(self) -> Shape:
-        """Its dimensions, found without reading the images."""
+        """Its dimensions, found quickly: at best, without reading the images."""
 
     @abc.abstractmethod
     def load(self) -> Splits:

@@ -1,38 +1,83 @@
-"""Image files in one folder per class: listing and reading them."""
+"""Image files in one folder per class: which there are, and which of them cannot even be opened."""
 
-from dataclasses import dataclass
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-from torch import Tensor
+from typing import NamedTuple
 
 from experiment.core.errors import UserError
 
 
+class Unreadable(NamedTuple):
+    """An image file that cannot be read, and why: `is empty`."""
+
+    path: str
+    reason: str
+
+
 @dataclass(frozen=True)
 class ImageFiles:
-    """The image files below a folder, in sorted order, with their labels."""
+    """The image files below a folder, in sorted order, with their labels.
+
+    `state` is a digest of all names, sizes and times of change: what has been found out about
+    files of this state still holds.
+    """
 
     folder: Path
     classes: tuple[str, ...]
     paths: tuple[str, ...]
     labels: tuple[int, ...]  # indices of `classes`
+    unreadable: tuple[Unreadable, ...]  # not among `paths`
+    state: str
 
     def __len__(self) -> int:
         return len(self.paths)
 
+    def without(self, reasons: tuple[str | None, ...]) -> "ImageFiles":
+        """The files without those for which there is a reason why they cannot be read."""
+        kept = [index for index, reason in enumerate(reasons) if reason is None]
+        found = [Unreadable(path, reason) for path, reason in zip(self.paths, reasons) if reason]
+        return replace(
+            self,
+            paths=tuple(self.paths[index] for index in kept),
+            labels=tuple(self.labels[index] for index in kept),
+            unreadable=tuple(sorted([*self.unreadable, *found], key=_place)),
+        )
+
+
+class _Listed(NamedTuple):
+    """A file with the name of an image, whatever it is."""
+
+    path: str
+    reason: str | None  # why it cannot be read
+    state: str
+
 
 def list_files(dataset: str, folder: Path, layout: str) -> ImageFiles:
-    """The image files in one folder per class. Raises UserError, which ends with `layout`."""
-    if not folder.is_dir():
-        raise UserError(f"dataset {dataset}: no folder {folder}; {layout}")
-    from torchvision.datasets import ImageFolder  # takes seconds to import
+    """The image files in one folder per class; files and folders that are hidden do not count.
 
+    Nothing is opened. Raises UserError, which ends with `layout`, unless there are classes and each
+    has files.
+    """
+    if not os.path.isdir(folder):
+        raise UserError(f"dataset {dataset}: no folder {folder}; {layout}")
     try:
-        found = ImageFolder(str(folder))
-    except FileNotFoundError as error:
-        raise UserError(f"dataset {dataset}: {' '.join(str(error).split())}; {layout}") from None
-    paths = tuple(path for path, _ in found.samples)
-    return ImageFiles(folder, tuple(found.classes), paths, tuple(found.targets))
+        classes = _classes(folder)
+        if not classes:
+            raise UserError(
+                f"dataset {dataset}: cannot find any class folder in {folder}; {layout}"
+            )
+        with ThreadPoolExecutor() as pool:
+            by_class = list(pool.map(lambda name: _images_of(folder, name), classes))
+    except OSError as error:
+        raise UserError(f"dataset {dataset}: {error.filename} {_words(error)}; {layout}") from None
+    _require_images(dataset, folder, classes, by_class, layout)
+    return _image_files(folder, classes, by_class)
 
 
 def require_same_classes(dataset: str, train: ImageFiles, test: ImageFiles) -> None:
@@ -40,36 +85,104 @@ def require_same_classes(dataset: str, train: ImageFiles, test: ImageFiles) -> N
     different = sorted(set(train.classes) ^ set(test.classes))
     if not different:
         return
-    names = ", ".join(different[:10])
-    if len(different) > 10:
-        names += f" and {len(different) - 10} more"
     raise UserError(
         f"dataset {dataset}: {train.folder} and {test.folder} must hold the same classes; "
-        f"only in one of them: {names}"
+        f"only in one of them: {_some(different)}"
     )
 
 
-def read_image(dataset: str, path: str, grayscale: bool = False) -> Tensor:
-    """One image as bytes [C, H, W], in its own size. Raises UserError if it cannot be read."""
-    from PIL import Image
-    from torchvision.transforms.v2.functional import pil_to_tensor
+def _classes(folder: Path) -> list[str]:
+    """The names of the class folders, sorted. Raises OSError."""
+    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    # A link to nothing may have been meant as a class: `os.stat` fails.
+    return [name for name in names if stat.S_ISDIR(os.stat(folder / name).st_mode)]
 
+
+def _images_of(folder: Path, name: str) -> list[_Listed]:
+    """The images of a class, sorted by folder and then by name. Raises OSError."""
+    return sorted(_images_below(os.path.join(folder, name)), key=_place)
+
+
+def _images_below(folder: str, above: tuple[str, ...] = ()) -> Iterator[_Listed]:
+    """The images in a folder and in those inside it, which may be links. Raises OSError."""
+    from torchvision.datasets.folder import IMG_EXTENSIONS  # takes seconds to import
+
+    real = os.path.realpath(folder)
+    if real in above:
+        raise OSError(errno.ELOOP, "", folder)
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        if name.startswith("."):
+            continue
+        if os.path.isdir(path):
+            yield from _images_below(path, (*above, real))
+        elif name.lower().endswith(IMG_EXTENSIONS):
+            yield _listed(path)
+
+
+def _listed(path: str) -> _Listed:
     try:
-        with Image.open(path) as file:
-            # Converting 16 bits to bytes would clip most values to white.
-            if file.mode.startswith("I") or file.mode == "F":
-                raise UserError(
-                    f"dataset {dataset}: {path} has more than 8 bits a channel; "
-                    f"convert it to 8 bits first"
-                )
-            return pil_to_tensor(file.convert("L" if grayscale else "RGB"))
-    # What PIL raises for broken files, depending on the format:
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"dataset {dataset}: {path} is not a readable image: {error}") from None
+        status = os.stat(path)
+    except OSError as error:
+        return _Listed(path, _words(error), "")
+    return _Listed(path, _reason(path, status), f"{status.st_size} {status.st_mtime_ns}")
 
 
-def centred(image: Tensor, shorter_side: int, size: int) -> Tensor:
-    """An image [C, H, W] scaled to a shorter side, and cropped to the central square of a size."""
-    from torchvision.transforms.v2.functional import center_crop, resize
+def _reason(path: str, status: os.stat_result) -> str | None:
+    """Why a file cannot be read, as far as that can be told without opening it."""
+    if not stat.S_ISREG(status.st_mode):
+        return "is not a regular file: opening it could take forever"
+    if status.st_size == 0:
+        return "is empty"
+    if not os.access(path, os.R_OK):
+        return "cannot be read: Permission denied"
+    return None
 
-    return center_crop(resize(image, [shorter_side], antialias=True), [size, size])
+
+def _words(error: OSError) -> str:
+    """What is wrong with a file or folder."""
+    if error.errno == errno.ELOOP:
+        return "is a link that leads back to itself"
+    if error.errno == errno.ENOENT and os.path.islink(error.filename):
+        return "is a link to nothing"
+    return f"cannot be read: {error.strerror}"
+
+
+def _require_images(
+    dataset: str, folder: Path, classes: list[str], by_class: list[list[_Listed]], layout: str
+) -> None:
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    empty = [name for name, found in zip(classes, by_class) if not found]
+    if empty:
+        raise UserError(
+            f"dataset {dataset}: no images in these class folders of {folder}: {_some(empty)} "
+            f"(images end in {', '.join(IMG_EXTENSIONS)}); {layout}"
+        )
+
+
+def _image_files(folder: Path, classes: list[str], by_class: list[list[_Listed]]) -> ImageFiles:
+    listed = [one for found in by_class for one in found]
+    state = hashlib.sha256()
+    for one in listed:
+        state.update(f"{one.path}\0{one.state}\0".encode(errors="surrogateescape"))
+    everything = ImageFiles(
+        folder,
+        tuple(classes),
+        tuple(one.path for one in listed),
+        tuple(label for label, found in enumerate(by_class) for _ in found),
+        unreadable=(),
+        state=state.hexdigest(),
+    )
+    return everything.without(tuple(one.reason for one in listed))
+
+
+def _place(file: Unreadable | _Listed) -> tuple[str, str]:
+    """By what files are sorted: their folder, then their name."""
+    return os.path.split(file.path)
+
+
+def _some(names: list[str]) -> str:
+    """The first names of a list, and how many more there are."""
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(names[:10]) + more

@@ -13,6 +13,7 @@ from experiment.core.errors import StorageError, UserError, one_line
 from experiment.core.own_code import exits_as_errors, place
 from experiment.core.registry import DATASETS
 from experiment.core.seeding import Stream
+from experiment.data.data_memory import moving, num_bytes, require_memory
 from experiment.data.dataset import Dataset, Shape, Splits
 from experiment.data.split import Split
 from experiment.data.tensor_split import TensorSplit
@@ -116,14 +117,16 @@ def load_data(config: DatasetPart, stream: Stream, device: torch.device | str = 
     order = stream.child("validation split").permutation(len(splits.train))
     validation = order[:count].sort().values
     train = order[count:].sort().values
-    return Data(
-        train=splits.train.subset(train).to(device),
-        validation=splits.train.subset(validation).to(device),
-        test=splits.test.to(device),
-        input_shape=shape.input_shape,
-        num_classes=shape.num_classes,
-        note=shape.note,
-    )
+    require_memory(config.name, num_bytes(splits.train))  # `subset` copies them
+    with moving(config.name, device, num_bytes(splits.train) + num_bytes(splits.test)):
+        return Data(
+            train=splits.train.subset(train).to(device),
+            validation=splits.train.subset(validation).to(device),
+            test=splits.test.to(device),
+            input_shape=shape.input_shape,
+            num_classes=shape.num_classes,
+            note=shape.note,
+        )
 
 
 def _require_agreement(name: str, splits: Splits, shape: Shape) -> None:

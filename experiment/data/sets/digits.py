@@ -1,8 +1,10 @@
 """The 1,797 handwritten digits of 8x8 pixels that ship inside scikit-learn: no download."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 
 from experiment.core.registry import DATASETS
 from experiment.data.augmentation import Augmentation
@@ -21,7 +23,7 @@ class digits(Dataset):
     test set.
     """
 
-    crop_padding: int = 1
+    crop_padding: Annotated[int, Field(ge=0, le=256)] = 1
 
     def shape(self) -> Shape:
         return Shape((1, 8, 8), 10, NUM_IMAGES - NUM_TEST, num_test=NUM_TEST)

@@ -1,30 +1,30 @@
 """The user's own images: `root/train/<class>/*` and `root/test/<class>/*`."""
 
-from concurrent.futures import ThreadPoolExecutor
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from experiment.core.available_memory import available_memory, in_words
 from experiment.core.dependencies import Dependencies
 from experiment.core.errors import UserError
 from experiment.core.registry import DATASETS
 from experiment.data.augmentation import Augmentation
 from experiment.data.dataset import Dataset, Shape, Splits, channel_statistics, from_tensors
 from experiment.data.file_digests import image_dependencies
-from experiment.data.image_files import (
-    ImageFiles,
-    centred,
-    list_files,
-    read_image,
-    require_same_classes,
-)
+from experiment.data.image_checks import checked, in_threads, note_on_skipped
+from experiment.data.image_decoding import Decoder, centred, read_image
+from experiment.data.image_files import ImageFiles, list_files, require_same_classes
 from experiment.data.streamed_split import StreamedSplit
 
 MEMORY_LIMIT = 8 * 2**30  # bytes of images that are kept in memory
+SHARE_OF_MEMORY = 0.4  # of what is free: setting validation images aside takes a second copy
 STATISTICS_BATCH = 64  # images that a worker reads at a time for the mean and standard deviation
 
 
@@ -37,31 +37,45 @@ class ImageFolder(Dataset):
     it and the centre is cut out. Mean and standard deviation are those of the training images.
     Images that do not fit into memory, or all with `in_memory: false`, are read from their files
     whenever they are needed, by `num_workers` processes; the numbers are the same.
+
+    A file that cannot be read ends the run. With `skip_unreadable`, all files are read once before
+    anything else is done, and those that cannot be read are left out.
     """
 
     root: str
-    image_size: int | None = None
-    crop_padding: int = 4
+    image_size: Annotated[int, Field(ge=1, le=4096)] | None = None
+    crop_padding: Annotated[int, Field(ge=0, le=256)] = 4
     horizontal_flip: bool = True
     grayscale: bool = False
     in_memory: bool = True
-    num_workers: int = 4
+    num_workers: Annotated[int, Field(ge=0, le=1024)] = 4
+    skip_unreadable: bool = False
 
-    not_affecting_numbers: ClassVar = ("root", "in_memory", "num_workers")
+    # `skip_unreadable` makes a difference only where there would be no numbers without it.
+    not_affecting_numbers: ClassVar = ("root", "in_memory", "num_workers", "skip_unreadable")
 
     def dependencies(self, verify: bool) -> Dependencies:
         return image_dependencies(Path(self.root), ("train", "test"), verify)
 
     def shape(self) -> Shape:
+        require_same_classes("ImageFolder", self._train, self._test)
         num_classes = len(self._train.classes)
-        return Shape(self._reader.shape, num_classes, len(self._train), num_test=len(self._test))
+        notes = (
+            note_on_skipped("ImageFolder", training=self._train, test=self._test),
+            self._shortage,
+        )
+        return Shape(
+            self._reader.shape,
+            num_classes,
+            len(self._train),
+            "; ".join(filter(None, notes)) or None,
+            num_test=len(self._test),
+        )
 
     def load(self) -> Splits:
         require_same_classes("ImageFolder", self._train, self._test)
-        channels, height, width = self._reader.shape
-        needed = (len(self._train) + len(self._test)) * channels * height * width
         augmentation = Augmentation(self.crop_padding, self.horizontal_flip)
-        if not self.in_memory or needed > MEMORY_LIMIT:
+        if not self.in_memory or self._shortage:
             return self._streamed(augmentation)
         return from_tensors(
             self._decoded(self._train), self._decoded(self._test), augmentation=augmentation
@@ -76,20 +90,39 @@ class ImageFolder(Dataset):
         return self._listed("test")
 
     def _listed(self, split: str) -> ImageFiles:
-        return list_files(
+        files = list_files(
             "ImageFolder",
             Path(self.root) / split,
             f"images belong in {self.root}/train/<class>/ and {self.root}/test/<class>/",
         )
+        return checked("ImageFolder", files, self._decoder, self.skip_unreadable)
+
+    @property
+    def _decoder(self) -> Decoder:
+        return Decoder(self.grayscale, shorter_side=self.image_size)
 
     @cached_property
     def _reader(self) -> "Reader":
         if self.image_size is not None:
             channels = 1 if self.grayscale else 3
-            return Reader((channels, self.image_size, self.image_size), scaled=True)
-        first = read_image("ImageFolder", self._train.paths[0], self.grayscale)
+            return Reader((channels, self.image_size, self.image_size), self._decoder)
+        first = read_image("ImageFolder", self._train.paths[0], self._decoder)
         channels, height, width = first.shape
-        return Reader((channels, height, width), scaled=False)
+        return Reader((channels, height, width), self._decoder)
+
+    @cached_property
+    def _shortage(self) -> str | None:
+        """A line for the log if the images are to be in memory, but do not fit into it."""
+        if not self.in_memory:
+            return None
+        needed = (len(self._train) + len(self._test)) * math.prod(self._reader.shape)
+        allowed = min(MEMORY_LIMIT, available_memory() * SHARE_OF_MEMORY)
+        if needed <= allowed:
+            return None
+        return (
+            f"dataset ImageFolder: the images need {in_words(needed)}, more than the "
+            f"{in_words(allowed)} of memory that they may take: they are read from their files"
+        )
 
     def _decoded(self, files: ImageFiles) -> tuple[Tensor, Tensor]:
         """All images as bytes [N, C, H, W], decoded by threads, and their labels [N]."""
@@ -98,21 +131,24 @@ class ImageFolder(Dataset):
         def decode(index: int) -> None:
             images[index] = self._reader(files.paths[index])
 
-        with ThreadPoolExecutor() as pool:
-            for _ in pool.map(decode, range(len(files))):
-                pass  # raises what went wrong in a thread
+        for _ in in_threads(decode, range(len(files))):
+            pass  # raises what went wrong in a thread
         return images, torch.tensor(files.labels)
 
     def _streamed(self, augmentation: Augmentation) -> Splits:
         """Splits that read their files in every epoch.
 
-        To find mean and standard deviation, the training images are read once more.
+        All are read once more before: the training images for their mean and standard deviation,
+        the test images lest one that is broken be found only after a training.
         """
-        train = self._streamed_split(self._train)
-        everything = torch.arange(len(train)).split(STATISTICS_BATCH)
-        mean, std = map(torch.tensor, channel_statistics(train.stored_batches(everything)))
-        test = replace(self._streamed_split(self._test), mean=mean, std=std)
-        return Splits(replace(train, mean=mean, std=std, augmentation=augmentation), test)
+        train, test = map(self._streamed_split, (self._train, self._test))
+        mean, std = map(torch.tensor, channel_statistics(_all_batches(train)))
+        for _ in _all_batches(test):
+            pass
+        return Splits(
+            replace(train, mean=mean, std=std, augmentation=augmentation),
+            replace(test, mean=mean, std=std),
+        )
 
     def _streamed_split(self, files: ImageFiles) -> StreamedSplit:
         """The images of a folder, neither varied nor normalised."""
@@ -126,18 +162,23 @@ class ImageFolder(Dataset):
         )
 
 
+def _all_batches(split: StreamedSplit) -> Iterator[Tensor]:
+    """All images of a split as bytes."""
+    return split.stored_batches(torch.arange(len(split)).split(STATISTICS_BATCH))
+
+
 @dataclass(frozen=True)
 class Reader:
-    """Reads a file as bytes of `shape` (channels, height, width), scaled and cropped if asked."""
+    """Reads a file as bytes of `shape` (channels, height, width), scaled if the decoder says so."""
 
     shape: tuple[int, int, int]
-    scaled: bool
+    decoder: Decoder
 
     def __call__(self, path: str) -> Tensor:
         """One image. Raises UserError if it is broken, or of another size and not to be scaled."""
-        channels, height, width = self.shape
-        image = read_image("ImageFolder", path, grayscale=channels == 1)
-        if self.scaled:
+        _, height, width = self.shape
+        image = read_image("ImageFolder", path, self.decoder)
+        if self.decoder.shorter_side is not None:
             return centred(image, height, height)
         if image.shape != self.shape:
             raise UserError(

@@ -6,19 +6,22 @@ are checked by `idx_files`.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 
 from experiment.core.dependencies import Dependencies
 from experiment.core.registry import DATASETS
 from experiment.data.augmentation import Augmentation
+from experiment.data.data_memory import require_memory
 from experiment.data.dataset import Dataset, Shape, Splits, from_tensors
 from experiment.data.downloads import open_or_download
 from experiment.data.idx_files import (
     NUM_CLASSES,
     PUBLISHED_TEST,
     PUBLISHED_TRAIN,
+    SIDE,
     TEST,
     TRAIN,
     IdxFiles,
@@ -30,7 +33,7 @@ class TorchvisionDataset(Dataset):
     """A data set of torchvision's that fits into memory."""
 
     root: str = "data"
-    crop_padding: int = 4
+    crop_padding: Annotated[int, Field(ge=0, le=256)] = 4
 
     not_affecting_numbers: ClassVar = ("root",)
     source: ClassVar[str]  # its class in torchvision.datasets
@@ -89,7 +92,7 @@ class CIFAR100(TorchvisionDataset):
 class IdxDataset(TorchvisionDataset):
     """A data set in four files like MNIST's, which are downloaded if they are not there."""
 
-    image_size: int = 28
+    image_size: Annotated[int, Field(ge=1, le=1024)] = 28
 
     def dependencies(self, verify: bool) -> Dependencies:
         """All that the files hold, if they are not the published ones; `verify` adds nothing."""
@@ -106,8 +109,12 @@ class IdxDataset(TorchvisionDataset):
         return Shape(input_shape, NUM_CLASSES, num_train, self._files.note(counts), num_test)
 
     def load(self) -> Splits:
-        if self._files.counts() is None:
+        counts = self._files.counts()
+        if counts is None:
             open_or_download(self.source, self.root, train=True)
+        else:
+            num_train, num_test = counts
+            require_memory(self.source, (num_train + num_test) * SIDE**2)
         return super().load()
 
     def _tensors(self, train: bool) -> tuple[torch.Tensor, torch.Tensor]:
