@@ -64,7 +64,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--damages", type=int, default=300)
-    parser.add_argument("--storage", type=int, default=5, help="of each kind of full disk and so on")
+    parser.add_argument(
+        "--storage", type=int, default=5, help="of each kind of full disk and so on"
+    )
     parser.add_argument("--epochs", type=int, default=150, help="to measure what checkpoints cost")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="cases at a time")
@@ -130,7 +132,10 @@ def do(cases: list[Case], jobs: int) -> list[tuple[Case, Found]]:
 
 def table(done: dict[str, list[Found]], groups: list[str]) -> str:
     """What has come of each group of cases."""
-    lines = ["| kind of fault | number | resumed to equal results | worst seconds to end |", "|---|---|---|---|"]
+    lines = [
+        "| kind of fault | number | resumed to equal results | worst seconds to end |",
+        "|---|---|---|---|",
+    ]
     for group in groups:
         found = done[group]
         good = sum(not one.problems for one in found)

@@ -56,7 +56,9 @@ def _draw(random_: random.Random, experiment: Experiment) -> Moment:
     kind = random_.choice([one for one in kinds if experiment.counts.get(one, 1)])
     if kind == TIME:
         return Moment(kind, 0, number, delay=random_.uniform(0, 1.1 * experiment.seconds))
-    moment = Moment(kind, random_.randrange(experiment.counts[kind]), number, share=random_.random())
+    moment = Moment(
+        kind, random_.randrange(experiment.counts[kind]), number, share=random_.random()
+    )
     if kind == TORN:
         return replace(moment, signal=signal.SIGKILL)
     if kind == FILE_EVENT:

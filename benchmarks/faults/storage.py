@@ -196,7 +196,12 @@ def damaged_lock(case: Case) -> Found:
     elif way == "folder":
         lock.mkdir()
     else:
-        texts = {"empty": b"", "half": b'{"host": "a', "binary": b"\xff\xfe", "nested": b"[" * 99999}
+        texts = {
+            "empty": b"",
+            "half": b'{"host": "a',
+            "binary": b"\xff\xfe",
+            "nested": b"[" * 99999,
+        }
         lock.write_bytes(texts[way])
     ended = Command.forked(case.arguments, case.folder).wait(20)
     problems = ended.problems(3)

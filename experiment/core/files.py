@@ -1,4 +1,4 @@
-"""Write files safely."""
+"""Read and write files safely."""
 
 import contextlib
 import errno
@@ -9,6 +9,7 @@ from pathlib import Path
 from experiment.core.errors import StorageError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+LEFTOVERS = (".part", ".right")  # the ends of names of files that are there for a moment only
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -32,10 +33,33 @@ def write_whole(path: Path, content: str | bytes) -> None:
                 temporary.unlink(missing_ok=True)
 
 
+def read_file(path: Path) -> bytes:
+    """The bytes of a file. Raises OSError; for a pipe too, of which nobody may write the end."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is not a file", str(path))
+    return path.read_bytes()
+
+
+def remove(path: Path) -> None:
+    """Delete a file, if there is one. Raises StorageError if that cannot be done."""
+    with writing(path):
+        path.unlink(missing_ok=True)
+
+
+def remove_leftovers(directory: Path, pattern: str = "**/.*") -> None:
+    """Delete what processes that were killed have left of files that they were writing."""
+    for path in directory.glob(pattern):
+        if path.suffix in LEFTOVERS:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """A block that writes a file, and raises StorageError if that cannot be done."""
     try:
+        if path.is_fifo():  # nobody may ever read from it
+            raise OSError(errno.EINVAL, "it is a pipe")
         yield
     except OSError as error:
         advice = "free some space" if error.errno in FULL else "see that it can be written"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiment.core.columns import as_dict, columns
 from experiment.core.errors import UserError
-from experiment.core.files import write_whole, writing
+from experiment.core.files import remove, write_whole, writing
 from experiment.reporting import csv_files
 from experiment.reporting.records import (
     KEY,
@@ -43,8 +43,7 @@ class Table:
 
     def delete(self) -> None:
         """Delete the file, if there is one."""
-        with writing(self.path):
-            self.path.unlink(missing_ok=True)
+        remove(self.path)
         self._count = 0
 
     def add(self, record: Any) -> None:

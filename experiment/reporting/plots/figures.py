@@ -1,10 +1,13 @@
 """What all figures share: a row of panels, a title, and saving."""
 
+import io
 from pathlib import Path
 
 import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from experiment.core.files import write_whole
 
 RESOLUTION = 150  # dots per inch of the PNG
 
@@ -29,7 +32,8 @@ def experiment_title(rows: pandas.DataFrame) -> str:
 
 def save(figure: Figure, path: Path) -> Path:
     """Write `path`.pdf and `path`.png; return the path of the latter."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     for suffix in (".pdf", ".png"):
-        figure.savefig(path.with_suffix(suffix), dpi=RESOLUTION)
+        content = io.BytesIO()
+        figure.savefig(content, format=suffix.removeprefix("."), dpi=RESOLUTION)
+        write_whole(path.with_suffix(suffix), content.getvalue())
     return path.with_suffix(".png")
