@@ -22,7 +22,6 @@ import torch
 
 from benchmarks.faults import checkpoint_cost, damages, kills, storage
 from benchmarks.faults.cases import Case, Found
-from benchmarks.faults.commands import Command
 from benchmarks.faults.experiments import TEXTS, Experiment
 from experiment.main import main as experiment_main
 

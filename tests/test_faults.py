@@ -56,7 +56,7 @@ def assert_equal(directory: Path, other: Path) -> None:
         )
         pandas.testing.assert_frame_equal(one, another, check_exact=True)
     assert nets(directory) == nets(other)
-    assert not list(directory.rglob("*.checkpoint.*")) and not list(directory.rglob(".*.part"))
+    assert not list(directory.rglob("*.checkpoint*")) and not list(directory.rglob(".*.part"))
 
 
 class Stopped(BaseException):
@@ -294,7 +294,7 @@ def test_early_and_repeated_interrupts_show_no_traceback(tmp_path, delays):
     if delays != [0.1]:  # when Python itself may be starting
         assert process.returncode == 130
         assert err.endswith(SAID) and err.count("interrupted") == 1
-    assert "experiment/" not in err
+        assert "experiment/" not in err
 
 
 def test_a_signal_ends_what_does_not_listen():

@@ -1,4 +1,4 @@
-"""What checkpoints cost: a training without any, with the default, and with one after each epoch."""
+"""What checkpoints cost: a training without any, with the default, and with one every epoch."""
 
 import statistics
 import time

@@ -1,4 +1,4 @@
-"""The small experiments that are disturbed, their undisturbed results, and comparisons with them."""
+"""Small experiments that are disturbed, and comparisons with their undisturbed results."""
 
 import csv
 import shutil

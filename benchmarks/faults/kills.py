@@ -1,6 +1,7 @@
 """Experiments that are killed, or sent a signal, at any moment; then the same command goes on."""
 
 import contextlib
+import functools
 import os
 import random
 import signal
@@ -33,7 +34,7 @@ def one_process(case: Case) -> Found:
         told = case.folder / "told"
         told.unlink(missing_ok=True)
         command = Command.forked(
-            case.arguments, case.folder, lambda: moment.prepare(case.results, told)
+            case.arguments, case.folder, functools.partial(moment.prepare, case.results, told)
         )
         if moment.kind == TIME:
             time.sleep(moment.delay)

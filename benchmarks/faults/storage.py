@@ -1,4 +1,4 @@
-"""Directories that are full, cannot be written or vanish, output that is closed, and two at once."""
+"""Directories that are full, read-only or deleted, closed output, and two commands at once."""
 
 import contextlib
 import os
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from benchmarks.faults.cases import Case, Found
 from benchmarks.faults.commands import Command, Ended
-from benchmarks.faults.moments import FILE_EVENT, PHASES, Moment
 from benchmarks.faults.experiments import copied
+from benchmarks.faults.moments import FILE_EVENT, PHASES, Moment
 
 ENOUGH = "200m"
 

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 def read_file(path: Path) -> bytes:
     """The bytes of a file. Raises OSError; for a pipe too, of which nobody may write the end."""
-    if path.exists() and not path.is_file():
+    if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "it is not a file", str(path))
     return path.read_bytes()
 

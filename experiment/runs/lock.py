@@ -180,11 +180,12 @@ def _link(file: Path, path: Path) -> None:
     """Give a file another name. Raises FileExistsError if that is taken."""
     try:
         os.link(file, path)
-    except FileExistsError:
+    except (FileExistsError, FileNotFoundError):
         raise
     except OSError:  # the file system has no links
+        text = file.read_text()  # first: nothing is made if another process has just deleted it
         with path.open("x") as copy:
-            copy.write(file.read_text())
+            copy.write(text)
 
 
 def holder_of(path: Path) -> Owner | None:
