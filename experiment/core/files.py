@@ -55,12 +55,19 @@ def remove_leftovers(directory: Path, pattern: str = "**/.*") -> None:
                 path.unlink()
 
 
+def append(path: Path, text: str) -> None:
+    """Write a text at the end of a file. Raises StorageError if that cannot be done."""
+    with writing(path):
+        if path.is_fifo():  # nobody may ever read from it
+            raise OSError(errno.EINVAL, "it is a pipe")
+        with path.open("a", encoding="utf-8", newline="") as file:
+            file.write(text)
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """A block that writes a file, and raises StorageError if that cannot be done."""
     try:
-        if path.is_fifo():  # nobody may ever read from it
-            raise OSError(errno.EINVAL, "it is a pipe")
         yield
     except OSError as error:
         advice = "free some space" if error.errno in FULL else "see that it can be written"

@@ -73,8 +73,10 @@ def write_environment(path: Path, of_workers: dict[str, Any]) -> list[str]:
     """
     now = {**versions(), **of_workers, "git_commit": git_commit()}
     try:
-        before = dict(json.loads(read_file(path)))
-    except (OSError, ValueError, TypeError, RecursionError):  # there is none, or it is damaged
+        before = json.loads(read_file(path))
+    except (OSError, ValueError, RecursionError):  # there is none, or it is damaged
+        before = None
+    if not isinstance(before, dict):
         write_whole(path, json.dumps(now, indent=1) + "\n")
         return []
     return [

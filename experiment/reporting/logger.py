@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tqdm
 
-from experiment.core.files import writing
+from experiment.core.files import append
 
 
 class Logger:
@@ -33,5 +33,4 @@ class Logger:
     def note(self, text: str) -> None:
         """Write something to the log alone."""
         now = datetime.datetime.now().isoformat(sep=" ", timespec="seconds")
-        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(f"{now} {text}\n")
+        append(self.path, f"{now} {text}\n")

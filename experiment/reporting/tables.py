@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiment.core.columns import as_dict, columns
 from experiment.core.errors import UserError
-from experiment.core.files import remove, write_whole, writing
+from experiment.core.files import append, remove, write_whole
 from experiment.reporting import csv_files
 from experiment.reporting.records import (
     KEY,
@@ -48,8 +48,7 @@ class Table:
 
     def add(self, record: Any) -> None:
         """Append a record."""
-        with writing(self.path), self.path.open("a", encoding="utf-8", newline="") as file:
-            file.write(self._line(as_dict(record)))
+        append(self.path, self._line(as_dict(record)))
         self._count += 1
 
     def remove(self, matches: Callable[[Mapping[str, str]], bool]) -> None:
