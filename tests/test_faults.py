@@ -1,6 +1,7 @@
 """What is interrupted, damaged or deleted costs time, and never a number."""
 
 import json
+import os
 import resource
 import shlex
 import shutil
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas
@@ -17,8 +19,11 @@ from whole_runs import TIMES, assert_same, command, launch, start, wait_for
 
 from experiment.config.loading import load_config
 from experiment.core.errors import StorageError
+from experiment.core.files import write_whole
 from experiment.methods.magnitude import WT
+from experiment.runs import results
 from experiment.runs.driver import run
+from experiment.runs.lock import Owner
 from experiment.training.session import Session
 
 CONFIG = f"{SMALL}\ncheckpoints: all\ncheckpoint_minutes: 0\n"
@@ -56,7 +61,7 @@ def assert_equal(directory: Path, other: Path) -> None:
         )
         pandas.testing.assert_frame_equal(one, another, check_exact=True)
     assert nets(directory) == nets(other)
-    assert not list(directory.rglob("*.checkpoint.*")) and not list(directory.rglob(".*.part"))
+    assert not list(directory.rglob("*.checkpoint*")) and not list(directory.rglob(".*.part"))
 
 
 class Stopped(BaseException):
@@ -101,6 +106,30 @@ def test_a_training_goes_on_after_its_last_checkpoint(config, tmp_path, monkeypa
     assert "goes on after epoch" in (tmp_path / "stopped" / "log.txt").read_text()
 
 
+def test_a_checkpoint_stays_until_the_next_is_stored(config, tmp_path, monkeypatch, capsys):
+    """The process ends between the net of a checkpoint and its record."""
+    training = config.training.model_copy(update={"epochs": 4})
+    config = config.model_copy(update={"training": training})
+    written = []
+
+    def write(path, content):
+        write_whole(path, content)
+        if ".checkpoint" in path.name and path.suffix == ".safetensors":
+            written.append(path)
+            if len(written) == 2:
+                raise Stopped
+
+    monkeypatch.setattr(results, "write_whole", write)
+    with pytest.raises(Stopped):
+        run(config, tmp_path / "stopped")
+    monkeypatch.undo()
+    run(config, tmp_path / "stopped")
+    captured = capsys.readouterr()
+    assert "net 0: training: goes on after epoch 1" in captured.out and not captured.err
+    run(config, tmp_path / "whole")
+    assert_equal(tmp_path / "stopped", tmp_path / "whole")
+
+
 def test_a_process_that_is_killed_within_a_training_goes_on(tmp_path):
     path = tmp_path / "small.yaml"
     path.write_text(CONFIG)
@@ -132,6 +161,11 @@ def put_folder(path: Path) -> None:
     (path / "file").touch()
 
 
+def put_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 def take_from_neighbour(path: Path) -> None:
     others = sorted(path.parent.glob(f"*{path.suffix}"))
     other = next(one for one in others if one.read_bytes() != path.read_bytes())
@@ -145,6 +179,7 @@ DAMAGES = {
     "a bit flipped": flip,
     "longer": lambda path: path.write_bytes(path.read_bytes() + b"\n{}"),
     "a folder": put_folder,
+    "a pipe": put_pipe,  # from which one could read for ever
     "exchanged": take_from_neighbour,
 }
 FILES = [
@@ -261,6 +296,40 @@ def test_a_damaged_shared_net_is_trained_again(config, tmp_path, capsys, damage,
     assert [one.name for one in (shared / "cpu" / "damaged").glob(f"*.{kind}")] == [path.name]
 
 
+def test_what_a_killed_process_left_beside_a_shared_net_is_deleted(config, tmp_path):
+    shared = tmp_path / "nets"
+    run(config, tmp_path / "one", nets=shared)
+    [net] = shared.rglob("*.safetensors")
+    lock = net.with_suffix(".lock")
+    owner = asdict(Owner.current()) | {"process": 2**22 + 1}  # no process has such a number
+    lock.write_text(json.dumps(owner))
+    for name in (f".{net.name}.1.part", f".{lock.name}.{owner['token']}.right"):
+        net.with_name(name).write_text(json.dumps(owner))
+    run(config, tmp_path / "two", nets=shared)
+    assert {path.suffix for path in net.parent.iterdir()} == {".json", ".safetensors"}
+
+
+def test_a_pipe_in_the_place_of_a_log_is_said(config, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    put_pipe(tmp_path / "run" / "log.txt")
+    with pytest.raises(StorageError, match=r"cannot write .*log.txt: it is a pipe"):
+        run(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("damage", ["empty", "a pipe", "[]", "nested"])
+def test_other_files_than_steps_are_written_anew(config, finished, tmp_path, damage):
+    shutil.copytree(finished, tmp_path / "run")
+    plots = [Path("plots", f"accuracy_vs_sparsity.{suffix}") for suffix in ("pdf", "png")]
+    names = ["results.csv", "training.csv", "summary.csv", "environment.json", *plots]
+    texts = {"[]": "[]", "nested": "[" * 100_000}
+    for path in (tmp_path / "run" / name for name in names):
+        path.write_text(texts[damage]) if damage in texts else DAMAGES[damage](path)
+    assert run(config, tmp_path / "run").failures == []
+    assert_equal(tmp_path / "run", finished)
+    for name in ("summary.csv", "environment.json", "plots/accuracy_vs_sparsity.png"):
+        assert (tmp_path / "run" / name).read_bytes() == (finished / name).read_bytes()
+
+
 SAID = "interrupted; run the same command again to resume\n"
 
 
@@ -294,7 +363,7 @@ def test_early_and_repeated_interrupts_show_no_traceback(tmp_path, delays):
     if delays != [0.1]:  # when Python itself may be starting
         assert process.returncode == 130
         assert err.endswith(SAID) and err.count("interrupted") == 1
-    assert "experiment/" not in err
+        assert "experiment/" not in err
 
 
 def test_a_signal_ends_what_does_not_listen():

@@ -102,6 +102,26 @@ def test_only_the_lock_that_was_seen_to_be_dead_is_taken_over(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_processes_that_were_killed_while_they_removed_a_lock_stop_nobody(tmp_path):
+    write_lock(tmp_path, process=2**22 + 1, token="dead")  # no process has such a number
+    for name in ("run.lock.dead", ".run.lock.dead.right.of another lock"):
+        right = tmp_path / f".{name}.right"
+        right.write_text((tmp_path / NAME).read_text().replace("dead", "of another lock"))
+    (tmp_path / ".table.csv.1.part").touch()
+    with locked(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == [NAME]
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_right_to_remove_a_lock_is_left_to_who_has_it(tmp_path, holder):
+    live = (tmp_path / NAME).read_text()
+    write_lock(tmp_path, process=2**22 + 1, token="dead")
+    (tmp_path / ".run.lock.dead.right").write_text(live)
+    with pytest.raises(LockedError, match="could not be taken"):
+        locked(tmp_path).__enter__()
+    assert (tmp_path / ".run.lock.dead.right").read_text() == live
+
+
 @pytest.mark.skipif(start_of(os.getpid()) is None, reason="only Linux tells when processes start")
 def test_a_process_that_has_ended_unnoticed_by_its_parent_holds_nothing(tmp_path, holder):
     holder.send_signal(signal.SIGKILL)
@@ -117,7 +137,7 @@ def test_a_lock_that_was_taken_over_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"host": 1}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"host": 1}', "[" * 100_000])
 def test_a_damaged_lock_is_said(tmp_path, text):
     (tmp_path / NAME).write_text(text)
     with pytest.raises(LockedError, match="damaged; delete it"):

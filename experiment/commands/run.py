@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
         for path, content in experiments:
             run_all = run_one_by_one if workers.engine is None else run_at_once
             exit_codes += run_all(path, content, options, workers)
-            collect_sweep(path, content, options.results)
+            exit_codes.append(collect_sweep(path, content, options))
     return max(exit_codes)
 
 
@@ -93,7 +93,7 @@ def run_in_team(options: argparse.Namespace, member: torchrun.Member) -> int:
             try_out(experiments, options.results)
             for path, content in experiments:
                 exit_codes += run_one_by_one(path, content, options, workers)
-                collect_sweep(path, content, options.results)
+                exit_codes.append(collect_sweep(path, content, options))
         else:
             from experiment.runs.engines.team import follow
 
@@ -285,20 +285,30 @@ def report_error(path: str, error: Exception, show_traceback: bool = False) -> i
     return 1
 
 
-def collect_sweep(path: str, content: "Config | Sweep", results: str) -> None:
-    """Write and print what the runs of a sweep have found together; nothing for a single run."""
+def collect_sweep(path: str, content: "Config | Sweep", options: argparse.Namespace) -> int:
+    """Write and print what the runs of a sweep have found together; nothing for a single run.
+
+    Returns the exit code: 3 if another process is just writing that.
+    """
     from experiment.config.sweeps import Sweep
 
     if not isinstance(content, Sweep):
-        return
+        return 0
 
     from experiment.reporting.sweep_tables import collect
+    from experiment.runs.lock import locked
     from experiment.runs.paths import results_directory
 
     directories: list[Path] = [
-        results_directory(path, combination.config.run_id(), results)
+        results_directory(path, combination.config.run_id(), options.results)
         for combination in content.combinations
     ]
-    text, plot = collect(content, directories, results_directory(path, content.sweep_id(), results))
+    directory = results_directory(path, content.sweep_id(), options.results)
+    try:
+        with locked(directory, take_over=options.take_over):
+            text, plot = collect(content, directories, directory)
+    except LockedError as error:
+        return report_error(path, error, options.traceback)
     say(text)
     say_line(f"plot: {plot}")
+    return 0

@@ -1,14 +1,16 @@
-"""Write files safely."""
+"""Read and write files safely."""
 
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from experiment.core.errors import StorageError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+LEFTOVERS = (".part", ".right")  # the ends of names of files that are there for a moment only
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -30,6 +32,36 @@ def write_whole(path: Path, content: str | bytes) -> None:
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file. Raises OSError; for a pipe too, of which nobody may write the end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is not a file", str(path))
+    return path.read_bytes()
+
+
+def remove(path: Path) -> None:
+    """Delete a file, if there is one. Raises StorageError if that cannot be done."""
+    with writing(path):
+        path.unlink(missing_ok=True)
+
+
+def remove_leftovers(directory: Path, pattern: str = "**/.*") -> None:
+    """Delete what processes that were killed have left of files that they were writing."""
+    for path in directory.glob(pattern):
+        if path.suffix in LEFTOVERS:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def append(path: Path, text: str) -> None:
+    """Write a text at the end of a file. Raises StorageError if that cannot be done."""
+    with writing(path):
+        if path.is_fifo():  # nobody may ever read from it
+            raise OSError(errno.EINVAL, "it is a pipe")
+        with path.open("a", encoding="utf-8", newline="") as file:
+            file.write(text)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from experiment.core.files import write_whole
+from experiment.core.files import read_file, write_whole
 
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "safetensors")
 
@@ -73,8 +73,10 @@ def write_environment(path: Path, of_workers: dict[str, Any]) -> list[str]:
     """
     now = {**versions(), **of_workers, "git_commit": git_commit()}
     try:
-        before = json.loads(path.read_text())
-    except (OSError, ValueError):
+        before = json.loads(read_file(path))
+    except (OSError, ValueError, RecursionError):  # there is none, or it is damaged
+        before = None
+    if not isinstance(before, dict):
         write_whole(path, json.dumps(now, indent=1) + "\n")
         return []
     return [

@@ -7,7 +7,7 @@ from typing import TextIO
 
 import tqdm
 
-from experiment.core.files import writing
+from experiment.core.files import append
 from experiment.core.text import visible_lines
 
 
@@ -35,8 +35,7 @@ class Logger:
     def note(self, text: str) -> None:
         """Write something to the log alone."""
         now = datetime.datetime.now().isoformat(sep=" ", timespec="seconds")
-        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(f"{now} {visible_lines(text)}\n")
+        append(self.path, f"{now} {visible_lines(text)}\n")
 
     def _print(self, text: str, stream: TextIO) -> None:
         tqdm.tqdm.write(visible_lines(text), file=stream)

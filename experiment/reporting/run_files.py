@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiment.core.files import write_whole, writing
+from experiment.core.files import write_whole
 
 if TYPE_CHECKING:
     import pandas
@@ -31,5 +31,4 @@ def write_plot(rows: "pandas.DataFrame", directory: Path) -> Path:
     """Draw accuracy against sparsity, from the rows of results.csv. Returns the plot's path."""
     from experiment.reporting.plots.run import accuracy_vs_sparsity
 
-    with writing(directory / PLOT):
-        return accuracy_vs_sparsity(rows, directory / PLOT)
+    return accuracy_vs_sparsity(rows, directory / PLOT)

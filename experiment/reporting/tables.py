@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiment.core.columns import as_dict, columns
 from experiment.core.errors import UserError
-from experiment.core.files import write_whole, writing
+from experiment.core.files import append, remove, write_whole
 from experiment.core.text import shown
 from experiment.reporting import csv_files
 from experiment.reporting.records import (
@@ -44,14 +44,12 @@ class Table:
 
     def delete(self) -> None:
         """Delete the file, if there is one."""
-        with writing(self.path):
-            self.path.unlink(missing_ok=True)
+        remove(self.path)
         self._count = 0
 
     def add(self, record: Any) -> None:
         """Append a record."""
-        with writing(self.path), self.path.open("a", encoding="utf-8", newline="") as file:
-            file.write(self._line(as_dict(record)))
+        append(self.path, self._line(as_dict(record)))
         self._count += 1
 
     def remove(self, matches: Callable[[Mapping[str, str]], bool]) -> None:

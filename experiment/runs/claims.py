@@ -6,7 +6,8 @@ import threading
 import time
 from pathlib import Path
 
-from experiment.core.errors import LockedError
+from experiment.core.errors import LockedError, StorageError
+from experiment.core.files import remove_leftovers
 from experiment.runs.lock import Lock, Owner, holder_of
 
 HEARTBEAT = 15.0  # seconds between two signs of life of an owner
@@ -40,8 +41,9 @@ class Claims:
             lock = Lock.take(self._path(name), instead_of=holder if is_stale else None)
         except LockedError:
             return False
-        except OSError:  # a claim only saves time: without one, the result is computed
+        except (OSError, StorageError):  # a claim only saves time: without one, it is computed
             return True
+        remove_leftovers(self.directory, f".*{name}.*")
         self._held[name] = lock
         self._seen.pop(name, None)
         if self._thread is None:
@@ -62,6 +64,11 @@ class Claims:
         if lock is not None:
             with contextlib.suppress(OSError):
                 lock.release()
+
+    def tidy(self, name: str) -> None:
+        """Remove what is left of the claim of a process that was killed; the result is there."""
+        if name not in self._held and self.take(name):
+            self.release(name)
 
     def close(self) -> None:
         """Give up all claims."""

@@ -9,7 +9,7 @@ import torch
 
 from experiment.config.schema import Config, Training
 from experiment.core.errors import UserError
-from experiment.core.files import write_whole
+from experiment.core.files import read_file, write_whole
 from experiment.runs.cost import epochs_of
 from experiment.runs.tasks import Task, tasks
 from experiment.runs.timing import TrainingSpeed, measure_evaluation, measure_training
@@ -61,9 +61,9 @@ def for_a_team(config: Config) -> Config:
 def _stored_decisions(path: Path) -> dict[str, str] | None:
     """`on` or `off` for each part, if the file is there and whole."""
     try:
-        stored = json.loads(path.read_text())
+        stored = json.loads(read_file(path))
         words = {part: stored[part]["compile"] for part in PARTS}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return words if set(words.values()) <= {"on", "off"} else None
 

@@ -59,6 +59,7 @@ class Ledger:
                 self._waiting[key].add(task.key)
         self._kept = set(self._waiting) if keep_all else kept_nets(tasks)
         self._with_epochs: set[str] = set()  # trainings that are not finished, with rows
+        self._checkpoints: dict[str, str] = {}  # of trainings: where the last one is stored
         self._stored = self._load_all()
 
     def restore(self) -> list[Task]:
@@ -99,6 +100,8 @@ class Ledger:
         shared = self._load(self.shared, task.fingerprint())
         if shared is None or not shared.has_state:
             return None
+        if self._claims is not None:
+            self._claims.tidy(task.fingerprint())
         if task.key in self._with_epochs:  # of an own training that was interrupted
             self._remove_epochs_after(task, None)
             self._with_epochs.discard(task.key)
@@ -139,8 +142,13 @@ class Ledger:
         return self.store.save(task.key, result, self._digests(task))
 
     def store_checkpoint(self, task: Task, result: Result) -> None:
-        """Keep how far a training is."""
-        self.store.save(_checkpoint_key(task), result, self._digests(task)).release()
+        """Keep how far a training is. Until that is stored, the checkpoint before it stays."""
+        before = self._checkpoints.get(task.key)
+        key = next(key for key in _checkpoint_keys(task) if key != before)
+        self.store.save(key, result, self._digests(task)).release()
+        self._checkpoints[task.key] = key
+        if before is not None:
+            self.store.discard(before)
 
     def finish(self, task: Task, result: Result) -> None:
         """A task is done and its result stored: write its rows and clean up what is not needed."""
@@ -163,7 +171,8 @@ class Ledger:
         """A task is done and its result stored: say so, and clean up what is not needed."""
         self._found[task.key] = result
         if isinstance(task, Train | Retrain):
-            self.store.discard(_checkpoint_key(task))
+            for key in _checkpoint_keys(task):
+                self.store.discard(key)
         if isinstance(task, Evaluate) and self._is_complete(task.place):
             self.logger.say(self._result_row(task.place).line)
         for key in self._no_longer_needed_after(task):
@@ -245,10 +254,15 @@ class Ledger:
         """What a training that is not finished has kept, if that belongs to its inputs."""
         if not isinstance(task, Train | Retrain):
             return None
-        result = self._load(self.store, _checkpoint_key(task))
-        if result is None or not result.has_state or result.inputs != self._digests(task):
-            return None
-        return result
+        longest = None
+        for key in _checkpoint_keys(task):
+            result = self._load(self.store, key)
+            if result is None or not result.has_state or result.inputs != self._digests(task):
+                continue
+            if longest is None or _num_epochs(result) > _num_epochs(longest):
+                longest = result
+                self._checkpoints[task.key] = key
+        return longest
 
     def _digests(self, task: Task) -> tuple[str | None, ...]:
         return tuple(self._found[key].digest for key in task.inputs)
@@ -286,8 +300,13 @@ def _place_of(row: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(row[name]) for name in KEY)
 
 
-def _checkpoint_key(task: Task) -> str:
-    return f"{task.key}.checkpoint"
+def _checkpoint_keys(task: Task) -> tuple[str, str]:
+    """Where a training keeps how far it is, in turn."""
+    return f"{task.key}.checkpoint", f"{task.key}.checkpoint2"
+
+
+def _num_epochs(result: Result) -> int:
+    return len(result.record.epochs) if isinstance(result.record, TrainedRecord) else 0
 
 
 def _training_row(task: Task, epoch: EpochRecord) -> TrainingRecord:

@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from experiment.core import signals
-from experiment.core.errors import LockedError
+from experiment.core.errors import LockedError, StorageError
+from experiment.core.files import read_file, remove_leftovers, writing
 
 NAME = "run.lock"
 ATTEMPTS = 100  # others may take and release the lock meanwhile
@@ -97,7 +98,7 @@ class Lock:
             if holder is not None:
                 if holder != instead_of:
                     _check(holder, path.parent)
-                _remove(path, holder)
+                _remove(path, holder, by=own)
         raise LockedError(f"{path} could not be taken; delete it if no process uses it")
 
     def check(self) -> None:
@@ -110,19 +111,25 @@ class Lock:
 
     def release(self) -> None:
         """Remove the lock, unless it is somebody else's by now."""
-        with contextlib.suppress(LockedError):  # damaged
-            _remove(self.path, self.owner)
+        with contextlib.suppress(LockedError, OSError):  # damaged, or on a disk that is read-only
+            try:
+                _remove(self.path, self.owner, by=self.owner)
+            except StorageError:  # on a full disk; nobody else removes the lock of who still runs
+                if holder_of(self.path) == self.owner:
+                    self.path.unlink()
 
 
 @contextlib.contextmanager
 def locked(directory: Path, *, take_over: bool = False) -> Iterator[Lock]:
     """A block in which this process alone writes to a run directory.
 
-    The directory is made, and is gone afterwards if nothing was written to it. The lock of another
-    host is taken over only with `take_over`, for nothing here can tell whether its owner runs.
+    The directory is made, and is gone afterwards if nothing was written to it. What a process that
+    was killed has left half written there is deleted. The lock of another host is taken over only
+    with `take_over`, for nothing here can tell whether its owner runs.
 
     Raises:
         LockedError: if another process holds the lock.
+        StorageError: if the lock cannot be written.
     """
     missing = [one for one in (directory, *directory.parents) if not one.exists()]
     path = directory / NAME
@@ -131,6 +138,7 @@ def locked(directory: Path, *, take_over: bool = False) -> Iterator[Lock]:
     lock = Lock.take(path, instead_of=elsewhere)
     try:
         with signals.orderly():
+            remove_leftovers(directory)
             yield lock
     finally:
         lock.release()
@@ -159,8 +167,12 @@ def _create(path: Path, owner: Owner) -> bool:
         _link(temporary, path)
     except (FileExistsError, FileNotFoundError):  # or another process has removed the directory
         return False
+    except OSError as error:
+        with writing(path):
+            raise error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return True
 
 
@@ -168,41 +180,43 @@ def _link(file: Path, path: Path) -> None:
     """Give a file another name. Raises FileExistsError if that is taken."""
     try:
         os.link(file, path)
-    except FileExistsError:
+    except (FileExistsError, FileNotFoundError):
         raise
     except OSError:  # the file system has no links
+        text = file.read_text()  # first: nothing is made if another process has just deleted it
         with path.open("x") as copy:
-            copy.write(file.read_text())
+            copy.write(text)
 
 
 def holder_of(path: Path) -> Owner | None:
     """The owner of the lock; None if there is no lock any more."""
     try:
-        text = path.read_text()
+        return Owner(**json.loads(read_file(path)))
     except FileNotFoundError:
         return None
-    try:
-        return Owner(**json.loads(text))
-    except (ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         raise LockedError(f"{path} is damaged; delete it if no process uses the run") from None
 
 
-def _remove(path: Path, owner: Owner) -> None:
+def _remove(path: Path, owner: Owner, *, by: Owner) -> None:
     """Remove the lock if it is still that of its owner.
 
     Several processes may find the same dead owner. Only the one that has the right to remove that
-    lock does, so that none removes the next one.
+    lock does, so that none removes the next one. The right is a lock, too: that of a process that
+    was killed before it had removed anything is removed in the same way.
     """
     right = path.with_name(f".{path.name}.{owner.token}.right")
-    try:
-        right.touch(exist_ok=False)
-    except FileExistsError:  # another process is about to remove it
-        time.sleep(PAUSE)
-        return
-    except FileNotFoundError:  # the directory is gone, and the lock with it
+    if not _create(right, by):
+        other = holder_of(right)
+        if other is None:  # the right is given back, or the directory is gone
+            return
+        if other == owner or (other.is_here and not other.is_running):
+            _remove(right, other, by=by)
+        else:
+            time.sleep(PAUSE)
         return
     try:
         if holder_of(path) == owner:
             path.unlink()
     finally:
-        right.unlink()
+        right.unlink(missing_ok=True)

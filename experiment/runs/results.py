@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from experiment.core.errors import UnreadableError, UserError
-from experiment.core.files import write_whole
+from experiment.core.files import read_file, remove, write_whole, writing
 from experiment.nets.state import NetState
 from experiment.runs.records import Record, from_json, to_json
 
@@ -105,7 +106,7 @@ class Store:
         """
         path = self._record_path(key)
         try:
-            text = path.read_bytes()
+            text = read_file(path)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -114,11 +115,12 @@ class Store:
             stored = json.loads(text)
             self._check(stored, key)
             record = from_json(stored["record"])
+            digest, inputs = stored["state"], tuple(stored["inputs"])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             reason = str(error) if isinstance(error, ValueError) else "is not a record"
             raise DamagedError(f"{path}: {reason}") from None
-        net = None if stored["state"] is None else self._net_if_kept(key, stored["state"])
-        return Result(record, path=net, digest=stored["state"], inputs=stored["inputs"])
+        net = None if digest is None else self._net_if_kept(key, digest)
+        return Result(record, path=net, digest=digest, inputs=inputs)
 
     def save(self, key: str, result: Result, inputs: Sequence[str | None] = ()) -> Result:
         """Store a result; return it, now with its net in a file.
@@ -130,6 +132,7 @@ class Store:
             path = self._state_path(key)
             content = result.content
             digest = hashlib.sha256(content).hexdigest()
+            remove(self._record_path(key))  # of another net, which this one replaces
             write_whole(path, content)
         # The record comes last: where there is one, all of the result is there.
         stored = {
@@ -146,23 +149,23 @@ class Store:
 
     def discard_state(self, key: str) -> None:
         """Delete the net of a result that nothing will start from; its record stays."""
-        self._state_path(key).unlink(missing_ok=True)
+        remove(self._state_path(key))
 
     def discard(self, key: str) -> None:
         """Delete a result, if there is one."""
-        self._record_path(key).unlink(missing_ok=True)  # first: without it there is no result
-        self._state_path(key).unlink(missing_ok=True)
+        remove(self._record_path(key))  # first: without it there is no result
+        remove(self._state_path(key))
 
     def put_aside(self, key: str) -> None:
         """Move the files of a result that cannot be used into the folder `damaged`."""
         for path in (self._record_path(key), self._state_path(key)):
             target = self.directory / DAMAGED / path.relative_to(self.directory)
             number = 0
-            while target.exists():
+            while os.path.lexists(target):
                 number += 1
                 target = target.with_name(f"{path.name}.{number}")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):
+            with writing(target), contextlib.suppress(FileNotFoundError):
+                target.parent.mkdir(parents=True, exist_ok=True)
                 path.rename(target)
 
     def _check(self, stored: Any, key: str) -> None:
@@ -179,7 +182,7 @@ class Store:
         """The file of a net. Raises DamagedError if it is not the one with that digest."""
         path = self._state_path(key)
         try:
-            content = path.read_bytes()
+            content = read_file(path)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -207,7 +210,7 @@ def read_state(path: Path) -> NetState:
 def _read(path: Path) -> bytes:
     """The bytes of a stored net. Raises UserError if there are none."""
     try:
-        return path.read_bytes()
+        return read_file(path)
     except OSError as error:
         raise _broken(path, error) from None
 

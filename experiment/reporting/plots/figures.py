@@ -1,5 +1,6 @@
 """What all figures share: a row of panels, a title, and saving."""
 
+import io
 import warnings
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiment.core.files import write_whole
 from experiment.core.text import short
 
 RESOLUTION = 150  # dots per inch of the PNG
@@ -39,11 +41,12 @@ def experiment_title(rows: pandas.DataFrame) -> str:
 
 def save(figure: Figure, path: Path) -> Path:
     """Write `path`.pdf and `path`.png; return the path of the latter."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         # Labels that hold letters of a rare script, or that are too long for the figure:
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         warnings.filterwarnings("ignore", "constrained_layout not applied", UserWarning)
         for suffix in (".pdf", ".png"):
-            figure.savefig(path.with_suffix(suffix), dpi=RESOLUTION)
+            content = io.BytesIO()
+            figure.savefig(content, format=suffix.removeprefix("."), dpi=RESOLUTION)
+            write_whole(path.with_suffix(suffix), content.getvalue())
     return path.with_suffix(".png")
