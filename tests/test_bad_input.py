@@ -42,7 +42,7 @@ IN_FILES = [
     Mistake('"": 1', "'': unknown key"),
     Mistake("1: 2", "key 1 must be a string"),
     Mistake("null: 3", "key None must be a string"),
-    Mistake("[a, b]: 3", "key ['a', 'b'] must be a string"),
+    Mistake("[a, b]: 3", "a key must be a string, not a mapping or a list"),
     Mistake("training: 3", "training: must be a mapping, not 3"),
     Mistake("training: [1]", "training: must be a mapping, not [1]"),
     Mistake("training: null", "training: must be a mapping, not None"),
@@ -137,7 +137,7 @@ IN_FILES = [
     ),
     Mistake(
         "training: {optimizer: {nesterov: 1}}",
-        "training.optimizer.nesterov: 1 is wrong: it must be a valid boolean",
+        "training.optimizer.nesterov: 1 is wrong: it must be true or false",
     ),
     Mistake(
         "training: {optimizer: {nesterov: true, momentum: 0}}",
@@ -205,7 +205,7 @@ IN_FILES = [
     Mistake("training: {compile: 1}", "training.compile: 1 is not allowed"),
     Mistake(
         "training: {sync_batchnorm: 'yes'}",
-        "training.sync_batchnorm: 'yes' is wrong: it must be a valid boolean",
+        "training.sync_batchnorm: 'yes' is wrong: it must be true or false",
     ),
     Mistake("retraining: 3", "retraining: must be a mapping, not 3"),
     Mistake(
@@ -342,7 +342,7 @@ IN_FILES = [
     ),
     Mistake(
         "pruning: {keep_ratios: [0]}",
-        "pruning.keep_ratios[0].values[0]: 0 is wrong: it must be greater than 0",
+        "pruning.keep_ratios[0].values[0]: 0 is wrong: it must be greater than or equal to 0.00",
     ),
     Mistake(
         "pruning: {keep_ratios: [1.5]}",
@@ -538,13 +538,17 @@ IN_FILES = [
     Mistake(
         "checkpoint_minutes: soon", "checkpoint_minutes: 'soon' is wrong: it must be a valid number"
     ),
-    Mistake("nets_at_once: 0", "nets_at_once: must be auto or a whole number of at least 1, not 0"),
     Mistake(
-        "nets_at_once: many",
-        "nets_at_once: must be auto or a whole number of at least 1, not 'many'",
+        "nets_at_once: 0",
+        "nets_at_once: must be auto or a whole number of at least 1 and at most 10000, not 0",
     ),
     Mistake(
-        "nets_at_once: true", "nets_at_once: must be auto or a whole number of at least 1, not True"
+        "nets_at_once: many",
+        "nets_at_once: must be auto or a whole number of at least 1 and at most 10000, not 'many'",
+    ),
+    Mistake(
+        "nets_at_once: true",
+        "nets_at_once: must be auto or a whole number of at least 1 and at most 10000, not True",
     ),
     Mistake("include: nowhere.yaml", "include: no such file: nowhere.yaml"),
     Mistake('include: "now\\nhere.yaml"', "include: no such file: now\\nhere.yaml"),
@@ -571,7 +575,7 @@ IN_FILES = [
     ),
     Mistake("<<: [3]", "not valid YAML: expected a mapping for merging, but found scalar"),
     Mistake("<<: {sed: 1}", "sed: unknown key; did you mean 'seed'?"),
-    Mistake("? {a: b}\n: 3", "key {'a': 'b'} must be a string"),
+    Mistake("? {a: b}\n: 3", "a key must be a string, not a mapping or a list"),
     Mistake("sweep: 3", "sweep: must have one key, grid or list, not 3"),
     Mistake("sweep: {}", "sweep: must have one key, grid or list, not {}"),
     Mistake(
@@ -672,8 +676,8 @@ IN_OVERRIDES = [
     Mistake([".=3"], "--set .=3: must have the form key.path=value"),
     Mistake(["training..epochs=3"], "--set training..epochs=3: must have the form key.path=value"),
     Mistake(["include=a.yaml"], "--set include=a.yaml: include works only in files"),
-    Mistake(["seed=[1"], "--set: '[1' is not valid YAML: expected ',' or ']'"),
-    Mistake(["seed=\x1b[31m"], "--set: '\\x1b[31m' is not valid YAML"),
+    Mistake(["seed=[1"], "--set: '[1': not valid YAML: expected ',' or ']'"),
+    Mistake(["seed=\x1b[31m"], "--set: '\\x1b[31m': not valid YAML"),
     Mistake(["seed='\n'"], "--set seed: seed: ' ' is wrong: it must be a valid integer"),
     Mistake(["seed="], "--set seed: seed: None is wrong: it must be a valid integer"),
     Mistake(["see\nd=1"], "--set see\\nd: see\\nd: unknown key; did you mean 'seed'?"),
@@ -700,27 +704,27 @@ IN_OVERRIDES = [
         "--set sweep.grid.seed: sweep.grid.seed: must be a list of at least one item, not 3",
     ),
     Mistake(["sweep=[1]"], "--set sweep: sweep: must have one key, grid or list, not [1]"),
-    Mistake(["seed=!!python/name:os.system"], "--set: '!!python/name:os.system' is not valid YAML"),
+    Mistake(["seed=!!python/name:os.system"], "--set: '!!python/name:os.system': not valid YAML"),
     Mistake(["a=1", "b=2"], "--set a: a: unknown key", 2),
-    Mistake(["seed=1: 2"], "--set seed: seed: {1: 2} is wrong: it must be a valid integer"),
+    Mistake(["seed=1: 2"], "--set seed:1: key 1 must be a string"),
     Mistake(
         ["training.optimizer.lr=fast"],
         "--set training.optimizer.lr: training.optimizer.lr: 'fast' is wrong: it must be a",
     ),
     Mistake(
         ["nets_at_once=-1"],
-        "--set nets_at_once: nets_at_once: must be auto or a whole number of at least 1, not",
+        "--set nets_at_once: nets_at_once: must be auto or a whole number of at least 1 and at",
     ),
     Mistake(
         ["nets_at_once=1.5"],
-        "--set nets_at_once: nets_at_once: must be auto or a whole number of at least 1, not",
+        "--set nets_at_once: nets_at_once: must be auto or a whole number of at least 1 and at",
     ),
     Mistake(
         ["nets_at_once=null"],
-        "--set nets_at_once: nets_at_once: must be auto or a whole number of at least 1, not",
+        "--set nets_at_once: nets_at_once: must be auto or a whole number of at least 1 and at",
     ),
     Mistake(
-        ["seed=@"], "--set: '@' is not valid YAML: found character '@' that cannot start any token"
+        ["seed=@"], "--set: '@': not valid YAML: found character '@' that cannot start any token"
     ),
     Mistake(
         ["pruning.keep_ratios=0.5"],

@@ -29,7 +29,7 @@ def image_dependencies(root: Path, splits: Iterable[str], verify: bool) -> Depen
     """
     try:
         files = _listed_images(root, splits)
-    except (OSError, ValueError):  # ValueError: no file can have that name
+    except (OSError, ValueError):  # ValueError: no folder can have that name
         return ()
     description = f"the images in {root}"
     found = Dependency(Kind.FILES, "images", _digest(map(_name_and_size, files)), description)
