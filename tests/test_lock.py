@@ -187,6 +187,20 @@ def test_without_links_a_lock_is_a_lock(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_temporary_file_that_another_process_deletes_leaves_no_empty_lock(tmp_path, monkeypatch):
+    link = os.link
+
+    def deleted_before(source, target):
+        os.unlink(source)
+        monkeypatch.setattr(os, "link", link)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", deleted_before)
+    with locked(tmp_path):
+        assert json.loads((tmp_path / NAME).read_text())["process"] == os.getpid()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_that_is_in_use_ends_with_exit_code_3(small_config, tmp_path, capsys):
     command = [str(small_config), "--results", str(tmp_path / "r"), "--device", "cpu"]
     assert main(command) == 0
