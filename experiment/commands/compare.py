@@ -8,6 +8,7 @@ holds by itself; of twenty methods that are equal, one is expected to seem diffe
 import argparse
 
 from experiment.commands._arguments import add_format
+from experiment.core.console import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,13 +37,13 @@ def run(options: argparse.Namespace) -> int:
 
     runs = {name: found.results for name, found in named_runs(options.runs).items()}
     if not options.differences:
-        print(shown_table(side_by_side(runs, options.metric), options.format))
+        say(shown_table(side_by_side(runs, options.metric), options.format))
         if options.format != "text":
             return 0
-        print()
+        say("")
     table = differences(runs, options.metric, options.baseline)
     if options.format == "text" and len(table):
-        print(f"{options.metric}, difference to {' of run '.join(table[BASELINE].iloc[0])}:")
+        say(f"{options.metric}, difference to {' of run '.join(table[BASELINE].iloc[0])}:")
         table = table.drop(columns=BASELINE)
-    print(shown_table(table, options.format))
+    say(shown_table(table, options.format))
     return 0

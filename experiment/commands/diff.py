@@ -3,6 +3,7 @@
 import argparse
 
 from experiment.commands._arguments import add_format
+from experiment.core.console import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,5 +20,5 @@ def run(options: argparse.Namespace) -> int:
     configs = {name: found.config.model_dump() for name, found in named_runs(options.runs).items()}
     if len(configs) < 2:
         raise UserError("diff needs at least two different runs")
-    print(shown_table(settings_that_differ(configs), options.format))
+    say(shown_table(settings_that_differ(configs), options.format))
     return 0

@@ -15,6 +15,7 @@ from experiment.commands._arguments import (
     add_results,
     add_verify_data,
 )
+from experiment.core.console import say_line
 from experiment.core.errors import UserError
 
 
@@ -66,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     device = choose_device(options.device)
     try:
         for doubt in Preflight().check(config):
-            print(f"warning: {options.config}: {doubt}", file=sys.stderr)
+            say_line(f"warning: {options.config}: {doubt}", to=sys.stderr)
         with locked(directory):
             holds = measure_guarantees(config, directory, device, measurement)
     except UserError as error:

@@ -8,6 +8,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from experiment.commands._arguments import add_format
+from experiment.core.console import say
 
 if TYPE_CHECKING:
     from experiment.runs.found import FoundRun
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
         except UserError:
             rows.append({"run": name, "state": "damaged"})
     columns = dict.fromkeys(key for row in rows for key in row)
-    print(shown_table(pandas.DataFrame(rows, columns=list(columns)), options.format))
+    say(shown_table(pandas.DataFrame(rows, columns=list(columns)), options.format))
     return 0
 
 

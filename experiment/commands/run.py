@@ -194,7 +194,7 @@ def try_out(experiments: "list[tuple[str, Config | Sweep]]", results: str) -> No
             except UserError as error:
                 mistakes |= {f"{path}: {line}": error for line in error.mistakes}
     for doubt in doubts:
-        print(doubt, file=sys.stderr)
+        say_line(doubt, to=sys.stderr)
     if mistakes:
         errors = ExceptionGroup("mistakes", [*dict.fromkeys(mistakes.values())])
         raise UserError(*mistakes) from errors

@@ -3,6 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from experiment.core.console import say
+
 if TYPE_CHECKING:
     import pandas
 
@@ -24,20 +26,20 @@ def run(options: argparse.Namespace) -> int:
     from experiment.runs.found import found_run
 
     found = found_run(options.run)
-    print(f"run: {found.directory}\nstate: {found.state}")
+    say(f"run: {found.directory}\nstate: {found.state}")
     for name, value in described(found).items():
         if value:
-            print(f"{name}: {value}")
+            say(f"{name}: {value}")
     ratios = keep_ratios(found.config.pruning)
-    print(f"keep ratios: {', '.join(f'{ratio:.4g}' for ratio in ratios) or 'none'}")
-    print("\nsettings that are not the defaults:")
-    print(shown_table(changed_settings(found.config), "text"))
+    say(f"keep ratios: {', '.join(f'{ratio:.4g}' for ratio in ratios) or 'none'}")
+    say("\nsettings that are not the defaults:")
+    say(shown_table(changed_settings(found.config), "text"))
     if found.num_rows:
         summary = summarise(found.results, found.config.pruning.commensurate_margin)
         if len(summary):
-            print(f"\n{summary_text(summary)}")
+            say(f"\n{summary_text(summary)}")
     if len(found.failures):
-        print(f"\nfailed:\n{shown_table(found.failures, 'text')}")
+        say(f"\nfailed:\n{shown_table(found.failures, 'text')}")
     return 0
 
 

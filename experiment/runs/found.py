@@ -13,7 +13,7 @@ import pydantic
 import yaml
 
 from experiment.config.schema import Config
-from experiment.core.errors import LockedError, UserError
+from experiment.core.errors import LockedError, UserError, first_line
 from experiment.reporting.tables import FAILURES, RESULTS, TRAINING, load_results
 from experiment.runs.lock import NAME, holder_of
 
@@ -180,4 +180,4 @@ def _rows(path: Path) -> "pandas.DataFrame":
     except FileNotFoundError:
         return pandas.DataFrame()
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{path}: cannot be read: {first_line(error)}") from None
