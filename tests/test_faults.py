@@ -1,5 +1,6 @@
 """What is interrupted, damaged or deleted costs time, and never a number."""
 
+import hashlib
 import json
 import os
 import resource
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import pandas
 import pytest
+import safetensors.torch
+import torch
 from conftest import SMALL
 from whole_runs import TIMES, assert_same, command, launch, start, wait_for
 
@@ -231,6 +234,49 @@ def test_records_of_other_runs_versions_and_hands_are_not_used(config, finished,
     assert f"{names[1]}: has version 99 of the format, not 1" in errors
     assert "evaluate.json: was changed or damaged" in errors
     assert len(list((steps / "damaged").rglob("*.json"))) == 3
+
+
+def forge(path: Path, change) -> None:
+    """Change a record, and give it the digest that it should have then."""
+    stored = json.loads(path.read_text())
+    change(stored)
+    del stored["sha256"]
+    digest = hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps({**stored, "sha256": digest}))
+
+
+FORGERIES = {
+    "text": lambda stored: stored["record"].update(test_accuracy="1.0"),
+    "nothing": lambda stored: stored["record"].update(test_loss=None),
+    "NaN": lambda stored: stored["record"].update(test_loss=float("nan")),
+    "a list": lambda stored: stored["record"].update(constant_output=[]),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_values_of_another_type_are_not_used(config, finished, tmp_path, capsys, forgery):
+    shutil.copytree(finished, tmp_path / "run")
+    path = tmp_path / "run" / "steps" / "net0" / "repetition0" / "1-WT" / "002-evaluate.json"
+    forge(path, FORGERIES[forgery])
+    assert run(config, tmp_path / "run").failures == []
+    assert_equal(tmp_path / "run", finished)
+    assert f"damaged: {path}" in capsys.readouterr().err
+
+
+def test_a_net_of_another_shape_is_not_used(config, finished, tmp_path, capsys):
+    """Although its digest is the one in the record: the network's code may have changed."""
+    shutil.copytree(finished, tmp_path / "run")
+    path = tmp_path / "run" / "steps" / "net0" / "train.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    tensors["tensor:fc2.weight"] = torch.cat([tensors["tensor:fc2.weight"]] * 2)
+    content = safetensors.torch.save(tensors)
+    path.write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    forge(path.with_suffix(".json"), lambda stored: stored.update(state=digest))
+    assert run(config, tmp_path / "run").failures == []
+    assert_equal(tmp_path / "run", finished)
+    told = f"damaged: {path}: holds another net than that of the experiment"
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("checkpoints", ["last", "all"])

@@ -12,7 +12,7 @@ from experiment.reporting.tables import failure_table, result_table, training_ta
 from experiment.runs.claims import Claims
 from experiment.runs.lock import Owner
 from experiment.runs.records import TrainedRecord
-from experiment.runs.results import DAMAGED, DamagedError, Result, Store
+from experiment.runs.results import DAMAGED, DamagedError, Layout, Result, Store
 from experiment.runs.rows import result_row
 from experiment.runs.tasks import Evaluate, Prune, Retrain, Task, Train
 from experiment.training.records import EpochRecord
@@ -38,9 +38,10 @@ class Ledger:
         *,
         keep_all: bool = False,
         shared: Store | None = None,
+        layout: Layout | None = None,
     ):
         self.tasks = tasks
-        self.store = Store(directory / "steps", run_id)
+        self.store = Store(directory / "steps", run_id, layout)
         self.shared = shared
         self._claims = None if shared is None else Claims(shared.directory)
         self.logger = logger

@@ -1,9 +1,9 @@
 """What tasks write down besides nets: plain values, which the store keeps as JSON."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, get_args, get_origin
 
-from experiment.core.columns import as_dict
+from experiment.core.columns import as_dict, columns
 from experiment.training.records import EpochRecord
 
 
@@ -53,8 +53,27 @@ def to_json(record: Record) -> dict[str, Any]:
 def from_json(values: dict[str, Any]) -> Record:
     """The inverse of `to_json`. Raises TypeError or KeyError for values of no record."""
     if "epochs" in values:
-        epochs = [EpochRecord(**epoch) for epoch in values["epochs"]]
-        return TrainedRecord(epochs=epochs, seconds=values["seconds"])
+        epochs = [_checked(EpochRecord(**epoch)) for epoch in values["epochs"]]
+        return _checked(TrainedRecord(epochs=epochs, seconds=values["seconds"]))
     if "keep_ratio" in values:
-        return PrunedRecord(**values)
-    return EvaluatedRecord(**values)
+        return _checked(PrunedRecord(**values))
+    return _checked(EvaluatedRecord(**values))
+
+
+Checked = TypeVar("Checked", Record, EpochRecord)
+
+
+def _checked(record: Checked) -> Checked:
+    """The same record. Raises TypeError unless its values are of the types of its fields."""
+    for name, field in columns(type(record)).items():
+        if not _is(getattr(record, name), field.type):
+            raise TypeError(f"{name} must be of type {field.type}")
+    return record
+
+
+def _is(value: Any, kind: Any) -> bool:
+    if kind is float:
+        return type(value) in (int, float)
+    if get_origin(kind) is list:
+        return type(value) is list and all(_is(one, get_args(kind)[0]) for one in value)
+    return type(value) in (get_args(kind) or (kind,))

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ from experiment.runs.records import Record, from_json, to_json
 EPOCH = "epoch"
 VERSION = 1  # of the files of a store
 DAMAGED = "damaged"  # the folder of a store for files that cannot be used
+
+# Name of each parameter, buffer and mask of a stored net -> its type and shape.
+Layout = Mapping[str, tuple[str, tuple[int, ...]]]
 
 
 class DamagedError(Exception):
@@ -94,9 +97,10 @@ class Store:
     that what was damaged, exchanged or brought from elsewhere is never used.
     """
 
-    def __init__(self, directory: Path, owner: str):
+    def __init__(self, directory: Path, owner: str, layout: Layout | None = None):
         self.directory = directory
         self.owner = owner  # whose results these are: the id of a run
+        self.layout = layout  # of the nets; None if any will do
 
     def load(self, key: str) -> Result | None:
         """The stored result, None if there is none. It has no net if that is no longer kept.
@@ -112,7 +116,7 @@ class Store:
         except OSError as error:
             raise DamagedError(f"{path} cannot be read: {error.strerror}") from None
         try:
-            stored = json.loads(text)
+            stored = json.loads(text, parse_constant=_refuse)
             self._check(stored, key)
             record = from_json(stored["record"])
             digest, inputs = stored["state"], tuple(stored["inputs"])
@@ -189,6 +193,8 @@ class Store:
             raise DamagedError(f"{path} cannot be read: {error.strerror}") from None
         if hashlib.sha256(content).hexdigest() != digest:
             raise DamagedError(f"{path}: was changed or damaged: its digest is wrong")
+        if self.layout is not None and _layout_in(content) != self.layout:
+            raise DamagedError(f"{path}: holds another net than that of the experiment")
         return path
 
     def _record_path(self, key: str) -> Path:
@@ -196,6 +202,11 @@ class Store:
 
     def _state_path(self, key: str) -> Path:
         return self.directory / f"{key}.safetensors"
+
+
+def _refuse(constant: str) -> None:
+    """Raises ValueError for a number that is not finite, which no record holds."""
+    raise ValueError(f"holds {constant}")
 
 
 def _digest(stored: dict[str, Any]) -> str:
@@ -240,6 +251,25 @@ def _named_tensors(state: NetState) -> dict[str, Tensor]:
     if state.epoch:
         named[EPOCH] = torch.tensor(state.epoch)
     return named
+
+
+def layout_of(state: NetState) -> Layout | None:
+    """The layout of a net, whatever its values."""
+    return _layout_in(safetensors.torch.save(_named_tensors(state)))
+
+
+def _layout_in(content: bytes) -> Layout | None:
+    """That of a stored net, apart from its optimiser; None if the bytes are not those of a net."""
+    length = int.from_bytes(content[:8], "little")  # of the header, which is JSON
+    try:
+        header = json.loads(content[8 : 8 + length])
+        return {
+            name: (entry["dtype"], tuple(entry["shape"]))
+            for name, entry in header.items()
+            if name.startswith(("tensor:", "mask:"))
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 def _from_named_tensors(named: dict[str, Tensor]) -> NetState:

@@ -15,6 +15,7 @@ from experiment.core.errors import StorageError, UserError
 from experiment.core.files import write_whole
 from experiment.core.seeding import Stream
 from experiment.data.loading import load_data
+from experiment.nets.state import NetState
 from experiment.reporting.environment import hardware, write_environment
 from experiment.reporting.logger import Logger
 from experiment.reporting.run_files import write_plot, write_summary
@@ -25,7 +26,7 @@ from experiment.runs.forecast import Forecast
 from experiment.runs.identity import write_identity
 from experiment.runs.ledger import Ledger
 from experiment.runs.lock import Lock
-from experiment.runs.results import Result, Store
+from experiment.runs.results import Result, Store, layout_of
 from experiment.runs.tasks import Task, tasks
 from experiment.runs.waiting import Ranks, Waiting, as_listed
 from experiment.runs.workplace import Workplace
@@ -239,13 +240,15 @@ def open_run(
     workplace = Workplace(data, here, team=team)
     workplace.layers(config.network)  # runs the net once: whether it fits the data is seen here
     settled = with_compilation_decided(settled, workplace, directory, device)
+    layout = layout_of(NetState.of(workplace.net(config.network)))
     ledger = Ledger(
         tasks(settled),
         directory,
         logger,
         config.run_id(),
         keep_all=config.checkpoints == "all",
-        shared=Store(nets / torch.device(device).type, SHARED) if nets else None,
+        shared=Store(nets / torch.device(device).type, SHARED, layout) if nets else None,
+        layout=layout,
     )
     if config.pruning.schedule != "train":
         _describe_pruning(config, workplace, logger)
