@@ -664,7 +664,7 @@ IN_FILES = [
 
 # Texts of `--set`.
 IN_OVERRIDES = [
-    Mistake(["sweep.grid=?"], "--set sweep.grid: sweep.grid"),
+    Mistake(["sweep.grid=?"], "--set sweep.grid: key None must be a string"),
     Mistake(["sweep.grid={1: [2]}"], "--set sweep.grid: "),
     Mistake(
         ["training.epochs=x"],
@@ -706,7 +706,7 @@ IN_OVERRIDES = [
     Mistake(["sweep=[1]"], "--set sweep: sweep: must have one key, grid or list, not [1]"),
     Mistake(["seed=!!python/name:os.system"], "--set: '!!python/name:os.system': not valid YAML"),
     Mistake(["a=1", "b=2"], "--set a: a: unknown key", 2),
-    Mistake(["seed=1: 2"], "--set seed:1: key 1 must be a string"),
+    Mistake(["seed=1: 2"], "--set seed: key 1 must be a string"),
     Mistake(
         ["training.optimizer.lr=fast"],
         "--set training.optimizer.lr: training.optimizer.lr: 'fast' is wrong: it must be a",

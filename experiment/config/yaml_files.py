@@ -174,7 +174,9 @@ def _plain(text: str, source: str) -> Any:
     try:
         node = loader.get_single_node()
         return (
-            None if node is None else _Constructor(loader, Document(source=source)).value(node, ())
+            None
+            if node is None
+            else _Constructor(loader, Document(source=source), has_lines=False).value(node, ())
         )
     finally:
         loader.dispose()
@@ -203,6 +205,7 @@ class _Constructor:
 
     loader: Loader
     document: Document
+    has_lines: bool = True  # unlike a value of `--set`
 
     def value(self, node: yaml.Node, path: KeyPath) -> Any:
         """The value of a node, which lies at a key path of the document."""
@@ -242,4 +245,5 @@ class _Constructor:
         return items
 
     def _origin(self, node: yaml.Node) -> str:
-        return f"{self.document.source}:{node.start_mark.line + 1}"
+        line = f":{node.start_mark.line + 1}" if self.has_lines else ""
+        return f"{self.document.source}{line}"
