@@ -236,6 +236,22 @@ def test_records_of_other_runs_versions_and_hands_are_not_used(config, finished,
     assert len(list((steps / "damaged").rglob("*.json"))) == 3
 
 
+def test_a_folder_that_is_a_link_to_another_run_is_put_aside_and_that_run_left_alone(
+    config, finished, tmp_path, capsys
+):
+    shutil.copytree(finished, tmp_path / "run")
+    run(config.model_copy(update={"seed": 7}), tmp_path / "other")
+    before = nets(tmp_path / "other")
+    folder = tmp_path / "run" / "steps" / "net0" / "repetition0"
+    shutil.rmtree(folder)
+    folder.symlink_to(tmp_path / "other" / "steps" / "net0" / "repetition0")
+    assert run(config, tmp_path / "run").failures == []
+    assert_equal(tmp_path / "run", finished)
+    assert f"damaged: {folder} is a link to another folder" in capsys.readouterr().err
+    assert nets(tmp_path / "other") == before
+    assert (folder.parents[1] / "damaged" / "net0" / "repetition0").is_symlink()
+
+
 def forge(path: Path, change) -> None:
     """Change a record, and give it the digest that it should have then."""
     stored = json.loads(path.read_text())

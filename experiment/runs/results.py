@@ -109,6 +109,8 @@ class Store:
             DamagedError: if it is not as it was stored.
         """
         path = self._record_path(key)
+        for link in self._links(path):
+            raise DamagedError(f"{link} is a link to another folder")
         try:
             text = read_file(path)
         except FileNotFoundError:
@@ -161,8 +163,12 @@ class Store:
         remove(self._state_path(key))
 
     def put_aside(self, key: str) -> None:
-        """Move the files of a result that cannot be used into the folder `damaged`."""
-        for path in (self._record_path(key), self._state_path(key)):
+        """Move the files of a result that cannot be used into the folder `damaged`.
+
+        Of files in a folder that is a link only the link is moved: they belong to somebody else.
+        """
+        record = self._record_path(key)
+        for path in self._links(record) or [record, self._state_path(key)]:
             target = self.directory / DAMAGED / path.relative_to(self.directory)
             number = 0
             while os.path.lexists(target):
@@ -171,6 +177,12 @@ class Store:
             with writing(target), contextlib.suppress(FileNotFoundError):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 path.rename(target)
+
+    def _links(self, path: Path) -> list[Path]:
+        """The outermost folder of the store above a file that is a link, if there is one."""
+        inside = path.relative_to(self.directory).parents
+        folders = [self.directory / folder for folder in reversed(inside) if folder.parts]
+        return [folder for folder in folders if folder.is_symlink()][:1]
 
     def _check(self, stored: Any, key: str) -> None:
         """Raise ValueError unless a record is what was stored with that key."""
