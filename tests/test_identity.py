@@ -111,6 +111,9 @@ def test_a_copy_elsewhere_with_other_times_is_the_same(small_config, images, tmp
         os.utime(path, (1, 1))
     (copy / "train" / "cat" / "notes.txt").write_text("no image")
     (copy / "train" / "list.csv").write_text("no class")
+    (copy / "train" / "cat" / ".0.bmp").write_bytes(b"hidden")
+    (copy / "train" / ".cache").mkdir()
+    shutil.copy(images / "train/cat/0.bmp", copy / "train" / ".cache")
     assert of_folder(small_config, copy) == here
     linked = tmp_path / "linked"
     linked.symlink_to(copy)

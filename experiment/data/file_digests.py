@@ -51,7 +51,7 @@ def _listed_images(root: Path, splits: Iterable[str]) -> list[ListedFile]:
         (f"{split}/{entry.name}", entry.path)
         for split in splits
         for entry in list(os.scandir(root / split))
-        if entry.is_dir()
+        if entry.is_dir() and not _is_hidden(entry)
     ]
     with ThreadPoolExecutor() as pool:
         by_folder = pool.map(lambda folder: list(_images_below(*folder)), folders)
@@ -67,11 +67,18 @@ def _images_below(name: str, folder: str, above: tuple[str, ...] = ()) -> Iterat
     if real in above:
         return
     for entry in list(os.scandir(folder)):
+        if _is_hidden(entry):
+            continue
         inner = f"{name}/{entry.name}"
         if entry.is_dir():
             yield from _images_below(inner, entry.path, (*above, real))
         elif entry.name.lower().endswith(IMG_EXTENSIONS):
             yield ListedFile(os.fsencode(inner), entry.path, _size(entry))
+
+
+def _is_hidden(entry: os.DirEntry[str]) -> bool:
+    """Whether it is none of the images: such files and folders do not count."""
+    return entry.name.startswith(".")
 
 
 def _size(entry: os.DirEntry[str]) -> int | None:
