@@ -167,6 +167,7 @@ def launch(folder, *arguments):
 def the_error(capsys):
     """The only line of an error, which every mistake ends with."""
     error = capsys.readouterr().err
+    error = "".join(line for line in error.splitlines(True) if not line.startswith("warning: "))
     assert error.startswith("error: ") and error.count("\n") == 1, error
     return error
 

@@ -155,7 +155,7 @@ class BadShape(Dataset):
 
 class BadLoad(Dataset):
     def shape(self):
-        return Shape((1, 8, 8), 10, 100)
+        return Shape((1, 8, 8), 10, 1000)
 
     def load(self):
         return [][1]

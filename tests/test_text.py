@@ -113,10 +113,10 @@ def test_labels_of_methods_are_visible_and_distinct():
 
 def test_labels_of_sweeps_are_visible(tmp_path):
     path = tmp_path / "a.yaml"
-    roots = '["a\\nb", "\\e[31m"]'
+    runs = '[{dataset.root: "a\\nb", seed: 0}, {dataset.root: "\\e[31m", seed: 1}]'
     path.write_text(
         SMALL.replace("{name: digits}", "{name: ImageFolder, root: x}")
-        + f"sweep: {{grid: {{dataset.root: {roots}}}}}\n"
+        + f"sweep: {{list: {runs}}}\n"
     )
     first, second = (run.label for run in load_sweep(path).combinations)
     assert first.startswith(r"root=a\nb#") and second.startswith(r"root=\x1b[31m#")

@@ -211,9 +211,12 @@ def test_plans_and_wrong_arguments_are_printed_once(small, member, capsys):
     for rank in range(2):
         member(rank)
         assert main([str(small), "--dry-run"]) == 0
-        with pytest.raises(SystemExit) as end:
-            main([str(small), "--nonsense"])
-        assert end.value.code == (0 if rank else 2)
+        if rank:
+            with pytest.raises(SystemExit) as end:
+                main([str(small), "--nonsense"])
+            assert end.value.code == 0
+        else:
+            assert main([str(small), "--nonsense"]) == 2
         assert main([], "schema") == 0
         printed = capsys.readouterr()
         assert bool(printed.out) == bool(printed.err) == (rank == 0)

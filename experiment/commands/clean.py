@@ -8,6 +8,7 @@ Nothing of a run in progress is deleted.
 """
 
 import argparse
+import contextlib
 from pathlib import Path
 
 KINDS = ("nets", "damaged", "states")
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from experiment.core.files import remove
     from experiment.runs.cleaning import deletable
 
     found = deletable(Path(options.directory), options.what)
@@ -44,14 +46,21 @@ def run(options: argparse.Namespace) -> int:
     if not (options.yes or confirmed(f"delete {len(files)} files, {megabytes(files)}?")):
         print("nothing was deleted")
         return 0
+    still = deletable(Path(options.directory), options.what)  # a run may have begun meanwhile
+    spared = set(files).difference(path for of_kind in still.values() for path in of_kind)
     for path in files:
-        path.unlink(missing_ok=True)
-    print(f"deleted {len(files)} files")
+        if path not in spared:
+            remove(path)
+    print(f"deleted {len(files) - len(spared)} files")
     return 0
 
 
 def megabytes(files: list[Path]) -> str:
-    return f"{sum(path.lstat().st_size for path in files) / 1e6:,.1f} MB"
+    total = 0
+    for path in files:
+        with contextlib.suppress(OSError):  # a run has just deleted it
+            total += path.lstat().st_size
+    return f"{total / 1e6:,.1f} MB"
 
 
 def confirmed(question: str) -> bool:

@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     directory = results_directory(options.config, config.run_id(), options.results)
     device = choose_device(options.device)
     try:
-        for doubt in Preflight().check(config):
+        for doubt in Preflight(device).check(config):
             say_line(f"warning: {options.config}: {doubt}", to=sys.stderr)
         with locked(directory):
             holds = measure_guarantees(config, directory, device, measurement)

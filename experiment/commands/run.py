@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
             except UserError as error:
                 raise error.within(path) from error
         return 0
-    try_out(experiments, options.results)
+    try_out(experiments, options)
 
     exit_codes = []
     with opened_workers(options) as workers:
@@ -90,7 +90,7 @@ def run_in_team(options: argparse.Namespace, member: torchrun.Member) -> int:
         options.take_over |= member.restarts > 0  # what the first process has left before
         if member.leads:
             experiments = [(path, load(path, options.overrides)) for path in options.configs]
-            try_out(experiments, options.results)
+            try_out(experiments, options)
             for path, content in experiments:
                 exit_codes += run_one_by_one(path, content, options, workers)
                 exit_codes.append(collect_sweep(path, content, options))
@@ -173,21 +173,23 @@ def load(path: str, overrides: list[str]) -> "Config | Sweep":
     return load_sweep(path, overrides) or load_config(path, overrides)
 
 
-def try_out(experiments: "list[tuple[str, Config | Sweep]]", results: str) -> None:
+def try_out(experiments: "list[tuple[str, Config | Sweep]]", options: argparse.Namespace) -> None:
     """Try the parts of all runs that have not begun yet on a few random images; print warnings.
 
     Raises UserError, one line for each mistake.
     """
+    from experiment.core.devices import choose_device
     from experiment.runs.paths import results_directory
     from experiment.runs.preflight import Preflight
 
-    preflight = Preflight()
+    # The nodes of a cluster may have other devices than this machine.
+    preflight = Preflight("cpu" if options.engine == "ray" else choose_device(options.device))
     # Dicts, since runs of a sweep may have the same mistake.
     mistakes: dict[str, UserError] = {}
     doubts: dict[str, None] = {}
     for path, content in experiments:
         for config in all_configs(content):
-            if results_directory(path, config.run_id(), results).exists():
+            if results_directory(path, config.run_id(), options.results).exists():
                 continue  # they were tried when it began
             try:
                 doubts |= {f"warning: {path}: {line}": None for line in preflight.check(config)}

@@ -66,14 +66,14 @@ class Pruner:
         """Prune to `keep_ratio` of the original parameters; random methods draw from `stream`."""
         keep_ratio = valid_keep_ratio(keep_ratio)
         target = math.floor(keep_ratio * self.original_size * (1 + 1e-12))
-        stopwatch = self.analysis.stopwatch()
         with unchanged(self.analysis, type(method).__name__), stream.as_global():
+            stopwatch = self.analysis.stopwatch()
             prepared = method.prepare(self.analysis, stream)
             best, evaluations = self._closest(prepared, target)
             return_free_memory(self.original_size)
             decision = with_added(prepared.decide(best.choice), best.kept)
-        net = self._pruned_net(decision, best.masks)
-        seconds = stopwatch.seconds()
+            net = self._pruned_net(decision, best.masks)
+            seconds = stopwatch.seconds()
         constant = has_constant_output(net, self.analysis.batches)
         return Pruned(
             net=net,

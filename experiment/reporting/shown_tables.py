@@ -18,7 +18,9 @@ def shown_table(table: "pandas.DataFrame", kind: Format) -> str:
     if kind == "csv":
         return table.to_csv(index=False).rstrip("\n")
     if kind == "json":
-        return json.dumps(json.loads(table.to_json(orient="records")), indent=1)
+        return json.dumps(
+            json.loads(table.to_json(orient="records", double_precision=15)), indent=1
+        )
     if not len(table):
         return "nothing"
     return table.map(_cell).to_string(index=False)

@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from experiment.runs.found import FoundRun, find_runs
-
-NETS = ".nets"
-DAMAGED = "damaged"
+from experiment.runs.lock import NAME as LOCK
+from experiment.runs.paths import shared_nets
 
 
 def deletable(directory: Path, kinds: Iterable[str]) -> dict[str, list[Path]]:
@@ -15,13 +14,12 @@ def deletable(directory: Path, kinds: Iterable[str]) -> dict[str, list[Path]]:
     Raises:
         UserError: if there is no such directory.
     """
-    every_run = find_runs(directory)
-    runs = [run for run in every_run if not run.is_running]
-    all_idle = len(runs) == len(every_run)
+    runs = [run for run in find_runs(directory) if not run.is_running]
+    all_idle = not any(FoundRun(lock.parent).is_running for lock in directory.rglob(LOCK))
     choices: dict[str, Callable[[], list[Path]]] = {
-        "nets": lambda: _files(directory / NETS) if all_idle else [],
+        "nets": lambda: _files(shared_nets(directory)) if all_idle else [],
         "damaged": lambda: [
-            path for run in runs for path in _files(run.directory / "steps" / DAMAGED)
+            path for run in runs for path in _files(run.directory / "steps" / "damaged")
         ],
         "states": lambda: [path for run in runs for path in _states(run)],
     }

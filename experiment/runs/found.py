@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import pydantic
 import yaml
 
 from experiment.config.schema import Config
@@ -40,7 +39,7 @@ class FoundRun:
             return Config(**values)
         except OSError as error:
             raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-        except (yaml.YAMLError, UnicodeDecodeError, TypeError, pydantic.ValidationError):
+        except (yaml.YAMLError, ValueError, TypeError, RecursionError):
             raise UserError(f"{path}: is not the configuration of a run") from None
 
     @cached_property
@@ -70,8 +69,8 @@ class FoundRun:
         """Whether a process has its lock, and may be running: here, or on another host."""
         try:
             holder = holder_of(self.directory / NAME)
-        except (LockedError, OSError):
-            return False
+        except (LockedError, OSError):  # of another version, or just being written
+            return True
         return holder is not None and (not holder.is_here or holder.is_running)
 
     @property
@@ -102,9 +101,12 @@ class FoundRun:
             num_retrained = min(count, num_retrained)
         retrainings = self._num_chains * num_retrained * config.retraining.epochs
         expected = config.num_nets * (config.training.epochs + retrainings)
-        epochs = _rows(self.directory / TRAINING)
+        path = self.directory / TRAINING
+        epochs = _rows(path)
         if not len(epochs):
             return None
+        if "seconds" not in epochs or epochs["seconds"].dtype.kind not in "if":
+            raise UserError(f"{path}: is not a table of epochs")
         return float(max(0, expected - len(epochs)) * epochs["seconds"].mean())
 
 

@@ -12,6 +12,7 @@ from experiment.config.schema import Config, LrDrops
 from experiment.core.errors import UserError
 from experiment.core.own_code import exits_as_errors
 from experiment.core.seeding import Stream
+from experiment.data.dataset import Shape
 from experiment.data.loading import Data, num_validation, shape_of
 from experiment.pruning.method import build_method
 from experiment.runs.engines.engine import Failure
@@ -26,9 +27,11 @@ STREAM = Stream(0).child(LABEL)
 
 
 class Preflight:
-    """Tries experiments on the CPU; what several of them have in common is tried once."""
+    """Tries experiments on a device; what several of them have in common is tried once."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = torch.device(device)
+        self._shapes: dict[str, Shape] = {}
         self._tried: dict[tuple[str, ...], Exception | None] = {}
 
     def check(self, config: Config) -> list[str]:
@@ -40,10 +43,11 @@ class Preflight:
         Raises:
             UserError: with one line for each mistake.
         """
-        shape = shape_of(config.dataset)
+        shape = self._shape(config)
         num_set_aside = num_validation(config.dataset, shape.num_train)
-        images = random_split(shape.input_shape, shape.num_classes, NUM_IMAGES, torch.device("cpu"))
-        workplace = Workplace(Data(images, images, images, shape.input_shape, shape.num_classes))
+        images = random_split(shape.input_shape, shape.num_classes, NUM_IMAGES, self.device)
+        data = Data(images, images, images, shape.input_shape, shape.num_classes)
+        workplace = Workplace(data, self.device)
         of_images = (str(shape.input_shape), str(shape.num_classes))
         failed: dict[str, Exception] = {}
         for task in tasks(config):
@@ -58,6 +62,13 @@ class Preflight:
         if failed:
             raise UserError(*failed) from ExceptionGroup("mistakes", [*failed.values()])
         return doubts(config, shape.num_train - num_set_aside, num_set_aside)
+
+    def _shape(self, config: Config) -> Shape:
+        """The shape of the data set, whose files are listed once."""
+        key = config.dataset.model_dump_json()
+        if key not in self._shapes:
+            self._shapes[key] = shape_of(config.dataset)
+        return self._shapes[key]
 
 
 def _kind(task: Task) -> tuple[str, ...]:
