@@ -599,6 +599,38 @@ def test_trained_nets_are_not_shared_between_other_images(run, images):
     assert len(list(nets.rglob("*.safetensors"))) == 2
 
 
+@pytest.mark.parametrize("name", ["ImageFolder", "ImageNet"])
+def test_images_that_are_left_out_count_though_their_size_stays(small_config, images, name):
+    if name == "ImageNet":
+        (images / "test").rename(images / "val")
+    skip = "dataset.skip_unreadable=true"
+    sound = of_folder(small_config, images, name=name)
+    assert of_folder(small_config, images, skip, name=name) == sound
+    damage(images)
+    assert of_folder(small_config, images, name=name) == sound  # such a run is refused
+    damaged = of_folder(small_config, images, skip, name=name)
+    assert damaged[0] != sound[0] and damaged[1] != sound[1]
+    moved = shutil.copytree(images, images.parent / "moved")
+    assert of_folder(small_config, moved, skip, name=name) == damaged
+
+
+def test_nets_are_trained_anew_when_an_image_is_left_out(run, images):
+    settings = (*settings_of(images), "dataset.skip_unreadable=true")
+    [first], _ = run(*settings)
+    damage(images)
+    [_], lines = run(*settings)
+    assert told(lines) == [
+        f"the images left out of {images} are not those of run {first.name}: this is a new run"
+    ]
+    nets = first.parent.parent / ".nets"
+    assert len(list(nets.rglob("*.safetensors"))) == 2
+
+
+def damage(images):
+    path = images / "train" / "dog" / "5.bmp"
+    path.write_bytes(bytes(path.stat().st_size))
+
+
 def test_a_run_says_that_own_code_has_changed(own, run, monkeypatch):
     monkeypatch.chdir(own)
     settings = (OWN_NET, "training.epochs=1", "pruning.methods=[WT]")

@@ -246,6 +246,13 @@ def test_what_is_left_out_is_counted_and_named(folder, arguments, capsys):
     assert f"; {broken + 2 - 3} more)" in text
 
 
+@pytest.mark.parametrize("arguments", [["--dry-run"], []], ids=["plan", "run"])
+def test_names_of_what_is_left_out_cannot_break_lines(folder, arguments, capsys):
+    (folder / "train" / "cat" / "a\n\x1b[31m.png").write_bytes(b"")
+    assert launch(folder, "--set", "dataset.skip_unreadable=true", *arguments) == 0
+    assert r"train/cat/a\n\x1b[31m.png is empty" in capsys.readouterr().out
+
+
 def test_what_is_left_out_belongs_to_the_plan_and_to_the_run_alike(folder):
     damage_all_kinds(folder)
     shape = shape_of(part(folder, skip_unreadable=True))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiment.core.dependencies import Dependencies, Dependency, Kind
+from experiment.data.image_files import ImageFiles
 
 READ_AT_ONCE = 512  # files whose contents wait in line for the threads that read them
 
@@ -37,6 +38,18 @@ def image_dependencies(root: Path, splits: Iterable[str], verify: bool) -> Depen
         return (found,)
     contents = _digest(_in_order(_content, files))
     return found, Dependency(Kind.CONTENTS, "images", contents, description)
+
+
+def left_out_dependencies(root: Path, *splits: ImageFiles) -> Dependencies:
+    """Which images are left out because they cannot be read; nothing if none are.
+
+    A file may become unreadable without another size, and then the other images are split anew.
+    """
+    paths = [one.path for files in splits for one in files.unreadable]
+    if not paths:
+        return ()
+    digest = _digest(sorted(os.fsencode(os.path.relpath(path, root)) for path in paths))
+    return (Dependency(Kind.FILES, "left out", digest, f"the images left out of {root}"),)
 
 
 def content_dependency(folder: Path, names: Iterable[str]) -> Dependency:

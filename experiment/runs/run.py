@@ -14,6 +14,7 @@ from experiment.core.devices import or_cpu
 from experiment.core.errors import StorageError, UserError
 from experiment.core.files import write_whole
 from experiment.core.seeding import Stream
+from experiment.core.text import visible
 from experiment.data.loading import load_data
 from experiment.nets.state import NetState
 from experiment.reporting.environment import hardware, write_environment
@@ -234,7 +235,7 @@ def open_run(
     for difference in write_identity(directory, config):
         logger.say(f"{difference}: this is a new run")
     if data.note:
-        logger.say(data.note)
+        logger.say(visible(data.note))  # names of files may hold line breaks
     for doubt in doubts(config, len(data.train), len(data.validation)):
         logger.note(f"warning: {doubt}")
     workplace = Workplace(data, here, team=team)
