@@ -1,17 +1,16 @@
 """Digests of the files of a data set, the same wherever they lie and whenever they were written."""
 
+import functools
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from experiment.core.dependencies import Dependencies, Dependency, Kind
-from experiment.data.image_files import ImageFiles
-
-READ_AT_ONCE = 512  # files whose contents wait in line for the threads that read them
+from experiment.data.image_checks import in_threads
+from experiment.data.image_files import ImageFiles, images_by_class
 
 
 @dataclass(frozen=True)
@@ -23,11 +22,18 @@ class ListedFile:
     size: int | None  # None: it cannot be read, or it is no regular file
 
 
-def image_dependencies(root: Path, splits: Iterable[str], verify: bool) -> Dependencies:
+def image_dependencies(
+    root: Path, splits: Iterable[str], verify: bool, skipping: Iterable[ImageFiles] = ()
+) -> Dependencies:
     """What images in `root/<split>/<class>/` depend on: their names and sizes; contents if asked.
 
-    Nothing if a split is missing, since the data set will refuse that.
+    Nothing if a split is missing, since the data set will refuse that. `skipping` are the splits of
+    a data set that leaves out what cannot be read.
     """
+    return _all_images(root, splits, verify) + _left_out(root, skipping)
+
+
+def _all_images(root: Path, splits: Iterable[str], verify: bool) -> Dependencies:
     try:
         files = _listed_images(root, splits)
     except (OSError, ValueError):  # ValueError: no folder can have that name
@@ -36,11 +42,11 @@ def image_dependencies(root: Path, splits: Iterable[str], verify: bool) -> Depen
     found = Dependency(Kind.FILES, "images", _digest(map(_name_and_size, files)), description)
     if not verify:
         return (found,)
-    contents = _digest(_in_order(_content, files))
+    contents = _digest(in_threads(_content, files))
     return found, Dependency(Kind.CONTENTS, "images", contents, description)
 
 
-def left_out_dependencies(root: Path, *splits: ImageFiles) -> Dependencies:
+def _left_out(root: Path, splits: Iterable[ImageFiles]) -> Dependencies:
     """Which images are left out because they cannot be read; nothing if none are.
 
     A file may become unreadable without another size, and then the other images are split anew.
@@ -60,38 +66,18 @@ def content_dependency(folder: Path, names: Iterable[str]) -> Dependency:
 
 def _listed_images(root: Path, splits: Iterable[str]) -> list[ListedFile]:
     """The images of all classes of all splits, sorted by name. Raises OSError."""
-    folders = [
-        (f"{split}/{entry.name}", entry.path)
-        for split in splits
-        for entry in list(os.scandir(root / split))
-        if entry.is_dir() and not _is_hidden(entry)
-    ]
-    with ThreadPoolExecutor() as pool:
-        by_folder = pool.map(lambda folder: list(_images_below(*folder)), folders)
-        files = [file for files in by_folder for file in files]
+    files: list[ListedFile] = []
+    for split in splits:
+        listed = functools.partial(_listed, split, len(str(root / split)))
+        for of_class in images_by_class(root / split, listed).values():
+            files += of_class
     return sorted(files, key=lambda file: file.name)
 
 
-def _images_below(name: str, folder: str, above: tuple[str, ...] = ()) -> Iterator[ListedFile]:
-    """The images in a folder and those inside it, which may be links, but not in circles."""
-    from torchvision.datasets.folder import IMG_EXTENSIONS  # takes seconds to import
-
-    real = os.path.realpath(folder)
-    if real in above:
-        return
-    for entry in list(os.scandir(folder)):
-        if _is_hidden(entry):
-            continue
-        inner = f"{name}/{entry.name}"
-        if entry.is_dir():
-            yield from _images_below(inner, entry.path, (*above, real))
-        elif entry.name.lower().endswith(IMG_EXTENSIONS):
-            yield ListedFile(os.fsencode(inner), entry.path, _size(entry))
-
-
-def _is_hidden(entry: os.DirEntry[str]) -> bool:
-    """Whether it is none of the images: such files and folders do not count."""
-    return entry.name.startswith(".")
+def _listed(split: str, length: int, entry: os.DirEntry[str]) -> ListedFile:
+    """A file of a split whose folder's path has that length."""
+    inside = entry.path[length:].replace(os.sep, "/")
+    return ListedFile(os.fsencode(f"{split}{inside}"), entry.path, _size(entry))
 
 
 def _size(entry: os.DirEntry[str]) -> int | None:
@@ -112,13 +98,6 @@ def _content(file: ListedFile) -> bytes:
         return file.name + b"\0" + (b"" if file.size is None else _sha256(Path(file.path)))
     except OSError:
         return file.name + b"\0"
-
-
-def _in_order(function: Callable[[ListedFile], bytes], files: list[ListedFile]) -> Iterator[bytes]:
-    """The results of a function for all files, computed by threads."""
-    with ThreadPoolExecutor() as pool:
-        for start in range(0, len(files), READ_AT_ONCE):
-            yield from pool.map(function, files[start : start + READ_AT_ONCE])
 
 
 def _sha256(path: Path) -> bytes:

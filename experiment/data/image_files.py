@@ -4,13 +4,15 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from experiment.core.errors import UserError
+
+Described = TypeVar("Described")
 
 
 class Unreadable(NamedTuple):
@@ -67,17 +69,29 @@ def list_files(dataset: str, folder: Path, layout: str) -> ImageFiles:
     if not os.path.isdir(folder):
         raise UserError(f"dataset {dataset}: no folder {folder}; {layout}")
     try:
-        classes = _classes(folder)
-        if not classes:
-            raise UserError(
-                f"dataset {dataset}: cannot find any class folder in {folder}; {layout}"
-            )
-        with ThreadPoolExecutor() as pool:
-            by_class = list(pool.map(lambda name: _images_of(folder, name), classes))
+        by_class = images_by_class(folder, lambda entry: _listed(entry.path))
     except OSError as error:
         raise UserError(f"dataset {dataset}: {error.filename} {_words(error)}; {layout}") from None
-    _require_images(dataset, folder, classes, by_class, layout)
-    return _image_files(folder, classes, by_class)
+    if not by_class:
+        raise UserError(f"dataset {dataset}: cannot find any class folder in {folder}; {layout}")
+    _require_images(dataset, folder, by_class, layout)
+    return _image_files(folder, by_class)
+
+
+def images_by_class(
+    folder: Path, describe: Callable[[os.DirEntry[str]], Described]
+) -> dict[str, list[Described]]:
+    """What there is to say of each image, by class; the classes are sorted, the images are not.
+
+    Files and folders that are hidden do not count. Raises OSError.
+    """
+    classes = _classes(folder)
+    with ThreadPoolExecutor() as pool:
+        by_class = pool.map(
+            lambda name: [describe(entry) for entry in _images_below(os.path.join(folder, name))],
+            classes,
+        )
+        return dict(zip(classes, by_class))
 
 
 def require_same_classes(dataset: str, train: ImageFiles, test: ImageFiles) -> None:
@@ -98,26 +112,27 @@ def _classes(folder: Path) -> list[str]:
     return [name for name in names if stat.S_ISDIR(os.stat(folder / name).st_mode)]
 
 
-def _images_of(folder: Path, name: str) -> list[_Listed]:
-    """The images of a class, sorted by folder and then by name. Raises OSError."""
-    return sorted(_images_below(os.path.join(folder, name)), key=_place)
-
-
-def _images_below(folder: str, above: tuple[str, ...] = ()) -> Iterator[_Listed]:
+def _images_below(folder: str, above: tuple[str, ...] = ()) -> Iterator[os.DirEntry[str]]:
     """The images in a folder and in those inside it, which may be links. Raises OSError."""
     from torchvision.datasets.folder import IMG_EXTENSIONS  # takes seconds to import
 
     real = os.path.realpath(folder)
     if real in above:
         raise OSError(errno.ELOOP, "", folder)
-    for name in os.listdir(folder):
-        path = os.path.join(folder, name)
-        if name.startswith("."):
+    for entry in list(os.scandir(folder)):
+        if entry.name.startswith("."):
             continue
-        if os.path.isdir(path):
-            yield from _images_below(path, (*above, real))
-        elif name.lower().endswith(IMG_EXTENSIONS):
-            yield _listed(path)
+        if _is_folder(entry):
+            yield from _images_below(entry.path, (*above, real))
+        elif entry.name.lower().endswith(IMG_EXTENSIONS):
+            yield entry
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads back to itself
+        return False
 
 
 def _listed(path: str) -> _Listed:
@@ -149,11 +164,11 @@ def _words(error: OSError) -> str:
 
 
 def _require_images(
-    dataset: str, folder: Path, classes: list[str], by_class: list[list[_Listed]], layout: str
+    dataset: str, folder: Path, by_class: Mapping[str, list[_Listed]], layout: str
 ) -> None:
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
-    empty = [name for name, found in zip(classes, by_class) if not found]
+    empty = [name for name, found in by_class.items() if not found]
     if empty:
         raise UserError(
             f"dataset {dataset}: no images in these class folders of {folder}: {_some(empty)} "
@@ -161,16 +176,17 @@ def _require_images(
         )
 
 
-def _image_files(folder: Path, classes: list[str], by_class: list[list[_Listed]]) -> ImageFiles:
-    listed = [one for found in by_class for one in found]
+def _image_files(folder: Path, by_class: Mapping[str, list[_Listed]]) -> ImageFiles:
+    in_order = [sorted(found, key=_place) for found in by_class.values()]
+    listed = [one for found in in_order for one in found]
     state = hashlib.sha256()
     for one in listed:
         state.update(f"{one.path}\0{one.state}\0".encode(errors="surrogateescape"))
     everything = ImageFiles(
         folder,
-        tuple(classes),
+        tuple(by_class),
         tuple(one.path for one in listed),
-        tuple(label for label, found in enumerate(by_class) for _ in found),
+        tuple(label for label, found in enumerate(in_order) for _ in found),
         unreadable=(),
         state=state.hexdigest(),
     )

@@ -17,7 +17,7 @@ from experiment.core.errors import UserError
 from experiment.core.registry import DATASETS
 from experiment.data.augmentation import Augmentation
 from experiment.data.dataset import Dataset, Shape, Splits, channel_statistics, from_tensors
-from experiment.data.file_digests import image_dependencies, left_out_dependencies
+from experiment.data.file_digests import image_dependencies
 from experiment.data.image_checks import checked, in_threads, note_on_skipped
 from experiment.data.image_decoding import Decoder, centred, read_image
 from experiment.data.image_files import ImageFiles, list_files, require_same_classes
@@ -56,11 +56,8 @@ class ImageFolder(Dataset):
     not_affecting_numbers: ClassVar = ("root", "in_memory", "num_workers", "skip_unreadable")
 
     def dependencies(self, verify: bool) -> Dependencies:
-        root = Path(self.root)
-        found = image_dependencies(root, ("train", "test"), verify)
-        if not self.skip_unreadable:
-            return found
-        return found + left_out_dependencies(root, self._train, self._test)
+        skipping = (self._train, self._test) if self.skip_unreadable else ()
+        return image_dependencies(Path(self.root), ("train", "test"), verify, skipping)
 
     def shape(self) -> Shape:
         require_same_classes("ImageFolder", self._train, self._test)

@@ -13,7 +13,7 @@ from torch import Tensor
 from experiment.core.dependencies import Dependencies
 from experiment.core.registry import DATASETS
 from experiment.data.dataset import Dataset, Shape, Splits
-from experiment.data.file_digests import image_dependencies, left_out_dependencies
+from experiment.data.file_digests import image_dependencies
 from experiment.data.image_checks import checked, note_on_skipped
 from experiment.data.image_decoding import Decoder, centred, read_image
 from experiment.data.image_files import ImageFiles, list_files, require_same_classes
@@ -52,11 +52,8 @@ class ImageNet(Dataset):
     not_affecting_numbers: ClassVar = ("root", "num_workers", "skip_unreadable")
 
     def dependencies(self, verify: bool) -> Dependencies:
-        root = Path(self.root)
-        found = image_dependencies(root, ("train", "val"), verify)
-        if not self.skip_unreadable:
-            return found
-        return found + left_out_dependencies(root, self._train, self._test)
+        skipping = (self._train, self._test) if self.skip_unreadable else ()
+        return image_dependencies(Path(self.root), ("train", "val"), verify, skipping)
 
     def shape(self) -> Shape:
         """The dimensions of the files that are there, else of the original, for dry runs."""
