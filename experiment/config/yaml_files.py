@@ -1,7 +1,8 @@
 """Read YAML safely: whole files with what they include, and the values of `--set key=value`."""
 
+import contextlib
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,18 +85,25 @@ def _read(path: Path, including: tuple[Path, ...], reader: _Reader) -> Document:
 
 def parse(text: str, source: str) -> Document:
     """A YAML text whose top level is a mapping. Raises UserError with file and line."""
+    with _loading(text, source) as loader:
+        return _document(loader, source)
+
+
+@contextlib.contextmanager
+def _loading(text: str, place: str, *, has_lines: bool = True) -> Iterator[Loader]:
+    """A block that makes values from a YAML text. Raises UserError, which begins with the place."""
     loader = None
     try:
         loader = Loader(text)  # raises for characters that YAML does not allow
-        return _document(loader, source)
+        yield loader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise UserError(f"{source}{line}: {_problem(error)}") from None
+        line = f":{mark.line + 1}" if mark and has_lines else ""
+        raise UserError(f"{place}{line}: {_problem(error)}") from None
     except RecursionError:
-        raise UserError(f"{source}: an alias contains itself") from None
+        raise UserError(f"{place}: an alias contains itself") from None
     except (ValueError, OverflowError) as error:  # "\\UFFFFFFFF"
-        raise UserError(f"{source}: not valid YAML: {first_line(error)}") from None
+        raise UserError(f"{place}: not valid YAML: {first_line(error)}") from None
     finally:
         if loader is not None:
             loader.dispose()
@@ -158,28 +166,11 @@ def _included(name: Any, path: Path, including: tuple[Path, ...], origin: str | 
 
 def _parse_value(text: str, source: str) -> Any:
     """One YAML value, the right side of `--set key=value`; `source` is the left one."""
-    try:
-        return _plain(text, source)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set: '{short(text)}': {_problem(error)}") from None
-    except RecursionError:
-        raise UserError(f"--set: '{short(text)}': an alias contains itself") from None
-    except (ValueError, OverflowError) as error:
-        raise UserError(f"--set: '{short(text)}': not valid YAML: {first_line(error)}") from None
-
-
-def _plain(text: str, source: str) -> Any:
-    """The value of a YAML text. Raises YAMLError, RecursionError or ValueError."""
-    loader = Loader(text)
-    try:
+    with _loading(text, f"--set: '{short(text)}'", has_lines=False) as loader:
         node = loader.get_single_node()
-        return (
-            None
-            if node is None
-            else _Constructor(loader, Document(source=source), has_lines=False).value(node, ())
-        )
-    finally:
-        loader.dispose()
+        if node is None:
+            return None
+        return _Constructor(loader, Document(source=source), has_lines=False).value(node, ())
 
 
 def _problem(error: yaml.YAMLError) -> str:

@@ -22,13 +22,14 @@ NULL = "tag:yaml.org,2002:null"
 BOOL = "tag:yaml.org,2002:bool"
 INT = "tag:yaml.org,2002:int"
 FLOAT = "tag:yaml.org,2002:float"
+MERGE = "tag:yaml.org,2002:merge"
 RESOLVERS = (
     (BOOL, r"true|True|TRUE|false|False|FALSE", "tTfF"),
     (INT, r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
     (FLOAT, r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
     (FLOAT, r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+."),
     (NULL, r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("tag:yaml.org,2002:merge", r"<<", "<"),
+    (MERGE, r"<<", "<"),
 )
 """The tags of plain values, their forms, and the characters with which they begin."""
 PLAIN = (MAPPING, SEQUENCE, STRING, NULL, BOOL, INT, FLOAT)
@@ -101,7 +102,7 @@ class Loader(yaml.SafeLoader):
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Replace `<<` by the keys that it brings in; called for each of its mappings first."""
         for key, value in node.value:
-            if key.tag == "tag:yaml.org,2002:merge" and len(value.value) > MOST_MERGED:
+            if key.tag == MERGE and len(value.value) > MOST_MERGED:
                 raise TooLargeError(
                     problem=f"<< merges more than {MOST_MERGED} mappings",
                     problem_mark=key.start_mark,
