@@ -5,7 +5,7 @@ from pathlib import Path
 
 from experiment.runs.found import FoundRun, find_runs
 from experiment.runs.lock import NAME as LOCK
-from experiment.runs.paths import shared_nets
+from experiment.runs.paths import DAMAGED, STEPS, shared_nets
 
 
 def deletable(directory: Path, kinds: Iterable[str]) -> dict[str, list[Path]]:
@@ -19,7 +19,7 @@ def deletable(directory: Path, kinds: Iterable[str]) -> dict[str, list[Path]]:
     choices: dict[str, Callable[[], list[Path]]] = {
         "nets": lambda: _files(shared_nets(directory)) if all_idle else [],
         "damaged": lambda: [
-            path for run in runs for path in _files(run.directory / "steps" / "damaged")
+            path for run in runs for path in _files(run.directory / STEPS / DAMAGED)
         ],
         "states": lambda: [path for run in runs for path in _states(run)],
     }
@@ -31,8 +31,7 @@ def _states(run: FoundRun) -> list[Path]:
     """The stored nets of a finished run."""
     if run.state != "done":
         return []
-    steps = run.directory / "steps"
-    return [path for path in _files(steps) if path.suffix == ".safetensors"]
+    return [path for path in _files(run.directory / STEPS) if path.suffix == ".safetensors"]
 
 
 def _files(directory: Path) -> list[Path]:

@@ -11,8 +11,9 @@ from experiment.reporting.records import KEY, FailureRecord, Place, ResultRecord
 from experiment.reporting.tables import failure_table, result_table, training_table
 from experiment.runs.claims import Claims
 from experiment.runs.lock import Owner
+from experiment.runs.paths import DAMAGED, STEPS
 from experiment.runs.records import TrainedRecord
-from experiment.runs.results import DAMAGED, DamagedError, Layout, Result, Store
+from experiment.runs.results import DamagedError, Layout, Result, Store
 from experiment.runs.rows import result_row
 from experiment.runs.tasks import Evaluate, Prune, Retrain, Task, Train
 from experiment.training.records import EpochRecord
@@ -41,7 +42,7 @@ class Ledger:
         layout: Layout | None = None,
     ):
         self.tasks = tasks
-        self.store = Store(directory / "steps", run_id, layout)
+        self.store = Store(directory / STEPS, run_id, layout)
         self.shared = shared
         self._claims = None if shared is None else Claims(shared.directory)
         self.logger = logger

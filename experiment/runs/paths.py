@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+STEPS = "steps"  # the folder of a run for what its tasks have computed
+DAMAGED = "damaged"  # the folder of a store for files that cannot be used
+
 
 def results_directory(config_path: str, run_id: str, results: str | Path) -> Path:
     """`RESULTS/<path of the YAML file below paper/, without .yaml>/<run id>`.

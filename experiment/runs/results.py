@@ -10,16 +10,17 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from experiment.core.errors import UnreadableError, UserError
 from experiment.core.files import read_file, remove, write_whole, writing
+from experiment.nets.masks import keep_all
 from experiment.nets.state import NetState
+from experiment.runs.paths import DAMAGED
 from experiment.runs.records import Record, from_json, to_json
 
 EPOCH = "epoch"
 VERSION = 1  # of the files of a store
-DAMAGED = "damaged"  # the folder of a store for files that cannot be used
 
 # Name of each parameter, buffer and mask of a stored net -> its type and shape.
 Layout = Mapping[str, tuple[str, tuple[int, ...]]]
@@ -265,9 +266,12 @@ def _named_tensors(state: NetState) -> dict[str, Tensor]:
     return named
 
 
-def layout_of(state: NetState) -> Layout | None:
-    """The layout of a net, whatever its values."""
-    return _layout_in(safetensors.torch.save(_named_tensors(state)))
+def layout_of(net: nn.Module) -> Layout:
+    """The layout of a net, whatever its values, which are not copied."""
+    named = _named_tensors(NetState(net.state_dict(), keep_all(net)))
+    empty = safetensors.torch.save({name: tensor.new_empty(0) for name, tensor in named.items()})
+    types = _layout_in(empty) or {}  # as safetensors calls them
+    return {name: (types[name][0], tuple(tensor.shape)) for name, tensor in named.items()}
 
 
 def _layout_in(content: bytes) -> Layout | None:

@@ -16,7 +16,6 @@ from experiment.core.files import write_whole
 from experiment.core.seeding import Stream
 from experiment.core.text import visible
 from experiment.data.loading import load_data
-from experiment.nets.state import NetState
 from experiment.reporting.environment import hardware, write_environment
 from experiment.reporting.logger import Logger
 from experiment.reporting.run_files import write_plot, write_summary
@@ -241,7 +240,7 @@ def open_run(
     workplace = Workplace(data, here, team=team)
     workplace.layers(config.network)  # runs the net once: whether it fits the data is seen here
     settled = with_compilation_decided(settled, workplace, directory, device)
-    layout = layout_of(NetState.of(workplace.net(config.network)))
+    layout = layout_of(workplace.net(config.network))
     ledger = Ledger(
         tasks(settled),
         directory,
