@@ -3,6 +3,7 @@
 import argparse
 
 from experiment.core.text import shown
+from experiment.reporting.shown_tables import FORMATS
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +28,17 @@ def add_results(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_directory(parser: argparse.ArgumentParser) -> None:
+    """`DIR`, of the runs that a command is about."""
+    parser.add_argument(
+        "directory",
+        nargs="?",
+        default="results",
+        metavar="DIR",
+        help="directory that holds runs (default: %(default)s)",
+    )
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """`--device NAME`."""
     parser.add_argument(
@@ -42,7 +54,7 @@ def add_format(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         default="text",
-        choices=["text", "csv", "json"],
+        choices=FORMATS,
         help="how tables are printed (default: %(default)s)",
     )
 

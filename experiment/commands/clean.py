@@ -11,17 +11,13 @@ import argparse
 import contextlib
 from pathlib import Path
 
+from experiment.commands._arguments import add_directory
+
 KINDS = ("nets", "damaged", "states")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "directory",
-        nargs="?",
-        default="results",
-        metavar="DIR",
-        help="directory that holds runs (default: %(default)s)",
-    )
+    add_directory(parser)
     parser.add_argument(
         "--what",
         nargs="+",

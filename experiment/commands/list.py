@@ -7,7 +7,7 @@ command goes on) or damaged. `time left` is what its epochs would take in one pr
 import argparse
 from typing import TYPE_CHECKING
 
-from experiment.commands._arguments import add_format
+from experiment.commands._arguments import add_directory, add_format
 from experiment.core.console import say
 
 if TYPE_CHECKING:
@@ -15,13 +15,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "directory",
-        nargs="?",
-        default="results",
-        metavar="DIR",
-        help="directory that holds runs (default: %(default)s)",
-    )
+    add_directory(parser)
     add_format(parser)
 
 
@@ -81,9 +75,7 @@ def described(found: "FoundRun") -> dict[str, object]:
 
 def best(found: "FoundRun") -> str:
     """The method that can be pruned most at commensurate accuracy, and how far, on average."""
-    from experiment.reporting.summary import summarise
-
-    summary = summarise(found.results, found.config.pruning.commensurate_margin)
+    summary = found.summary
     if not len(summary):
         return ""
     row = summary.loc[summary["prune_ratio_chosen_on_test_mean"].idxmax()]

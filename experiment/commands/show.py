@@ -21,7 +21,6 @@ def run(options: argparse.Namespace) -> int:
     from experiment.commands.list import described
     from experiment.config.schedules import keep_ratios
     from experiment.reporting.shown_tables import shown_table
-    from experiment.reporting.summary import summarise
     from experiment.reporting.summary_text import summary_text
     from experiment.runs.found import found_run
 
@@ -34,10 +33,8 @@ def run(options: argparse.Namespace) -> int:
     say(f"keep ratios: {', '.join(f'{ratio:.4g}' for ratio in ratios) or 'none'}")
     say("\nsettings that are not the defaults:")
     say(shown_table(changed_settings(found.config), "text"))
-    if found.num_rows:
-        summary = summarise(found.results, found.config.pruning.commensurate_margin)
-        if len(summary):
-            say(f"\n{summary_text(summary)}")
+    if found.num_rows and len(found.summary):
+        say(f"\n{summary_text(found.summary)}")
     if len(found.failures):
         say(f"\nfailed:\n{shown_table(found.failures, 'text')}")
     return 0

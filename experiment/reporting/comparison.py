@@ -46,10 +46,11 @@ def side_by_side(runs: Runs, metric: str) -> pandas.DataFrame:
 
 def of_nets(rows: pandas.DataFrame, metric: str) -> pandas.DataFrame:
     """The metric of each method, keep ratio and net, the unpruned ones at ratio 1."""
-    if metric not in metrics(rows):
+    known = metrics(rows)
+    if metric not in known:
         raise UserError(
-            f"--metric: no column '{metric}' of numbers{nearest(metric, metrics(rows))} "
-            f"(there are: {', '.join(metrics(rows))})"
+            f"--metric: no column '{metric}' of numbers{nearest(metric, known)} "
+            f"(there are: {', '.join(known)})"
         )
     judged = pandas.concat([rows[rows["method"] == REFERENCE], evaluated(rows)])
     grouped = judged.groupby(["method", RATIO, "net_seed"], sort=False)[metric]
@@ -82,32 +83,23 @@ def differences(runs: Runs, metric: str, baseline: str | None = None) -> pandas.
             f"--baseline: {first_name} has no method '{baseline}'{nearest(baseline, methods)} "
             f"(there are: {', '.join(methods)})"
         )
+    theirs = of_nets(first, metric).query("method == @baseline").drop(columns="method")
     rows = []
     for name, other in runs.items():
+        paired = of_nets(other, metric).merge(
+            theirs, on=["net_seed", RATIO], suffixes=("", "_of_baseline")
+        )
+        paired = paired[paired["net_seed"].isin(same_nets(first, other))]
+        paired = paired.assign(value=paired[metric] - paired[f"{metric}_of_baseline"])
         for method in other["method"].unique():
             is_baseline = name == first_name and method == baseline
             if method == REFERENCE or is_baseline:
                 continue
-            paired = _paired(first, baseline, other, method, metric)
-            rows.append({"run": name, "method": method, **_interval(paired)})
+            interval = _interval(paired[paired["method"] == method])
+            rows.append({"run": name, "method": method, **interval})
     columns = ["run", "method", "difference", "from", "to", "ratios", "nets", "verdict"]
     table = pandas.DataFrame(rows, columns=columns)
     return table.assign(baseline_run=first_name, baseline=baseline)
-
-
-def _paired(
-    first: pandas.DataFrame,
-    baseline: str,
-    other: pandas.DataFrame,
-    method: str,
-    metric: str,
-) -> pandas.DataFrame:
-    """The difference of each net at each ratio that both have: columns net_seed, ratio, value."""
-    ours = of_nets(other, metric).query("method == @method")
-    theirs = of_nets(first, metric).query("method == @baseline")
-    joined = ours.merge(theirs, on=["net_seed", RATIO], suffixes=("", "_of_baseline"))
-    joined = joined[joined["net_seed"].isin(same_nets(first, other))]
-    return joined.assign(value=joined[metric] - joined[f"{metric}_of_baseline"])
 
 
 def same_nets(first: pandas.DataFrame, other: pandas.DataFrame) -> set[int]:

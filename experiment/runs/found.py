@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
+from experiment.config.schedules import steps
 from experiment.config.schema import Config
 from experiment.core.errors import LockedError, UserError, first_line
 from experiment.reporting.tables import FAILURES, RESULTS, TRAINING, load_results
@@ -81,26 +82,22 @@ class FoundRun:
     @property
     def num_expected(self) -> int:
         """How many nets the finished run has measured. Raises UserError without configuration."""
-        config = self.config
-        return config.num_nets * (1 + self._num_chains * config.pruning.num_ratios)
+        return self.config.num_nets + self.config.num_prunings
 
-    @property
-    def _num_chains(self) -> int:
-        """How many chains of prunings start from each net."""
-        pruning = self.config.pruning
-        if pruning.schedule == "train":
-            return 0
-        return self.config.num_repetitions * len(pruning.methods)
+    @cached_property
+    def summary(self) -> "pandas.DataFrame":
+        """How far each method can prune. Raises UserError if the results cannot be read."""
+        from experiment.reporting.summary import summarise
+
+        return summarise(self.results, self.config.pruning.commensurate_margin)
 
     def seconds_left(self) -> float | None:
         """How long its epochs would take in one process; None if none was measured yet."""
         config = self.config
-        count = config.pruning.retrain_count
-        num_retrained = config.pruning.num_ratios
-        if count is not None:
-            num_retrained = min(count, num_retrained)
-        retrainings = self._num_chains * num_retrained * config.retraining.epochs
-        expected = config.num_nets * (config.training.epochs + retrainings)
+        num_chains = config.num_prunings // config.pruning.num_ratios
+        num_retrainings = num_chains * sum(step.retrained for step in steps(config))
+        expected = config.num_nets * config.training.epochs
+        expected += num_retrainings * config.retraining.epochs
         path = self.directory / TRAINING
         epochs = _rows(path)
         if not len(epochs):
