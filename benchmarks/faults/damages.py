@@ -75,7 +75,7 @@ def _damage(case: Case) -> Found:
         problems += _problems_of_report(path, case, ended.err)
     if _content(case.folder / OUTSIDE) != outside:
         problems.append("something outside was changed")
-    return Found(problems + case.experiment.problems(case.results))
+    return Found(problems + case.experiment.problems(case.results, shared_nets=False))
 
 
 def _can_be_damaged(path: Path) -> bool:

@@ -83,10 +83,14 @@ class Experiment:
         """Those of its runs."""
         return sorted(path.parent for path in results.rglob("environment.json"))
 
-    def problems(self, results: Path) -> list[str]:
-        """How results differ from the undisturbed ones, and what else lies there."""
+    def problems(self, results: Path, shared_nets: bool = True) -> list[str]:
+        """How results differ from the undisturbed ones, and what else lies there.
+
+        Without `shared_nets`, nets that runs share may be missing: runs have their own copies.
+        """
         expected, found = _files(self.results), _files(results)
-        problems = [f"missing: {name}" for name in sorted(expected - found)]
+        missing = sorted(name for name in expected - found if shared_nets or ".nets" not in name)
+        problems = [f"missing: {name}" for name in missing]
         problems += [f"left over: {name}" for name in sorted(found - expected)]
         for name in sorted(expected & found):
             if not _are_equal(self.results / name, results / name):
