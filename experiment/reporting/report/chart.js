@@ -84,9 +84,8 @@ function padded(low, high) {
 }
 
 /** Draw the chart anew. Returns its points with their elements, for `watchPoints`. */
-function drawChart() {
+function drawChart(width = byId("chart").parentElement.clientWidth) {
   const chart = byId("chart");
-  const width = Math.max(280, chart.parentElement.clientWidth);
   const height = Math.round(Math.min(480, Math.max(300, width * 0.52)));
   chart.setAttribute("viewBox", `0 0 ${width} ${height}`);
   const shown = DATA.series.filter(isShown).map(pointsOf).filter((points) => points.length);

@@ -4,6 +4,7 @@ import pandas
 
 from experiment.core.text import visible
 from experiment.reporting.board import duration
+from experiment.reporting.comparison import IDENTITY
 from experiment.reporting.report.content import RunContent
 from experiment.reporting.report.measures import judged, references
 from experiment.reporting.report.numbers import percent
@@ -51,7 +52,8 @@ def explanation(runs: list[RunContent]) -> str:
     return (
         f"Test accuracy at the largest prune ratio with an error at most {' or '.join(margins)} "
         f"points above the unpruned net’s; {of_nets}. The ratio is chosen on the test set, as in "
-        f"papers, which flatters; the table below has the choice on the validation set as well."
+        f"papers, which flatters; the table below has the choice on the validation set as well. "
+        f"The unpruned net has {_unpruned(runs)}."
     )
 
 
@@ -67,6 +69,12 @@ def status(run: RunContent) -> str:
         tasks = "1 task" if len(run.failures) == 1 else f"{len(run.failures)} tasks"
         return f"Failed: {tasks}; {measured}. The same command tries again what has failed."
     return f"Interrupted: {measured}. The same command goes on."
+
+
+def joint_status(runs: list[RunContent]) -> str:
+    """How many of several runs are done."""
+    num_done = sum(run.state == "done" for run in runs)
+    return f"{num_done} of {len(runs)} runs are done."
 
 
 def _goes_on(runs: list[RunContent]) -> bool:
@@ -85,12 +93,18 @@ def _name(method: str, run: str, runs: list[RunContent]) -> str:
 
 def _unpruned_alone(runs: list[RunContent]) -> str:
     """What is said before anything is pruned."""
-    rows = pandas.concat([run.rows for run in runs], ignore_index=True)
-    accuracy = references(rows)["test_accuracy"]
     what = "nothing is pruned yet" if _goes_on(runs) else "no net was pruned"
-    if not len(accuracy):
-        return what.capitalize()
-    return f"The unpruned net has {percent(accuracy.mean(), accuracy.std())}; {what}"
+    accuracy = _unpruned(runs)
+    return f"The unpruned net has {accuracy}; {what}" if accuracy else what.capitalize()
+
+
+def _unpruned(runs: list[RunContent]) -> str:
+    """The accuracy of the unpruned nets, each counted once; empty before there are any."""
+    found = [references(run.rows) for run in runs if len(run.rows)]
+    if not any(map(len, found)):
+        return ""
+    nets = pandas.concat(found).drop_duplicates(["net_seed", *IDENTITY])  # runs may share nets
+    return percent(nets["test_accuracy"].mean(), nets["test_accuracy"].std())
 
 
 def _nothing_commensurate(runs: list[RunContent], so_far: str) -> str:

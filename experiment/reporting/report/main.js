@@ -1,13 +1,14 @@
 // Starts all parts of the page, and lets the choices of axes and curves have their effect.
 
+const PAPER = 700; // pixels across a printed chart
 const BUTTONS = new Map(); // of the legend, by curve
 
-function redraw() {
+function redraw(width) {
   for (const [series, button] of BUTTONS) {
     button.hidden = CHOSEN.run !== null && series.run !== CHOSEN.run;
     button.setAttribute("aria-pressed", !CHOSEN.hidden.has(series));
   }
-  watchPoints(drawChart());
+  watchPoints(drawChart(width));
 }
 
 function sampleOf(series) {
@@ -66,6 +67,8 @@ function startCurves() {
     width = window.innerWidth;
     redraw();
   });
+  window.addEventListener("beforeprint", () => redraw(PAPER));
+  window.addEventListener("afterprint", () => redraw());
 }
 
 startCurves();

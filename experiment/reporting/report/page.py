@@ -21,7 +21,7 @@ from experiment.reporting.report.numbers import without_nan
 SCRIPTS = ("choices.js", "chart.js", "points.js", "heat_map.js", "table.js", "main.js")
 # The columns of results.csv that are shown first; the others can be chosen.
 MAIN_COLUMNS = frozenset(
-    {"run", "method", "net_seed", "step", "keep_ratio", "flop_keep_ratio", "test_accuracy"}
+    {"run", "method", "net_seed", "step", "prune_ratio", "flop_keep_ratio", "test_accuracy"}
     | {"accuracy_before_retraining", "test_loss", "note"}
 )
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas
 
-from experiment.config.schema import Config
+from experiment.config.schedules import keep_ratios
+from experiment.config.schema import Config, Part
 from experiment.core.text import visible
 from experiment.reporting.board import duration
 from experiment.reporting.comparison import flattened
@@ -21,12 +22,13 @@ TITLES = {
     "test_accuracy": "its test accuracy",
     "flop_reduction": "FLOPs removed",
 }
+NOT_SET = "(not set)"
 PHASES = ("training", "pruning", "retraining")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A value by name for each run; a single one if it is the same for all."""
+    """What has a name, and its value in each run; a single one if all have the same."""
 
     name: str
     values: list[str]
@@ -73,34 +75,52 @@ def faults(runs: list[RunContent]) -> list[str]:
 
 
 def settings(runs: list[RunContent]) -> list[Entry]:
-    """All settings of the runs, with the defaults of those that differ from them."""
-    values = [dict(flattened(run.config.model_dump())) for run in runs]
-    first = runs[0].config
-    defaults = dict(flattened(Config(network=first.network).model_dump()))
-    return _entries(values, defaults)
+    """All settings of the runs, with the defaults of those that differ from them.
+
+    Options of a part, such as a data set, are not compared: only the part knows their defaults.
+    """
+    default = Config(network=runs[0].config.network)
+    return _entries([_flat(run.config) for run in runs], _flat(default))
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    """The settings by key path; methods and keep ratios as short lists."""
+    values = config.model_dump()
+    values["pruning"]["methods"] = [_named(method) for method in config.pruning.methods]
+    values["pruning"]["keep_ratios"] = keep_ratios(config.pruning)
+    return dict(flattened(values))
+
+
+def _named(method: Part) -> str:
+    """A method with its options: `WT(allocation=erk)`."""
+    options = ", ".join(f"{key}={_text(value)}" for key, value in method.options.items())
+    return f"{method.name}({options})" if options else method.name
 
 
 def environment(runs: list[RunContent]) -> list[Entry]:
     """Versions, the device and the commit."""
-    return _entries([run.environment for run in runs])
+    return _entries([run.environment for run in runs], {})
 
 
-def _entries(
-    by_run: list[dict[str, Any]], defaults: dict[str, Any] | None = None
-) -> list[Entry]:
+def _entries(by_run: list[dict[str, Any]], defaults: dict[str, Any]) -> list[Entry]:
     """The values of all names, each once if all runs have the same."""
     entries = []
     for name in dict.fromkeys(name for values in by_run for name in values):
-        texts = [_text(values[name]) if name in values else "" for values in by_run]
-        default = None if defaults is None else _text(defaults.get(name, ""))
-        is_changed = default is not None and any(text != default for text in texts)
-        shown = texts[:1] if len(set(texts)) == 1 else texts
-        entries.append(Entry(visible(name), shown, default if is_changed else None))
+        values = [run.get(name, NOT_SET) for run in by_run]
+        default = None
+        if name in defaults and any(value != defaults[name] for value in values):
+            default = _text(defaults[name])
+        shown = values[:1] if all(value == values[0] for value in values) else values
+        entries.append(Entry(visible(name), [_text(value) for value in shown], default))
     return entries
 
 
 def _text(value: Any) -> str:
-    """A value as in a YAML file, but short ones of all kinds on one line."""
+    """A value as in a YAML file, on one line."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_text, value))}]"
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return visible(value if isinstance(value, str) else json.dumps(value, default=str))
 
 

@@ -43,7 +43,7 @@ function drawRows() {
 }
 
 function cellOf(column, value) {
-  const kind = column.is_number ? "number" : column.name === "note" ? "note" : null;
+  const kind = column.is_number ? "number" : column.name === "note" ? "remark" : null;
   return html("td", { class: kind }, cellText(column, value));
 }
 
