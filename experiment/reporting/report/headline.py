@@ -92,10 +92,12 @@ def _name(method: str, run: str, runs: list[RunContent]) -> str:
 
 
 def _unpruned_alone(runs: list[RunContent]) -> str:
-    """What is said before anything is pruned."""
-    what = "nothing is pruned yet" if _goes_on(runs) else "no net was pruned"
+    """What is said before a method can be judged."""
     accuracy = _unpruned(runs)
-    return f"The unpruned net has {accuracy}; {what}" if accuracy else what.capitalize()
+    if not accuracy:
+        return "Pruned nets are measured, but no unpruned one yet"
+    what = "nothing is pruned yet" if _goes_on(runs) else "no net was pruned"
+    return f"The unpruned net has {accuracy}; {what}"
 
 
 def _unpruned(runs: list[RunContent]) -> str:
