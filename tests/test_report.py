@@ -250,7 +250,9 @@ def test_the_page_names_no_other_file_and_its_policy_allows_none():
         if attributes.get("http-equiv") == "Content-Security-Policy"
     ]
     assert policy.startswith("default-src 'none';") and "unsafe" not in policy
-    assert not [name for _, a in found.elements for name in a if name == "style" or name[:2] == "on"]
+    assert not [
+        name for _, a in found.elements for name in a if name == "style" or name[:2] == "on"
+    ]
 
 
 def test_missing_and_infinite_numbers_can_be_held():
@@ -258,8 +260,10 @@ def test_missing_and_infinite_numbers_can_be_held():
     rows.loc[3, "test_loss"] = float("inf")
     rows.loc[4, "test_loss"] = float("nan")
     held = json.loads(read(page([made_up_run(rows)], "title")).data)
-    losses = [row[[c["name"] for c in held["table"]["columns"]].index("test_loss")]
-              for row in held["table"]["rows"]]
+    losses = [
+        row[[c["name"] for c in held["table"]["columns"]].index("test_loss")]
+        for row in held["table"]["rows"]
+    ]
     assert losses[3] is None and losses[4] is None and losses[0] == pytest.approx(0.1)
 
 

@@ -51,7 +51,7 @@ def explanation(runs: list[RunContent]) -> str:
     )
     return (
         f"Test accuracy at the largest prune ratio with an error at most {' or '.join(margins)} "
-        f"points above the unpruned net’s; {of_nets}. The ratio is chosen on the test set, as in "
+        f"points above the unpruned net's; {of_nets}. The ratio is chosen on the test set, as in "
         f"papers, which flatters; the table below has the choice on the validation set as well. "
         f"The unpruned net has {_unpruned(runs)}."
     )

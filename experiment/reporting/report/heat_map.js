@@ -10,9 +10,17 @@ function shadeOf(share) {
 }
 
 function paint(element, share) {
-  const [red, green, blue] = shadeOf(share);
-  element.style.backgroundColor = `rgb(${red}, ${green}, ${blue})`;
-  element.style.color = 0.299 * red + 0.587 * green + 0.114 * blue > 125 ? "#000" : "#fff";
+  const shade = shadeOf(share);
+  element.style.backgroundColor = `rgb(${shade.join(", ")})`;
+  element.style.color = luminance(shade) > 0.179 ? "#000" : "#fff"; // whichever has more contrast
+}
+
+/** The relative luminance of a colour, as WCAG defines it. */
+function luminance(shade) {
+  const [red, green, blue] = shade
+    .map((value) => value / 255)
+    .map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
 }
 
 function percentOf(share) {

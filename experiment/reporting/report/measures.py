@@ -1,4 +1,4 @@
-"""The rows by which methods are judged, with the measures that are computed from several columns."""
+"""The rows by which methods are judged, with measures that come from several columns."""
 
 import pandas
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas
 
-MISSING = "–"
+MISSING = "none"
 
 
 def percent(mean: float, deviation: float = math.nan) -> str:
