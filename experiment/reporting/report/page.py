@@ -27,7 +27,7 @@ MAIN_COLUMNS = frozenset(
 
 
 def page(runs: list[RunContent], title: str, left_out: Sequence[str] = ()) -> str:
-    """The page of one or several runs, as HTML; `left_out` says which others are missing, and why."""
+    """The page of one or several runs, as HTML; `left_out` says why others are missing."""
     style = _source("style.css")
     script = "\n".join(_source(name) for name in SCRIPTS)
     return _template().render(
