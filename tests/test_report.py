@@ -17,6 +17,7 @@ from experiment.config.loading import load_config
 from experiment.reporting.plots.colours import SHIPPED_COLOURS
 from experiment.reporting.report.curves import points, series, unpruned
 from experiment.reporting.report.headline import explanation, headline, status
+from experiment.reporting.report.measures import judged
 from experiment.reporting.report.page import data, page
 from experiment.reporting.report.sections import settings, times, total_times
 from experiment.runs.driver import run
@@ -24,6 +25,11 @@ from experiment.runs.lock import locked
 from experiment.runs.report import write_report
 
 NASTY = '</script><script>alert("x")</script><!--'
+
+
+def points_of(method: str, rows: pandas.DataFrame) -> list[dict]:
+    pruned = judged(rows)
+    return points(pruned[pruned["method"] == method])
 
 
 # What is said
@@ -86,7 +92,7 @@ def test_nets_whose_unpruned_one_is_not_measured_yet_are_left_out():
     rows = rows[~((rows["method"] == "reference") & (rows["net_seed"] == 1))]
     some = made_up_run(rows, margin=0.025, state="running")
     assert headline([some]) == "So far, SiPP keeps 88.0% at 80.0% pruned"
-    difference = points(rows, "SiPP")[0]["mean"]["difference"]
+    difference = points_of("SiPP", rows)[0]["mean"]["difference"]
     assert difference == pytest.approx(-0.01)
     assert headline([made_up_run(rows, margin=0.001, state="running")]).startswith("So far, no")
     alone = made_up_run(rows[rows["method"] != "reference"], state="running")
@@ -114,7 +120,7 @@ def test_failures_are_told_with_their_reasons():
 
 
 def test_points_are_means_and_deviations_over_nets():
-    first, second, third = points(made_up_rows(), "WT")
+    first, second, third = points_of("WT", made_up_rows())
     assert (first["step"], first["nets"]) == (1, 2)
     assert first["mean"]["test_accuracy"] == pytest.approx((0.88 + 0.90) / 2)
     assert first["deviation"]["test_accuracy"] == pytest.approx(0.02 / 2**0.5, abs=1e-6)
@@ -130,13 +136,13 @@ def test_repetitions_of_a_net_are_averaged_first():
     rows = made_up_rows()
     again = rows[rows["method"] == "WT"].assign(repetition=1)
     again = again[again["net_seed"] == 0].assign(test_accuracy=0.5)
-    first = points(pandas.concat([rows, again]), "WT")[0]
+    first = points_of("WT", pandas.concat([rows, again]))[0]
     assert first["nets"] == 2
     assert first["mean"]["test_accuracy"] == pytest.approx(((0.88 + 0.5) / 2 + 0.90) / 2)
 
 
 def test_a_single_net_has_no_band():
-    assert points(made_up_rows(num_nets=1), "WT")[0]["deviation"]["test_accuracy"] is None
+    assert points_of("WT", made_up_rows(num_nets=1))[0]["deviation"]["test_accuracy"] is None
 
 
 def test_methods_have_the_colours_of_the_figures_and_looks_of_their_own():

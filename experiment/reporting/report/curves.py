@@ -8,7 +8,6 @@ from experiment.reporting.plots.colours import method_colours
 from experiment.reporting.report.content import RunContent
 from experiment.reporting.report.measures import judged, references
 from experiment.reporting.report.numbers import without_nan
-from experiment.reporting.summary import evaluated
 
 X_AXES = {
     "prune_ratio": "parameters removed (%)",
@@ -47,29 +46,32 @@ def series(runs: list[RunContent]) -> list[dict[str, Any]]:
     A method has its colour. Curves of one run differ by marker and kind of line as well; if there
     are several runs, these tell the runs apart.
     """
-    methods = [method for run in runs for method in _methods(run)]
-    colours = method_colours(methods)
-    found = []
-    for number, run in enumerate(runs):
-        for index, method in enumerate(_methods(run)):
-            curve = {
-                "run": number,
-                "method": method,
-                "colour": colours[method],
-                "look": (index if len(runs) == 1 else number) % NUM_LOOKS,
-                "points": points(run.rows, method),
-            }
-            found.append(curve)
-    return found
+    by_method = [
+        judged(run.rows).groupby("method", sort=False) if len(run.rows) else () for run in runs
+    ]
+    colours = method_colours(method for methods in by_method for method, _ in methods)
+    return [
+        {
+            "run": number,
+            "method": method,
+            "colour": colours[method],
+            "look": (index if len(runs) == 1 else number) % NUM_LOOKS,
+            "points": points(rows),
+        }
+        for number, methods in enumerate(by_method)
+        for index, (method, rows) in enumerate(methods)
+    ]
 
 
-def points(rows: pandas.DataFrame, method: str) -> list[dict[str, Any]]:
+def points(rows: pandas.DataFrame) -> list[dict[str, Any]]:
     """The points of a curve: for each step, means over nets, and deviations of the y values.
 
     Repetitions of one net are averaged first. The deviation of a single net is None.
+
+    Args:
+        rows: of one method, as `judged` returns them.
     """
-    pruned = judged(rows)
-    steps = pruned[pruned["method"] == method].groupby(["step", "net_seed"])
+    steps = rows.groupby(["step", "net_seed"])
     by_net = steps[["keep_ratio_requested", *X_AXES, *Y_AXES]].mean()
     by_step = by_net.groupby("step")
     means = by_step.mean().sort_values("prune_ratio")
@@ -97,7 +99,3 @@ def unpruned(run: RunContent) -> dict[str, float | None]:
         return {}
     means = found[list(Y_AXES)].mean().to_frame().T
     return dict(zip(Y_AXES, without_nan(means)[0]))
-
-
-def _methods(run: RunContent) -> list[str]:
-    return evaluated(run.rows)["method"].unique().tolist() if len(run.rows) else []
