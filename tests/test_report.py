@@ -1,5 +1,6 @@
 """report.html: what it says of a run, what it must not let through, and where it is written."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -14,6 +15,7 @@ from made_up_runs import made_up_layers, made_up_rows, made_up_run
 
 from experiment.__main__ import main
 from experiment.config.loading import load_config
+from experiment.config.sweeps import load_sweep
 from experiment.reporting.plots.colours import SHIPPED_COLOURS
 from experiment.reporting.report.curves import points, series, unpruned
 from experiment.reporting.report.headline import explanation, headline, status
@@ -39,7 +41,10 @@ def test_the_headline_names_the_method_that_can_be_pruned_most():
     # A margin of 2.5 points allows SiPP two steps (80%), and WT one (50%).
     told = headline([made_up_run(margin=0.025)])
     assert told == "SiPP keeps 89.0% ± 1.4 at 80.0% pruned"
-    assert "at most 2.5 points above" in explanation([made_up_run(margin=0.025)])
+    assert (
+        "at most 2.5 points above that of the unpruned one, whose accuracy is 91.0%"
+        in explanation([made_up_run(margin=0.025)])
+    )
     assert "over 2 nets" in explanation([made_up_run()])
 
 
@@ -337,9 +342,22 @@ def test_a_sweep_is_reported_with_what_was_swept(tmp_path, capsys):
     held = json.loads(read((directory / "report.html").read_text()).data)
     assert held["runs"] == ["methods=[WT]", "methods=[SNIP]"]
     assert [curve["method"] for curve in held["series"]] == ["WT", "SNIP"]
+    for found in directory.parent.glob("*/report.html"):
+        assert found.stat().st_size > 10_000
     (directory / "runs.json").write_text("[")
     assert main(["report", str(directory)]) == 2
     assert "runs.json: cannot be read; run the sweep again" in capsys.readouterr().err
+
+
+def test_a_sweep_of_which_no_run_could_begin_has_no_report(tmp_path, capsys):
+    path = tmp_path / "small.yaml"
+    path.write_text(f"{SMALL}\nsweep: {{grid: {{seed: [0, 1]}}}}\n")
+    with contextlib.ExitStack() as locks:
+        for combination in load_sweep(path, []).combinations:
+            locks.enter_context(locked(tmp_path / "r" / "small" / combination.config.run_id()))
+        assert main(["run", str(path), "--results", str(tmp_path / "r"), "--device", "cpu"]) == 3
+    printed = capsys.readouterr()
+    assert "error" not in printed.err and "report:" not in printed.out
 
 
 def test_a_locked_run_is_running_until_it_is_concluded(finished, tmp_path):

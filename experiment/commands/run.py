@@ -311,10 +311,10 @@ def collect_sweep(path: str, content: "Config | Sweep", options: argparse.Namesp
     try:
         with locked(directory, take_over=options.take_over):
             text, plot = collect(content, directories, directory)
-            page = write_report(directory)
+            say(text)
+            with contextlib.suppress(UserError):  # none of its runs has begun
+                say_line(f"report: {write_report(directory)}")
     except LockedError as error:
         return report_error(path, error, options.traceback)
-    say(text)
-    say_line(f"report: {page}")
     say_line(f"plot: {plot}")
     return 0

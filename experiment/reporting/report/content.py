@@ -7,21 +7,20 @@ import pandas
 
 from experiment.config.schema import Config
 
-LAYERS = ["method", "layer", "step", "keep_ratio"]  # columns of the table of layers
-STATES = ("done", "running", "failed", "interrupted")
-
 
 @dataclass(frozen=True, kw_only=True)
 class RunContent:
     """The state, the configuration and the tables of a run.
 
     `rows`, `summary` and `failures` are the tables of the same names, empty if there are none.
-    `layers` says which share of each layer is kept, a mean over nets; None where nobody wrote it.
+    `layers` has the columns method, layer, step and keep_ratio, the share of a layer that is kept;
+    rows that differ in nothing else, such as those of several nets, are averaged. It is None where
+    nobody wrote that down.
     """
 
     label: str  # tells the run from others on the page
     directory: str
-    state: str  # one of STATES
+    state: str  # "done", "running", "failed" or "interrupted"
     config: Config
     num_expected: int  # nets that the finished run has measured
     seconds_left: float | None = None

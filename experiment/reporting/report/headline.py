@@ -38,22 +38,22 @@ def headline(runs: list[RunContent]) -> str:
 
 
 def explanation(runs: list[RunContent]) -> str:
-    """What the numbers of the headline are, and how far they can be trusted."""
+    """How the headline was found, and how far it can be trusted."""
     summaries = [run.summary for run in runs if len(run.summary)]
     if not summaries:
         return ""
     margins = dict.fromkeys(f"{100 * run.config.pruning.commensurate_margin:g}" for run in runs)
     nets = max(int(summary["nets"].max()) for summary in summaries)
     of_nets = (
-        f"mean ± one standard deviation over {nets} nets"
+        f"means ± one standard deviation over {nets} nets"
         if nets > 1
-        else "a single net, so that nothing is known of the spread"
+        else "of a single net, so that nothing is known of the spread"
     )
     return (
-        f"Test accuracy at the largest prune ratio with an error at most {' or '.join(margins)} "
-        f"points above the unpruned net's; {of_nets}. The ratio is chosen on the test set, as in "
-        f"papers, which flatters; the table below has the choice on the validation set as well. "
-        f"The unpruned net has {_unpruned(runs)}."
+        f"A net may have an error at most {' or '.join(margins)} points above that of the unpruned "
+        f"one, whose accuracy is {_unpruned(runs)}; the largest prune ratio counts. These are "
+        f"{of_nets}. The ratio is chosen on the test set, as in papers, which flatters; the table "
+        f"below has the choice on the validation set as well."
     )
 
 
