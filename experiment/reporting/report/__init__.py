@@ -1,7 +1,7 @@
 """report.html: all that a run, or several together, has found, as one page that needs nothing else.
 
 The page is filled in by Jinja, which torch brings along and which escapes every text. Its figures
-are SVG drawn by a little script of our own: libraries for charts draw on a canvas, which can be
-neither reached by keyboard nor printed well (Chart.js, uPlot), or are larger than the whole page
-may be (Plotly, Vega). Curves are computed here; the script only draws what it is given.
+are SVG drawn by a little script of our own: the small libraries for charts (Chart.js, uPlot) draw
+on a canvas, whose points no keyboard reaches and which is printed as pixels; Plotly, which draws
+SVG, takes several times the size of the page. Curves are computed here; the script only draws them.
 """
