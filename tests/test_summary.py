@@ -105,6 +105,20 @@ def test_a_table_for_people_and_none_without_prunings():
     assert len(summarise(rows.head(1), 0.005)) == 0
 
 
+def test_nets_are_left_out_until_the_unpruned_one_is_measured():
+    rows = pandas.DataFrame(
+        [
+            row("reference", 0, 0, 0.9),
+            row("WT", 0, 1, 0.9, prune=0.5),
+            row("WT", 1, 1, 0.9, prune=0.9),
+        ]
+    )
+    summary = summarise(rows, 0.005)
+    assert summary["nets"].tolist() == [1]
+    assert summary["prune_ratio_chosen_on_test_mean"].tolist() == [0.5]
+    assert len(summarise(rows.tail(1), 0.005)) == 0
+
+
 def test_a_run_writes_its_summary_and_the_margin_is_no_part_of_its_id(
     small_config, tmp_path, capsys
 ):
@@ -121,8 +135,9 @@ def test_a_run_writes_its_summary_and_the_margin_is_no_part_of_its_id(
     lines = capsys.readouterr().out.splitlines()
     assert (
         lines[-1].startswith("plot: ")
-        and lines[-2].split()[0] == "WT"
-        and "0.5 points" in lines[-5]
+        and lines[-2].startswith("report: ")
+        and lines[-3].split()[0] == "WT"
+        and "0.5 points" in lines[-6]
     )
     assert main([*command, "--set", "pruning.commensurate_margin=0.99"]) == 0
     (path,) = (tmp_path / "r").rglob("summary.csv")

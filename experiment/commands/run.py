@@ -257,9 +257,10 @@ def announced_configs(content: "Config | Sweep") -> Iterator["Config"]:
 
 
 def report(path: str, outcome: "Outcome") -> int:
-    """Print what failed in a run and where its plot is. Returns the exit code."""
+    """Print what failed in a run, and where report and plot are. Returns the exit code."""
     for failure in outcome.failures:
         say_line(f"failed: {path}: {failure}", to=sys.stderr)
+    say_line(f"report: {outcome.report}")
     if outcome.plot is not None:
         say_line(f"plot: {outcome.plot}")
     return 1 if outcome.failures else 0
@@ -300,6 +301,7 @@ def collect_sweep(path: str, content: "Config | Sweep", options: argparse.Namesp
     from experiment.reporting.sweep_tables import collect
     from experiment.runs.lock import locked
     from experiment.runs.paths import results_directory
+    from experiment.runs.report import write_report
 
     directories: list[Path] = [
         results_directory(path, combination.config.run_id(), options.results)
@@ -309,8 +311,10 @@ def collect_sweep(path: str, content: "Config | Sweep", options: argparse.Namesp
     try:
         with locked(directory, take_over=options.take_over):
             text, plot = collect(content, directories, directory)
+            say(text)
+            with contextlib.suppress(UserError):  # none of its runs has begun
+                say_line(f"report: {write_report(directory)}")
     except LockedError as error:
         return report_error(path, error, options.traceback)
-    say(text)
     say_line(f"plot: {plot}")
     return 0

@@ -143,7 +143,7 @@ def quantile_of_t(probability: float, degrees: int) -> float:
 
 def settings_that_differ(configs: Mapping[str, object]) -> pandas.DataFrame:
     """One row for each key path at which configurations differ, one column for each of them."""
-    flat = {name: dict(_flattened(values)) for name, values in configs.items()}
+    flat = {name: dict(flattened(values)) for name, values in configs.items()}
     first = next(iter(flat.values()))
     keys = dict.fromkeys(itertools.chain.from_iterable(flat.values()))
     rows = [
@@ -154,7 +154,7 @@ def settings_that_differ(configs: Mapping[str, object]) -> pandas.DataFrame:
     return pandas.DataFrame(rows, columns=["key", *flat])
 
 
-def _flattened(values: object, path: str = "") -> list[tuple[str, object]]:
+def flattened(values: object, path: str = "") -> list[tuple[str, object]]:
     """The plain values of a tree with their key paths."""
     if isinstance(values, dict) and values:
         items = [(f"{path}.{key}".lstrip("."), value) for key, value in values.items()]
@@ -162,4 +162,4 @@ def _flattened(values: object, path: str = "") -> list[tuple[str, object]]:
         items = [(f"{path}[{index}]", value) for index, value in enumerate(values)]
     else:
         return [(path, values)]
-    return [found for key, value in items for found in _flattened(value, key)]
+    return [found for key, value in items for found in flattened(value, key)]

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 PLOT = Path("plots", "accuracy_vs_sparsity")
 SUMMARY = "summary.csv"
+REPORT = "report.html"
+SWEEP_RUNS = "runs.json"  # of a sweep: the names of its runs' directories, by what was swept
 
 
 def write_summary(rows: "pandas.DataFrame", directory: Path, margin: float) -> str:

@@ -42,7 +42,7 @@ def summarise(rows: pandas.DataFrame, margin: float) -> pandas.DataFrame:
     """One row per method: how far its nets can be pruned, and how many no longer work.
 
     Args:
-        rows: of results.csv.
+        rows: of results.csv. Nets of which the unpruned one is not measured yet are left out.
         margin: by how much the error may exceed that of the unpruned net, as a share of images.
 
     Returns:
@@ -50,6 +50,8 @@ def summarise(rows: pandas.DataFrame, margin: float) -> pandas.DataFrame:
         Repetitions of one net are averaged first. The deviation of a single net is empty.
     """
     references = rows[rows["method"] == REFERENCE].set_index("net_seed")
+    pruned_nets = evaluated(rows)
+    judged = pruned_nets[pruned_nets["net_seed"].isin(references.index)]
     summaries = [
         {
             "method": method,
@@ -57,7 +59,7 @@ def summarise(rows: pandas.DataFrame, margin: float) -> pandas.DataFrame:
             **_over_nets(pruned, references, margin),
             **count_faults(pruned),
         }
-        for method, pruned in evaluated(rows).groupby("method", sort=False)
+        for method, pruned in judged.groupby("method", sort=False)
     ]
     return pandas.DataFrame(summaries, columns=COLUMNS)
 

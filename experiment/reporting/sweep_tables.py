@@ -1,5 +1,6 @@
 """What the runs of a sweep found, together: one table, one summary, one plot."""
 
+import json
 from pathlib import Path
 
 import pandas
@@ -9,7 +10,7 @@ from experiment.config.yaml_syntax import dump
 from experiment.core.files import write_whole
 from experiment.core.text import visible
 from experiment.reporting.plots.sweep import sweep_accuracy_vs_sparsity
-from experiment.reporting.run_files import PLOT, SUMMARY
+from experiment.reporting.run_files import PLOT, SUMMARY, SWEEP_RUNS
 from experiment.reporting.summary import summarise
 from experiment.reporting.summary_text import summary_text
 from experiment.reporting.tables import RESULTS, load_results
@@ -18,7 +19,7 @@ Found = list[tuple[Combination, pandas.DataFrame]]  # the runs that have results
 
 
 def collect(sweep: Sweep, runs: list[Path], directory: Path) -> tuple[str, Path]:
-    """Write results.csv, summary.csv, config.yaml and the plot of a sweep.
+    """Write results.csv, summary.csv, config.yaml, runs.json and the plot of a sweep.
 
     Args:
         sweep: what was run.
@@ -29,6 +30,9 @@ def collect(sweep: Sweep, runs: list[Path], directory: Path) -> tuple[str, Path]
         The summary as text for people, and the path of the plot.
     """
     write_whole(directory / "config.yaml", dump(sweep.values))
+    labels = [visible(combination.label) for combination in sweep.combinations]
+    names = {label: run.name for label, run in zip(labels, runs)}
+    write_whole(directory / SWEEP_RUNS, json.dumps(names, indent=1) + "\n")
     found = _load(sweep, runs)
     if not found:
         return "no run of the sweep has a result", directory

@@ -56,9 +56,12 @@ class FoundRun:
     @cached_property
     def state(self) -> State:
         """Whether it is finished or, if not, why."""
+        return "running" if self.is_running else self.state_at_rest
+
+    @property
+    def state_at_rest(self) -> State:
+        """The state if no process works at it."""
         try:
-            if self.is_running:
-                return "running"
             if len(self.failures):
                 return "failed"
             return "done" if self.num_rows >= self.num_expected else "interrupted"

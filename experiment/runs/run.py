@@ -26,6 +26,7 @@ from experiment.runs.forecast import Forecast
 from experiment.runs.identity import write_identity
 from experiment.runs.ledger import Ledger
 from experiment.runs.lock import Lock
+from experiment.runs.report import write_report
 from experiment.runs.results import Result, Store, layout_of
 from experiment.runs.tasks import Task, tasks
 from experiment.runs.waiting import Ranks, Waiting, as_listed
@@ -38,9 +39,10 @@ SHARED = "any run"  # the owner of nets that runs share
 
 @dataclass
 class Outcome:
-    """Where a run's main plot is, and what failed in it."""
+    """Where a run's main plot and its report are, and what failed in it."""
 
     plot: Path | None  # None if no net could be trained
+    report: Path
     failures: list[str] = field(default_factory=list)
 
 
@@ -136,18 +138,22 @@ class Run:
         self._give_up(task, outcome)
 
     def outcome(self) -> Outcome:
-        """Write the summary and the plot of all results. Raises UserError for bad input."""
+        """Write the summary, the plot and the report of all results.
+
+        Raises UserError for bad input.
+        """
         if self.bad_input is not None:
             raise self.bad_input
-        if not len(self.ledger.results):
-            return Outcome(None, self.failures)
-        self.ledger.sort_tables()
         directory = self.ledger.results.path.parent
+        if not len(self.ledger.results):
+            return Outcome(None, write_report(directory, is_concluded=True), self.failures)
+        self.ledger.sort_tables()
         rows = load_results(directory)
         summary = write_summary(rows, directory, self.config.pruning.commensurate_margin)
         if summary:
             self.ledger.logger.say(summary)
-        return Outcome(write_plot(rows, directory), self.failures)
+        plot = write_plot(rows, directory)
+        return Outcome(plot, write_report(directory, is_concluded=True), self.failures)
 
     def _finish_stored(self, task: Task) -> bool:
         """Finish a task if its result is stored. Returns whether nothing is left to be done."""
