@@ -22,8 +22,10 @@ from whole_runs import TIMES, assert_same, command, launch, start, wait_for
 
 from experiment.config.loading import load_config
 from experiment.core.errors import StorageError
-from experiment.core.files import write_whole
+from experiment.core.files import write_whole, writing
+from experiment.main import main
 from experiment.methods.magnitude import WT
+from experiment.reporting import logger
 from experiment.runs import results
 from experiment.runs.driver import run
 from experiment.runs.lock import Owner
@@ -164,6 +166,11 @@ def put_folder(path: Path) -> None:
     (path / "file").touch()
 
 
+def put_link_to_nothing(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
 def put_pipe(path: Path) -> None:
     path.unlink()
     os.mkfifo(path)
@@ -182,6 +189,7 @@ DAMAGES = {
     "a bit flipped": flip,
     "longer": lambda path: path.write_bytes(path.read_bytes() + b"\n{}"),
     "a folder": put_folder,
+    "a link to nothing": put_link_to_nothing,
     "a pipe": put_pipe,  # from which one could read for ever
     "exchanged": take_from_neighbour,
 }
@@ -210,7 +218,38 @@ def test_a_damaged_file_is_reported_and_its_step_computed_anew(
     assert_equal(tmp_path / "run", finished)
     [line] = [line for line in capsys.readouterr().err.splitlines() if "damaged" in line]
     assert line.startswith(f"damaged: {path}") and "steps/damaged" in line
-    assert (tmp_path / "run" / "steps" / "damaged" / name).exists()
+    assert os.path.lexists(tmp_path / "run" / "steps" / "damaged" / name)
+
+
+IN_PLACE_OF_FILES = {
+    "a folder": lambda path: (path.mkdir(), (path / "file").write_text("a file")),
+    "a link": lambda path: path.symlink_to(path.parents[1] / "outside"),
+    "a link to nothing": lambda path: path.symlink_to("nowhere"),
+    "a pipe": lambda path: os.mkfifo(path),
+}
+
+
+@pytest.mark.parametrize("put", IN_PLACE_OF_FILES)
+def test_what_lies_in_the_place_of_a_runs_files_is_moved_aside_and_nothing_else_changed(
+    config, finished, tmp_path, capsys, put
+):
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "outside").write_text("of somebody else")
+    names = [path.relative_to(finished) for path in finished.rglob("*") if path.is_file()]
+    names = [name for name in names if name.parts[0] != "steps"]
+    assert {"log.txt", "identity.json", "results.csv"} <= {name.name for name in names}
+    for name in names:
+        (tmp_path / "run" / name).unlink()
+        IN_PLACE_OF_FILES[put](tmp_path / "run" / name)
+    assert run(config, tmp_path / "run").failures == []
+    assert_equal(tmp_path / "run", finished)
+    assert (tmp_path / "outside").read_text() == "of somebody else"
+    errors = capsys.readouterr().err
+    for name in names:
+        path = tmp_path / "run" / name
+        assert path.is_file() and not path.is_symlink()
+        assert f"damaged: {path}: is no file; moved to" in errors
+        assert os.path.lexists(tmp_path / "run" / "steps" / "damaged" / name)
 
 
 def edit(path: Path, **changes) -> None:
@@ -371,13 +410,6 @@ def test_what_a_killed_process_left_beside_a_shared_net_is_deleted(config, tmp_p
     assert {path.suffix for path in net.parent.iterdir()} == {".json", ".safetensors"}
 
 
-def test_a_pipe_in_the_place_of_a_log_is_said(config, finished, tmp_path):
-    shutil.copytree(finished, tmp_path / "run")
-    put_pipe(tmp_path / "run" / "log.txt")
-    with pytest.raises(StorageError, match=r"cannot write .*log.txt: it is a pipe"):
-        run(config, tmp_path / "run")
-
-
 @pytest.mark.parametrize("damage", ["empty", "a pipe", "[]", "nested"])
 def test_other_files_than_steps_are_written_anew(config, finished, tmp_path, damage):
     shutil.copytree(finished, tmp_path / "run")
@@ -452,18 +484,19 @@ def test_a_signal_ends_what_does_not_listen():
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_ends_all_runs_at_once(config, tmp_path):
+def test_a_full_disk_ends_all_runs_at_once(config, tmp_path, monkeypatch, capsys):
     paths = [tmp_path / f"{name}.yaml" for name in ("one", "two")]
     for path in paths:
         path.write_text(CONFIG)
     log = tmp_path / "results" / "one" / config.run_id() / "log.txt"
-    log.parent.mkdir(parents=True)
-    log.symlink_to("/dev/full")
-    both = command(paths[0], tmp_path / "results")
-    both[3:4] = map(str, paths)
-    done = subprocess.run(both, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr == (
+
+    def append_to_full_disk(path, text):
+        with writing(path), open("/dev/full", "a") as file:
+            file.write(text)
+
+    monkeypatch.setattr(logger, "append", append_to_full_disk)
+    assert main([*map(str, paths), "--results", str(tmp_path / "results")]) == 1
+    assert capsys.readouterr().err == (
         f"failed: cannot write {log}: No space left on device; free some space, and run the same "
         f"command again to go on\n"
     )

@@ -75,7 +75,22 @@ def _damage(case: Case) -> Found:
         problems += _problems_of_report(path, case, ended.err)
     if _content(case.folder / OUTSIDE) != outside:
         problems.append("something outside was changed")
-    return Found(problems + case.experiment.problems(case.results, shared_nets=False))
+    return Found(
+        problems + case.experiment.problems(case.results, but=_may_differ(path, name, case))
+    )
+
+
+def _may_differ(path: Path, name: str, case: Case) -> Callable[[str], bool]:
+    """Which files need not be as before: those that nothing reads, and nets that were deleted.
+
+    Runs have their own copies of the nets that they share, and delete their last nets themselves
+    when they are told to clean up.
+    """
+    if ".nets" in path.parts:
+        return lambda file: ".nets" in Path(file).parts
+    if name == "deleted" and path.suffix == ".safetensors":
+        return lambda file: file == str(path.relative_to(case.results))
+    return lambda file: False
 
 
 def _can_be_damaged(path: Path) -> bool:
@@ -248,12 +263,17 @@ def _absurd(path: Path, case: Case) -> None:
 
 def _of_other_form(path: Path, case: Case) -> None:
     """A part of the stored is no such part, though the digest is right."""
-    name = case.random.choice(["inputs", "record", "owner", "key"])
+    name = case.random.choice(["record", "owner", "key"])
     value = case.random.choice([5, None, [], "text", {"a": 1}, [5]])
-    if name == "inputs" and value == []:
-        value = ["0" * 64]
     case.tell(f"{name} is {value!r}")
     _rewritten(path, lambda stored: stored.update({name: value}))
+
+
+def _of_other_inputs(path: Path, case: Case) -> None:
+    """It was computed from other nets than those that are there."""
+    value = case.random.choice([[5], ["0" * 64], ["0" * 64] * 3])
+    case.tell(f"inputs are {value!r}")
+    _rewritten(path, lambda stored: stored.update(inputs=value))
 
 
 def _not_json(path: Path, case: Case) -> None:
@@ -308,6 +328,7 @@ DAMAGES = {
     "of another key": Damage(_of_other_key, (".json",)),
     "absurd values": Damage(_absurd, (".json",)),
     "another form": Damage(_of_other_form, (".json",)),
+    "of other nets": Damage(_of_other_inputs, (".json",), is_reported=False),
     "not JSON": Damage(_not_json, (".json",)),
     "another shape": Damage(_of_other_shape, (".safetensors",)),
     "a temporary file": Damage(_leave_temporary, is_reported=False),

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,14 +84,14 @@ class Experiment:
         """Those of its runs."""
         return sorted(path.parent for path in results.rglob("environment.json"))
 
-    def problems(self, results: Path, shared_nets: bool = True) -> list[str]:
+    def problems(self, results: Path, but: Callable[[str], bool] = lambda name: False) -> list[str]:
         """How results differ from the undisturbed ones, and what else lies there.
 
-        Without `shared_nets`, nets that runs share may be missing: runs have their own copies.
+        Files that `but` is true for are not looked at.
         """
-        expected, found = _files(self.results), _files(results)
-        missing = sorted(name for name in expected - found if shared_nets or ".nets" not in name)
-        problems = [f"missing: {name}" for name in missing]
+        expected = {name for name in _files(self.results) if not but(name)}
+        found = {name for name in _files(results) if not but(name)}
+        problems = [f"missing: {name}" for name in sorted(expected - found)]
         problems += [f"left over: {name}" for name in sorted(found - expected)]
         for name in sorted(expected & found):
             if not _are_equal(self.results / name, results / name):
@@ -108,6 +109,8 @@ def _files(results: Path) -> set[str]:
 
 
 def _are_equal(one: Path, other: Path) -> bool:
+    if not other.is_file():
+        return False
     if one.name in TABLES:
         return _without_times(one) == _without_times(other)
     if one.suffix in SAME_BYTES or one.name == "summary.csv":

@@ -23,7 +23,6 @@ import experiment.runs.run
 from benchmarks.faults.commands import Command
 from experiment.core import files
 from experiment.pruning.pruner import Pruner
-from experiment.reporting.plots import figures
 from experiment.training.session import Session
 
 Counts = dict[str, Any]  # how often each kind of moment comes; and the seconds of it all
@@ -35,7 +34,7 @@ PHASES = {
     "pruning": (Pruner, "prune"),
     "evaluating": (experiment.runs.execution, "has_constant_output"),
     "summary": (experiment.runs.run, "write_summary"),
-    "figures": (figures, "save"),
+    "figures": (experiment.runs.run, "write_plot"),
     "sweep tables": (experiment.commands.run, "collect_sweep"),
 }
 FILE_EVENT = "file event"  # right before it

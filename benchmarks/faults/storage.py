@@ -81,7 +81,9 @@ def read_only(case: Case) -> Found:
             case.folder,
             lambda: _before(kind, lambda: remount(case.results, "ro"), number),
         ).wait()
-        problems = _problems_of_storage(ended, case, "Read-only file system")
+        # At first, it is the argument --results that is wrong.
+        code = 2 if kind == "loading" else 1
+        problems = _problems_of_storage(ended, case, "Read-only file system", code)
         remount(case.results, "rw")
         return Found(problems + case.resume())
 
@@ -127,9 +129,9 @@ def _before(kind: str, action: object, number: int = 0) -> None:
     setattr(place, name, acting)
 
 
-def _problems_of_storage(ended: Ended, case: Case, reason: str) -> list[str]:
+def _problems_of_storage(ended: Ended, case: Case, reason: str, code: int = 1) -> list[str]:
     """What is wrong with how a command ended that could not write."""
-    problems = ended.problems(1)
+    problems = ended.problems(code)
     lines = ended.err.splitlines()
     if len(lines) != 1 or str(case.results) not in lines[0] or reason not in lines[0]:
         problems.append(f"says: {ended.err!r}")

@@ -47,6 +47,21 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def move_aside(path: Path, target: Path) -> Path:
+    """Move what lies at a path, if anything, to a target or, where that is taken, beside it.
+
+    Returns where it is. Raises StorageError if it cannot be moved.
+    """
+    free, number = target, 0
+    while os.path.lexists(free):
+        number += 1
+        free = target.with_name(f"{target.name}.{number}")
+    with writing(free), contextlib.suppress(FileNotFoundError):
+        free.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(free)
+    return free
+
+
 def remove_leftovers(directory: Path, pattern: str = "**/.*") -> None:
     """Delete what processes that were killed have left of files that they were writing."""
     for path in directory.glob(pattern):
@@ -58,8 +73,6 @@ def remove_leftovers(directory: Path, pattern: str = "**/.*") -> None:
 def append(path: Path, text: str) -> None:
     """Write a text at the end of a file. Raises StorageError if that cannot be done."""
     with writing(path):
-        if path.is_fifo():  # nobody may ever read from it
-            raise OSError(errno.EINVAL, "it is a pipe")
         with path.open("a", encoding="utf-8", newline="") as file:
             file.write(text)
 

@@ -1,9 +1,7 @@
 """What tasks compute, and the store that keeps it: each result is written whole or not at all."""
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from experiment.core.errors import UnreadableError, UserError
-from experiment.core.files import read_file, remove, write_whole, writing
+from experiment.core.files import move_aside, read_file, remove, write_whole
 from experiment.nets.masks import keep_all
 from experiment.nets.state import NetState
 from experiment.runs.paths import DAMAGED
@@ -115,6 +113,7 @@ class Store:
         try:
             text = read_file(path)
         except FileNotFoundError:
+            _require_absent(path)
             return None
         except OSError as error:
             raise DamagedError(f"{path} cannot be read: {error.strerror}") from None
@@ -170,14 +169,7 @@ class Store:
         """
         record = self._record_path(key)
         for path in self._links(record) or [record, self._state_path(key)]:
-            target = self.directory / DAMAGED / path.relative_to(self.directory)
-            number = 0
-            while os.path.lexists(target):
-                number += 1
-                target = target.with_name(f"{path.name}.{number}")
-            with writing(target), contextlib.suppress(FileNotFoundError):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                path.rename(target)
+            move_aside(path, self.directory / DAMAGED / path.relative_to(self.directory))
 
     def _links(self, path: Path) -> list[Path]:
         """The outermost folder of the store above a file that is a link, if there is one."""
@@ -201,6 +193,7 @@ class Store:
         try:
             content = read_file(path)
         except FileNotFoundError:
+            _require_absent(path)
             return None
         except OSError as error:
             raise DamagedError(f"{path} cannot be read: {error.strerror}") from None
@@ -215,6 +208,12 @@ class Store:
 
     def _state_path(self, key: str) -> Path:
         return self.directory / f"{key}.safetensors"
+
+
+def _require_absent(path: Path) -> None:
+    """Raise DamagedError if there is something with the name of a file that is not found."""
+    if path.is_symlink():
+        raise DamagedError(f"{path}: is a link to nothing")
 
 
 def _refuse(constant: str) -> None:

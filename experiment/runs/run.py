@@ -20,6 +20,7 @@ from experiment.reporting.environment import hardware, write_environment
 from experiment.reporting.logger import Logger
 from experiment.reporting.run_files import write_plot, write_summary
 from experiment.reporting.tables import load_results
+from experiment.runs import obstacles
 from experiment.runs.compile_choice import for_a_team, with_compilation_decided
 from experiment.runs.engines.engine import Failure
 from experiment.runs.forecast import Forecast
@@ -224,11 +225,14 @@ def open_run(
     settled = config if team.is_alone else for_a_team(config)
     here = device if of_workers is None else or_cpu(device)
     data = load_data(config.dataset, Stream(config.seed), torch.device(here))
+    in_the_way = obstacles.clear(directory)
     try:
         write_whole(directory / "config.yaml", dump(config.model_dump()))
     except StorageError as error:
         raise UserError(f"--results: {error}") from None
     logger = Logger(directory)
+    for line in in_the_way:
+        logger.warn(f"damaged: {line}")
     of_workers = of_workers or hardware(device)
     changes = write_environment(
         directory / "environment.json", {**of_workers, "processes_per_net": team.size}
