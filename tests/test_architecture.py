@@ -15,7 +15,7 @@ LAYERS = [
     ("experiment",),  # the public functions, `__init__.py`: for users, not for the package
     ("__main__", "main", "commands"),  # the first two are files
     ("runs",),
-    ("training", "reporting", "certification"),
+    ("training", "reporting", "certification", "trackers"),
     ("methods", "networks", "data"),
     ("pruning",),  # the base classes of methods; finds the methods themselves by name
     ("config",),
@@ -24,7 +24,12 @@ LAYERS = [
     ("core",),
 ]
 MATHEMATICS = ("allocation", "sensitivity", "channels", "nets")
-PLUG_INS = {"methods": "METHODS", "networks": "NETWORKS", "data.sets": "DATASETS"}
+PLUG_INS = {
+    "methods": "METHODS",
+    "networks": "NETWORKS",
+    "data.sets": "DATASETS",
+    "trackers": "TRACKERS",
+}
 PUBLIC = {*experiment.__all__, "run", "prune", "export", "tasks", "load_results"}
 WITHOUT_TORCH = ("reporting.plots.run", "reporting.plots.sweep", "reporting.plots.certificates")
 

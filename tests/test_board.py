@@ -18,16 +18,16 @@ def test_a_time_for_people(seconds, text):
 
 def test_a_terminal_shows_each_worker_and_the_whole(capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    shown = Board(2, 10)
+    shown = Board(2)
     shown.begin(0, ["net 0: training", "net 1: training"])
     shown.begin(1, ["net 2, WT, step 1: pruning to 50.0%"])
-    shown.show(7, None)
+    shown.show("3 of 10 tasks")
     printed = capsys.readouterr().err
     assert "net 0: training and 1 more" in printed and "net 2, WT" in printed
     assert "3 of 10 tasks" in printed and "left" not in printed
     shown.advance(0, "net 0: training", 30, 40, "loss 0.500, accuracy 91.0%")
     shown.end(1)
-    shown.show(6, 200.0)
+    shown.show("4 of 10 tasks, about 3 min left")
     printed = capsys.readouterr().err
     assert "30/40" in printed and " 75%" in printed and "loss 0.500, accuracy 91.0%" in printed
     assert "4 of 10 tasks, about 3 min left" in printed and "net 2" not in printed
@@ -35,12 +35,12 @@ def test_a_terminal_shows_each_worker_and_the_whole(capsys, monkeypatch):
 
 
 def test_elsewhere_there_is_a_line_every_now_and_then(capsys, monkeypatch):
-    shown = Board(1, 10)
+    shown = Board(1)
     shown.begin(0, ["net 0: training"])
     shown.advance(0, "net 0: training", 30, 40, "loss 0.500, accuracy 91.0%")
     assert not shown.is_due
     monkeypatch.setattr(board, "REPORT_INTERVAL", 0.0)
     assert shown.is_due
-    shown.show(6, 30.0)
+    shown.show("4 of 10 tasks, about 30 s left")
     shown.close()
     assert capsys.readouterr().err == "4 of 10 tasks, about 30 s left\n"

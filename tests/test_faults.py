@@ -26,8 +26,9 @@ from experiment.core.files import write_whole, writing
 from experiment.main import main
 from experiment.methods.magnitude import WT
 from experiment.reporting import logger
-from experiment.runs import results
+from experiment.runs import live, results
 from experiment.runs.driver import run
+from experiment.runs.ledger import Ledger
 from experiment.runs.lock import Owner
 from experiment.training.session import Session
 
@@ -334,6 +335,26 @@ def test_a_net_of_another_shape_is_not_used(config, finished, tmp_path, capsys):
     assert told in capsys.readouterr().err
 
 
+def test_a_checkpoint_counts_although_what_it_was_computed_from_is_computed_again(
+    config, finished, tmp_path, monkeypatch
+):
+    store_checkpoint = Ledger.store_checkpoint
+
+    def store_and_stop(ledger, task, result):
+        store_checkpoint(ledger, task, result)
+        if task.key.endswith("0-SiPP/002-retrain"):
+            raise Stopped
+
+    monkeypatch.setattr(Ledger, "store_checkpoint", store_and_stop)
+    with pytest.raises(Stopped):
+        run(config, tmp_path / "run")
+    monkeypatch.undo()
+    edit(tmp_path / "run/steps/net0/repetition0/0-SiPP/001-retrain.json", version=99)
+    assert run(config, tmp_path / "run").failures == []
+    assert "step 2: retraining at 20.0%: goes on" in (tmp_path / "run/log.txt").read_text()
+    assert_equal(tmp_path / "run", finished)
+
+
 @pytest.mark.parametrize("checkpoints", ["last", "all"])
 @pytest.mark.parametrize("name", ["001-prune", "001-retrain", "002-prune", "002-retrain"])
 def test_a_deleted_step_is_computed_from_nets_that_are_gone(
@@ -501,6 +522,13 @@ def test_a_full_disk_ends_all_runs_at_once(config, tmp_path, monkeypatch, capsys
         f"command again to go on\n"
     )
     assert not (tmp_path / "results" / "two").exists() and not list(tmp_path.rglob("run.lock"))
+
+
+def test_a_directory_that_vanishes_at_the_end_is_told(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(live.Live, "refresh", lambda self: None)
+    monkeypatch.setattr(live, "write_plot", lambda rows, directory: shutil.rmtree(directory))
+    with pytest.raises(StorageError, match=r"files of the run have vanished meanwhile: .*/run"):
+        run(config, tmp_path / "run")
 
 
 def test_a_net_that_cannot_be_stored_ends_the_run(config, tmp_path):

@@ -15,7 +15,7 @@ from pathlib import Path
 from experiment.config.json_schema import json_schema
 from experiment.core.columns import columns
 from experiment.core.own_code import PACKAGE, PLUGINS
-from experiment.core.registry import DATASETS, METHODS, NETWORKS, Registry
+from experiment.core.registry import DATASETS, METHODS, NETWORKS, TRACKERS, Registry
 from experiment.pruning.method import Method
 from experiment.reporting.records import FailureRecord, ResultRecord, TrainingRecord
 
@@ -92,6 +92,7 @@ def blocks() -> dict[str, str]:
         "methods": method_table(),
         "networks": part_table("network", NETWORKS),
         "datasets": part_table("data set", DATASETS),
+        "trackers": part_table("tracker", TRACKERS),
     }
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import experiment.commands.run
 import experiment.runs.execution
+import experiment.runs.live
 import experiment.runs.run
 from benchmarks.faults.commands import Command
 from experiment.core import files
@@ -33,8 +34,8 @@ PHASES = {
     "training": (Session, "step"),
     "pruning": (Pruner, "prune"),
     "evaluating": (experiment.runs.execution, "has_constant_output"),
-    "summary": (experiment.runs.run, "write_summary"),
-    "figures": (experiment.runs.run, "write_plot"),
+    "summary": (experiment.runs.live, "write_summary"),
+    "figures": (experiment.runs.live, "write_plot"),
     "sweep tables": (experiment.commands.run, "collect_sweep"),
 }
 FILE_EVENT = "file event"  # right before it

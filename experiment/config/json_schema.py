@@ -3,7 +3,7 @@
 from typing import Any
 
 from experiment.config.schema import Config, DatasetPart
-from experiment.core.registry import DATASETS, METHODS, NETWORKS, Registry
+from experiment.core.registry import DATASETS, METHODS, NETWORKS, TRACKERS, Registry
 
 
 def json_schema() -> dict[str, Any]:
@@ -19,7 +19,8 @@ def json_schema() -> dict[str, Any]:
     common = DatasetPart.model_json_schema()["properties"]
     sections["dataset"] = _part_schema(DATASETS, common)
     pruning = schema["$defs"]["Pruning"]["properties"]
-    pruning["methods"]["items"] = _method_schema()
+    pruning["methods"]["items"] = _schema_with_names(METHODS)
+    sections["logging"]["items"] = _schema_with_names(TRACKERS)
     ratios = pruning["keep_ratios"]
     ratios["items"] = {"anyOf": [ratios["items"], {"type": "number"}]}
     return schema
@@ -62,10 +63,10 @@ def _only(key: str, value: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _method_schema() -> dict[str, Any]:
-    """A method with options, or its name alone."""
-    schema = _part_schema(METHODS)
-    schema["anyOf"].append({"enum": METHODS.names()})
+def _schema_with_names(registry: Registry) -> dict[str, Any]:
+    """A part with options, or its name alone."""
+    schema = _part_schema(registry)
+    schema["anyOf"].append({"enum": registry.names()})
     return schema
 
 

@@ -11,7 +11,7 @@ from experiment.config.messages import explain
 from experiment.config.schema import Config, Part
 from experiment.config.yaml_files import read, read_overrides
 from experiment.core.errors import UserError
-from experiment.core.registry import DATASETS, METHODS, NETWORKS, Registry
+from experiment.core.registry import DATASETS, METHODS, NETWORKS, TRACKERS, Registry
 from experiment.core.text import shown
 
 FILE_KEYS = ("sweep", "include")  # keys of a file that are not part of the schema
@@ -90,13 +90,17 @@ def _with_completed_parts(config: Config, document: Document) -> Config:
         complete(METHODS, method, "pruning", "methods", index)
         for index, method in enumerate(config.pruning.methods)
     ]
+    trackers = [
+        complete(TRACKERS, tracker, "logging", index)
+        for index, tracker in enumerate(config.logging)
+    ]
     network = complete(NETWORKS, config.network, "network")
     dataset = complete(DATASETS, config.dataset, "dataset")
     mistakes = mistakes or _duplicates(methods, document)
     if mistakes:
         raise UserError(*mistakes)
     pruning = config.pruning.model_copy(update={"methods": methods})
-    parts = {"network": network, "dataset": dataset, "pruning": pruning}
+    parts = {"network": network, "dataset": dataset, "pruning": pruning, "logging": trackers}
     return config.model_copy(update=parts)
 
 

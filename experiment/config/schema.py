@@ -18,6 +18,7 @@ MOST_EPOCHS = 1_000_000
 MOST_NETS = 10_000
 MOST_RATIOS = 10_000
 MOST_METHODS = 100
+MOST_TRACKERS = 10
 MOST_PRUNINGS = 100_000
 MOST = 1_000_000_000  # of anything else
 LARGEST = 1e6  # of factors, weight decays and minutes
@@ -69,6 +70,18 @@ class Part(pydantic.BaseModel):
             # No option has such a name.
             values[":depends on"] = [[one.kind, one.name, one.digest] for one in self._dependencies]
         return values
+
+
+def _with_names_as_parts(parts: Any) -> Any:
+    """A list of parts, of which those without options may be given by their name alone."""
+    if isinstance(parts, str):
+        parts = [parts]
+    if not isinstance(parts, list):
+        return parts
+    return [{"name": part} if isinstance(part, str) else part for part in parts]
+
+
+Parts = Annotated[list[Part], pydantic.BeforeValidator(_with_names_as_parts)]
 
 
 class DatasetPart(Part):
@@ -195,7 +208,7 @@ class Pruning(Section):
     schedule: Literal["oneshot", "cascade", "rewind", "random", "train"] = "cascade"
     # For schedule rewind: the number of epochs after which its checkpoint is taken.
     rewind_epoch: Epochs = 1
-    methods: list[Part] = Field([Part(name="SiPP")], min_length=1, max_length=MOST_METHODS)
+    methods: Parts = Field([Part(name="SiPP")], min_length=1, max_length=MOST_METHODS)
     keep_ratios: list[KeepRatios] = Field(
         [Spaced(spacing="geometric", first=0.8, last=0.1, count=5)], min_length=1
     )
@@ -204,15 +217,6 @@ class Pruning(Section):
     sample_size: Count | None = None
     min_kept_per_layer: int = Field(0, ge=0, le=MOST)
     commensurate_margin: float = Field(0.005, ge=0, lt=1)
-
-    @pydantic.field_validator("methods", mode="before")
-    @classmethod
-    def _names_are_methods(cls, methods: Any) -> Any:
-        if isinstance(methods, str):
-            methods = [methods]
-        if not isinstance(methods, list):
-            return methods
-        return [{"name": method} if isinstance(method, str) else method for method in methods]
 
     @pydantic.field_validator("keep_ratios", mode="before")
     @classmethod
@@ -259,6 +263,7 @@ class Config(Section):
     checkpoints: Literal["last", "all"] = "last"
     checkpoint_minutes: Annotated[float, Field(ge=0, le=LARGEST)] | None = 5
     nets_at_once: Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_NETS)] = "auto"
+    logging: Parts = Field([], max_length=MOST_TRACKERS)
 
     @pydantic.field_validator("nets_at_once", mode="before")
     @classmethod
@@ -318,6 +323,7 @@ class Config(Section):
         del values["checkpoints"]
         del values["checkpoint_minutes"]
         del values["nets_at_once"]
+        del values["logging"]
         values["network"] = self.network.affecting_numbers()
         values["dataset"] = self.dataset.affecting_numbers()
         values["pruning"]["methods"] = [

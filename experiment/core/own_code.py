@@ -13,7 +13,7 @@ from experiment.core.text import short, shown
 PACKAGE = Path(__file__).resolve().parents[1]
 STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
 LIBRARIES = {"site-packages", "dist-packages"}  # folders of installed packages
-PLUGINS = tuple(PACKAGE / folder for folder in ("methods", "networks", "data/sets"))
+PLUGINS = tuple(PACKAGE / folder for folder in ("methods", "networks", "data/sets", "trackers"))
 
 
 _is_refused = False

@@ -1,4 +1,4 @@
-"""Methods, networks and data sets, found by name or by `package.module:Name`.
+"""Methods, networks, data sets and trackers, found by name or by `package.module:Name`.
 
 A registered class or function declares its options as keyword parameters with types and defaults.
 They are its YAML arguments, checked here against the signature, so that adding something takes one
@@ -232,3 +232,4 @@ def _problem(mistake: ErrorDetails, known: list[str]) -> str:
 METHODS = Registry("method", "experiment.methods")
 NETWORKS = Registry("network", "experiment.networks", given=("input_shape", "num_classes"))
 DATASETS = Registry("dataset", "experiment.data.sets")
+TRACKERS = Registry("tracker", "experiment.trackers")

@@ -33,5 +33,9 @@ PLUGIN_MODULES = frozenset(
         "experiment.networks.vgg",
         "experiment.networks.vit",
         "experiment.networks.wide_resnet",
+        "experiment.trackers",
+        "experiment.trackers.mlflow",
+        "experiment.trackers.tensorboard",
+        "experiment.trackers.wandb",
     }
 )

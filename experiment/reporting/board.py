@@ -18,9 +18,8 @@ STEPS = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{remaining}{post
 class Board:
     """Bars at the foot of a terminal; elsewhere one line of text every now and then."""
 
-    def __init__(self, num_workers: int, num_tasks: int):
+    def __init__(self, num_workers: int):
         self.is_terminal = sys.stderr.isatty()
-        self.num_tasks = num_tasks
         self._last_report = time.monotonic()
         lines = num_workers + 1 if self.is_terminal else 0
         self._bars = [_bar(position) for position in range(lines)]  # the last is for the whole
@@ -52,12 +51,9 @@ class Board:
         interval = INTERVAL if self.is_terminal else REPORT_INTERVAL
         return time.monotonic() - self._last_report >= interval
 
-    def show(self, num_left: int, seconds_left: float | None) -> None:
+    def show(self, text: str) -> None:
         """Show how much is done of the whole."""
         self._last_report = time.monotonic()
-        text = f"{self.num_tasks - num_left} of {self.num_tasks} tasks"
-        if seconds_left is not None:
-            text += f", about {duration(seconds_left)} left"
         if not self.is_terminal:
             print(text, file=sys.stderr, flush=True)
             return

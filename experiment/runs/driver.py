@@ -8,7 +8,7 @@ from pathlib import Path
 
 from experiment.config.schema import Config
 from experiment.core.errors import UserError
-from experiment.reporting.board import Board
+from experiment.reporting.board import Board, duration
 from experiment.runs.engines.engine import (
     Advanced,
     Checkpointed,
@@ -76,10 +76,13 @@ class Driver:
         self.jobs: dict[int, Assigned] = {}
         self.deaths: Counter[tuple[int, str]] = Counter()  # of workers at a run's task
         self._last_taken_up = time.monotonic()
-        self.board = Board(engine.num_workers, sum(len(run.ledger.tasks) for run in runs))
+        for run in runs:
+            run.progress = self._progress
+        self.board = Board(engine.num_workers)
 
     def work(self) -> None:
         """Do all tasks, or give them up."""
+        is_interrupted = True
         try:
             while self.jobs or any(run.num_left for run in self.runs):
                 self._assign()
@@ -87,10 +90,11 @@ class Driver:
                 if self.jobs or any(run.num_left for run in self.runs):
                     self.engine.wait(self._hear, PAUSE)
                     self._show_progress()
+            is_interrupted = False
         finally:
             self.board.close()
             for run in self.runs:
-                run.ledger.close()
+                run.close(is_interrupted)
 
     def _check_for_deadlock(self) -> None:
         postponed = any(run.postponed for run in self.runs)
@@ -186,12 +190,18 @@ class Driver:
                 )
 
     def _show_progress(self) -> None:
-        if not self.board.is_due:
-            return
+        if self.board.is_due:
+            self.board.show(self._progress())
+
+    def _progress(self) -> str:
+        """How much is done of all runs, in words."""
+        num_tasks = sum(len(run.ledger.tasks) for run in self.runs)
         num_left = sum(run.num_left for run in self.runs) + sum(
             len(assigned.tasks) for assigned in self.jobs.values()
         )
-        self.board.show(num_left, self._seconds_left())
+        seconds_left = self._seconds_left()
+        time_left = "" if seconds_left is None else f", about {duration(seconds_left)} left"
+        return f"{num_tasks - num_left} of {num_tasks} tasks{time_left}"
 
     def _seconds_left(self) -> float | None:
         """Seconds until all runs are finished; None if too little is measured yet."""

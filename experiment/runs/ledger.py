@@ -1,6 +1,6 @@
 """Which tasks of a run are finished, and what follows: stored results, rows of tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -40,12 +40,14 @@ class Ledger:
         keep_all: bool = False,
         shared: Store | None = None,
         layout: Layout | None = None,
+        listen: Callable[[ResultRecord | TrainingRecord], None] = lambda row: None,
     ):
         self.tasks = tasks
         self.store = Store(directory / STEPS, run_id, layout)
         self.shared = shared
         self._claims = None if shared is None else Claims(shared.directory)
         self.logger = logger
+        self._listen = listen  # to every row that there is, and then to every new one
         self.results = result_table(directory)
         self.trainings = training_table(directory)
         self.failures = failure_table(directory)
@@ -72,9 +74,16 @@ class Ledger:
             if result is not None:
                 self._note(task, result)
                 done.append(task)
-        places = filter(self._is_complete, self._evaluations)
-        self.results.rewrite([self._result_row(place) for place in places])
-        self.trainings.rewrite([row for task in self.tasks for row in self._epoch_rows(task)])
+        epochs = [epoch for task in self.tasks for epoch in self._epoch_rows(task)]
+        self.trainings.rewrite(epochs)
+        complete = filter(self._is_complete, self._evaluations)
+        results = [self._result_row(place) for place in complete]
+        self.results.rewrite(results)
+        for epoch in epochs:
+            self._listen(epoch)
+        for row in results:
+            self.logger.say(row.line)
+            self._listen(row)
         self.failures.delete()  # what has failed before is tried again
         return done
 
@@ -117,6 +126,9 @@ class Ledger:
         checkpoint = self._checkpoint(task)
         if task.key in self._with_epochs:
             self._remove_epochs_after(task, checkpoint)
+        else:  # at the start, what the checkpoint was computed from may not have been there
+            for row in self._epoch_rows(task):
+                self._add_epoch_row(row)
         return checkpoint
 
     def claim(self, task: Task) -> bool:
@@ -152,14 +164,21 @@ class Ledger:
         if before is not None:
             self.store.discard(before)
 
-    def finish(self, task: Task, result: Result) -> None:
-        """A task is done and its result stored: write its rows and clean up what is not needed."""
+    def finish(self, task: Task, result: Result) -> ResultRecord | None:
+        """A task is done and its result stored: write its rows and clean up what is not needed.
+
+        Returns the row of results.csv that is complete now, if there is one.
+        """
         self._note(task, result)
         if isinstance(task, Train | Retrain) and task.key not in self._with_epochs:
-            for row in self._epoch_rows(task):
-                self.trainings.add(row)
-        if isinstance(task, Evaluate) and self._is_complete(task.place):
-            self.results.add(self._result_row(task.place))
+            for epoch in self._epoch_rows(task):
+                self._add_epoch_row(epoch)
+        if not isinstance(task, Evaluate) or not self._is_complete(task.place):
+            return None
+        row = self._result_row(task.place)
+        self.results.add(row)
+        self._listen(row)
+        return row
 
     def sort_tables(self) -> None:
         """Put the rows in the order of the tasks, in which workers may not have finished them."""
@@ -170,13 +189,11 @@ class Ledger:
             table.sort(lambda row: order[_place_of(row)])
 
     def _note(self, task: Task, result: Result) -> None:
-        """A task is done and its result stored: say so, and clean up what is not needed."""
+        """A task is done and its result stored: clean up what is not needed."""
         self._found[task.key] = result
         if isinstance(task, Train | Retrain):
             for key in _checkpoint_keys(task):
                 self.store.discard(key)
-        if isinstance(task, Evaluate) and self._is_complete(task.place):
-            self.logger.say(self._result_row(task.place).line)
         for key in self._no_longer_needed_after(task):
             self._found[key].release()
             if key not in self._kept:
@@ -220,8 +237,12 @@ class Ledger:
 
     def add_epoch(self, task: Task, epoch: EpochRecord) -> None:
         """Write the row of an epoch that has just ended."""
-        self.trainings.add(_training_row(task, epoch))
+        self._add_epoch_row(_training_row(task, epoch))
         self._with_epochs.add(task.key)
+
+    def _add_epoch_row(self, row: TrainingRecord) -> None:
+        self.trainings.add(row)
+        self._listen(row)
 
     def _epoch_rows(self, task: Task) -> list[TrainingRecord]:
         """The rows of a training, as far as it is stored."""

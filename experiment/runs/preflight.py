@@ -15,6 +15,7 @@ from experiment.core.seeding import Stream
 from experiment.data.dataset import Shape
 from experiment.data.loading import Data, num_validation, shape_of
 from experiment.pruning.method import build_method
+from experiment.reporting.tracking import require_trackers
 from experiment.runs.engines.engine import Failure
 from experiment.runs.tasks import Prune, Retrain, Task, Train, tasks
 from experiment.runs.timing import random_split
@@ -43,6 +44,7 @@ class Preflight:
         Raises:
             UserError: with one line for each mistake.
         """
+        require_trackers((part.name, part.options) for part in config.logging)
         shape = self._shape(config)
         num_set_aside = num_validation(config.dataset, shape.num_train)
         images = random_split(shape.input_shape, shape.num_classes, NUM_IMAGES, self.device)

@@ -1,6 +1,6 @@
 """A run: its ledger, which of its tasks wait, and what has failed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,14 @@ from experiment.core.text import visible
 from experiment.data.loading import load_data
 from experiment.reporting.environment import hardware, write_environment
 from experiment.reporting.logger import Logger
-from experiment.reporting.run_files import write_plot, write_summary
-from experiment.reporting.tables import load_results
 from experiment.runs import obstacles
 from experiment.runs.compile_choice import for_a_team, with_compilation_decided
 from experiment.runs.engines.engine import Failure
 from experiment.runs.forecast import Forecast
 from experiment.runs.identity import write_identity
 from experiment.runs.ledger import Ledger
+from experiment.runs.live import Live
 from experiment.runs.lock import Lock
-from experiment.runs.report import write_report
 from experiment.runs.results import Result, Store, layout_of
 from experiment.runs.tasks import Task, tasks
 from experiment.runs.waiting import Ranks, Waiting, as_listed
@@ -58,13 +56,16 @@ class Run:
         self,
         config: Config,
         ledger: Ledger,
+        live: Live,
         *,
         ranks: Ranks = as_listed,
         lock: Lock | None = None,
     ):
         self.config = config
         self.ledger = ledger
+        self.live = live
         self.lock = lock
+        self.progress: Callable[[], str] = lambda: f"{self.num_left} tasks left"
         self.forecast = Forecast(ledger.tasks)
         done = ledger.restore()
         self.waiting = Waiting(ledger.tasks, ranks, done)
@@ -138,23 +139,25 @@ class Run:
                 outcome = Failure.of(error)
         self._give_up(task, outcome)
 
+    def close(self, is_interrupted: bool) -> None:
+        """No task will be computed any more, at least for now."""
+        self.ledger.close()
+        if is_interrupted:
+            self.live.abandon()
+
     def outcome(self) -> Outcome:
-        """Write the summary, the plot and the report of all results.
+        """Write the summary, the figures and the report of all results.
 
         Raises UserError for bad input.
         """
         if self.bad_input is not None:
             raise self.bad_input
-        directory = self.ledger.results.path.parent
-        if not len(self.ledger.results):
-            return Outcome(None, write_report(directory, is_concluded=True), self.failures)
-        self.ledger.sort_tables()
-        rows = load_results(directory)
-        summary = write_summary(rows, directory, self.config.pruning.commensurate_margin)
-        if summary:
-            self.ledger.logger.say(summary)
-        plot = write_plot(rows, directory)
-        return Outcome(plot, write_report(directory, is_concluded=True), self.failures)
+        if len(self.ledger.results):
+            self.ledger.sort_tables()
+        written = self.live.conclude()
+        if written.summary:
+            self.ledger.logger.say(written.summary)
+        return Outcome(written.plot, written.report, self.failures)
 
     def _finish_stored(self, task: Task) -> bool:
         """Finish a task if its result is stored. Returns whether nothing is left to be done."""
@@ -181,9 +184,12 @@ class Run:
         return not self._finish_stored(task)  # another run may have finished it just before
 
     def _finish(self, task: Task, result: Result, seconds: float | None) -> None:
-        self.ledger.finish(task, result)
+        row = self.ledger.finish(task, result)
         self.forecast.ended(task, seconds)
         self.waiting.finished(task)
+        if row is not None:
+            self.ledger.logger.say(f"{row.line}  [{self.progress()}]")
+            self.live.refresh()
 
     def _give_up(self, task: Task, failure: Failure) -> None:
         logger = self.ledger.logger
@@ -251,6 +257,7 @@ def open_run(
     workplace.layers(config.network)  # runs the net once: whether it fits the data is seen here
     settled = with_compilation_decided(settled, workplace, directory, device)
     layout = layout_of(workplace.net(config.network))
+    live = Live(config, directory, logger)
     ledger = Ledger(
         tasks(settled),
         directory,
@@ -259,10 +266,11 @@ def open_run(
         keep_all=config.checkpoints == "all",
         shared=Store(nets / torch.device(device).type, SHARED, layout) if nets else None,
         layout=layout,
+        listen=live.add,
     )
     if config.pruning.schedule != "train":
         _describe_pruning(config, workplace, logger)
-    return Run(settled, ledger, ranks=ranks, lock=lock), workplace
+    return Run(settled, ledger, live, ranks=ranks, lock=lock), workplace
 
 
 def _describe_pruning(config: Config, workplace: Workplace, logger: Logger) -> None:

@@ -1,0 +1,1 @@
+"""Programs that show experiments as they run: one file each, found by name."""
