@@ -9,6 +9,7 @@ For a net of your own:
 
 For the experiments of YAML files:
 
+- `run(path_or_mapping)` runs one, and returns what was found, which Jupyter shows.
 - `load_config(path)` reads, merges and checks a file.
 - `schedule(config)` lists its keep ratios, `tasks(config)` all that there is to do.
 - `load_results(directory)` reads what a run has found.
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from experiment.nets.building import build_network as build_network
     from experiment.pruning.prune import prune as prune
     from experiment.reporting.tables import load_results as load_results
+    from experiment.runs.run_experiment import run as run
     from experiment.runs.tasks import tasks as tasks
     from experiment.sensitivity.empirical import sensitivities as sensitivities
     from experiment.sensitivity.sample_size import sample_size as sample_size
@@ -40,6 +42,7 @@ _MODULES = {
     "load_config": "experiment.config.loading",
     "load_results": "experiment.reporting.tables",
     "prune": "experiment.pruning.prune",
+    "run": "experiment.runs.run_experiment",
     "sample_size": "experiment.sensitivity.sample_size",
     "schedule": "experiment.config.schedules",
     "sensitivities": "experiment.sensitivity.empirical",

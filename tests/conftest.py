@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from experiment.reporting.plots import run as run_plots
+
 torch.set_num_threads(
     1
 )  # small nets gain nothing from two, and lose much where others compute beside them
@@ -74,3 +76,22 @@ def small_net() -> nn.Module:
 @pytest.fixture
 def images() -> torch.Tensor:
     return torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+OTHER_FIGURES = {"OF_PRUNED": {**run_plots.OF_PRUNED}, "OF_EPOCHS": {**run_plots.OF_EPOCHS}}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def main_figure_only():
+    """Runs draw their main figure alone, since all of them take longer than small runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in OTHER_FIGURES:
+            patch.setattr(run_plots, name, {})
+        yield
+
+
+@pytest.fixture
+def all_figures(monkeypatch):
+    """Lets runs draw all their figures."""
+    for name, figures in OTHER_FIGURES.items():
+        monkeypatch.setattr(run_plots, name, figures)

@@ -526,7 +526,7 @@ def test_a_full_disk_ends_all_runs_at_once(config, tmp_path, monkeypatch, capsys
 
 def test_a_directory_that_vanishes_at_the_end_is_told(config, tmp_path, monkeypatch):
     monkeypatch.setattr(live.Live, "refresh", lambda self: None)
-    monkeypatch.setattr(live, "write_plot", lambda rows, directory: shutil.rmtree(directory))
+    monkeypatch.setattr(live, "write_plots", lambda rows, directory: shutil.rmtree(directory))
     with pytest.raises(StorageError, match=r"files of the run have vanished meanwhile: .*/run"):
         run(config, tmp_path / "run")
 

@@ -5,12 +5,22 @@ import subprocess
 import sys
 
 import pandas
+import pytest
 from conftest import ROOT
+from made_up_runs import made_up_rows
+from matplotlib.lines import Line2D
 
+from experiment.core.errors import UserError
 from experiment.core.registry import METHODS
+from experiment.main import main
 from experiment.reporting.plots.certificates import certificate_vs_measurement
 from experiment.reporting.plots.colours import SHIPPED_COLOURS, SPARE_COLOURS, method_colours
-from experiment.reporting.plots.run import accuracy_vs_sparsity
+from experiment.reporting.plots.curves import look
+from experiment.reporting.plots.curves_of_runs import draw
+from experiment.reporting.plots.learning_curves import learning_curves
+from experiment.reporting.plots.retraining import before_and_after_retraining
+from experiment.reporting.plots.run import MAIN, OF_EPOCHS, OF_PRUNED, draw_all
+from experiment.reporting.plots.times import time_by_phase
 
 
 def own_methods(count):
@@ -46,27 +56,118 @@ def test_a_method_keeps_its_colour_in_every_figure_without_a_clash():
     assert len(set(alone.values())) < len(methods)  # so that there were clashes
 
 
-def test_a_run_of_many_methods_is_drawn(tmp_path):
-    methods = ["reference", *SHIPPED_COLOURS, *own_methods(4)]
-    rows = pandas.DataFrame(
-        [
-            {
-                "network": "n",
-                "dataset": "d",
-                "method": method,
-                "net_seed": net,
-                "step": step,
-                "retrained": False,
-                "prune_ratio": step / 10,
-                "test_accuracy": 0.9 - number * step / 100,
-            }
-            for number, method in enumerate(methods)
-            for net in (0, 1)
-            for step in range(1, 4)
-        ]
+def lines(figure) -> dict[str, Line2D]:
+    """The curves of a figure's first panel by their labels."""
+    return {line.get_label(): line for line in figure.axes[0].get_lines()}
+
+
+def test_a_curve_is_the_mean_over_nets_against_the_size():
+    found = lines(draw({"": made_up_rows()}))
+    assert list(found["SiPP"].get_ydata()) == pytest.approx([90, 89, 88])
+    assert list(found["WT"].get_ydata()) == pytest.approx([89, 87, 85])
+    assert list(found["WT"].get_xdata()) == pytest.approx([50, 80, 90])
+    assert list(found["unpruned (91.0%)"].get_ydata()) == pytest.approx([91, 91])
+
+
+@pytest.mark.parametrize(
+    ("y", "expected"),
+    [
+        ("delta", [-1, -2, -3]),
+        ("difference", [-1, -2, -3]),
+        ("before_retraining", [80, 79, 78]),
+        ("loss", [0.10, 0.11, 0.12]),
+        ("top5", [100, 100, 100]),
+    ],
+)
+def test_measures_are_drawn_by_their_names(y, expected):
+    assert list(lines(draw({"": made_up_rows()}, y=y))["SiPP"].get_ydata()) == pytest.approx(
+        expected
     )
-    path = accuracy_vs_sparsity(rows, tmp_path / "plots" / "many")
-    assert path == tmp_path / "plots" / "many.png"
+
+
+def test_differences_have_a_zero_line_and_losses_no_percent():
+    zero = draw({"": made_up_rows()}, y="delta").axes[0].get_lines()[0]
+    assert list(zero.get_ydata()) == [0, 0]
+    assert "unpruned (0.1)" in lines(draw({"": made_up_rows()}, y="loss"))
+
+
+def test_the_kept_share_is_on_a_logarithmic_axis_with_small_nets_on_the_right():
+    figure = draw({"": made_up_rows()}, log=True)
+    axes = figure.axes[0]
+    assert axes.get_xscale() == "log" and axes.xaxis.get_inverted()
+    assert list(lines(figure)["SiPP"].get_xdata()) == pytest.approx([10, 20, 50])
+    by_flops = lines(draw({"": made_up_rows()}, x="flops", log=True))["SiPP"]
+    assert sorted(by_flops.get_xdata()) == pytest.approx([55, 60, 75])
+
+
+def test_curves_of_several_runs_are_told_apart_without_colours():
+    figure = draw({"one": made_up_rows(), "two": made_up_rows()})
+    curves = [line for label, line in lines(figure).items() if ", " in label]
+    looks = {(line.get_marker(), line.get_linestyle()) for line in curves}
+    assert len(curves) == len(looks) == 4
+    assert len({look(index) for index in range(24)}) == 24
+    assert lines(figure)["SiPP, one"].get_color() == lines(figure)["SiPP, two"].get_color()
+    assert "unpruned (91.0%)" in lines(figure)
+
+
+def test_an_axis_that_there_is_not_is_refused():
+    with pytest.raises(UserError, match="there is no y axis 'dleta'; did you mean 'delta'"):
+        draw({"": made_up_rows()}, y="dleta")
+
+
+def test_published_points_are_drawn_with_their_sources():
+    points = pandas.DataFrame(
+        {"method": ["WT"], "prune_ratio": [0.9], "test_accuracy": [0.85], "source": ["A et al."]}
+    )
+    found = lines(draw({"": made_up_rows()}, log=True, published=points))["WT, A et al."]
+    assert (found.get_xdata()[0], found.get_ydata()[0]) == pytest.approx((10, 85))
+    with pytest.raises(UserError, match="published points have a test accuracy, and no test_loss"):
+        draw({"": made_up_rows()}, y="loss", published=points)
+
+
+def test_what_retraining_gains_is_drawn_in_a_panel_per_method():
+    figure = before_and_after_retraining(made_up_rows(["SiPP", "WT", "FT", "$a_$"]))
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title() for axes in shown] == ["SiPP", "WT", "FT", r"\$a_\$"]
+    by_label = {line.get_label(): line for line in shown[1].get_lines()}
+    assert list(by_label["before retraining"].get_ydata()) == pytest.approx([79, 77, 75])
+    assert list(by_label["after retraining"].get_ydata()) == pytest.approx([89, 87, 85])
+
+
+def test_time_by_phase_adds_up():
+    axes = time_by_phase(made_up_rows()).axes[0]
+    widths = [bar.get_width() for bar in axes.patches]
+    assert widths == pytest.approx([20, 60, 60, 0, 6, 6])  # unpruned, SiPP, WT: two nets
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["unpruned", "SiPP", "WT"]
+
+
+def test_learning_curves_count_the_epochs_of_retrainings_on():
+    rows = [
+        {"method": method, "net_seed": 0, "step": step, "epoch": epoch, "train_loss": step + epoch,
+         "validation_loss": 1.0, "validation_accuracy": 0.5}
+        for method, steps in (("reference", [0]), ("WT", [1, 2]))
+        for step in steps
+        for epoch in (1, 2)
+    ]  # fmt: skip
+    training, retraining, *_ = learning_curves(pandas.DataFrame(rows)).axes
+    assert list(training.get_lines()[0].get_ydata()) == [1, 2]
+    assert list(retraining.get_lines()[0].get_xdata()) == [1, 2, 3, 4]
+    assert list(retraining.get_lines()[0].get_ydata()) == [2, 3, 3, 4]
+
+
+def test_all_figures_of_a_run_are_written(small_config, tmp_path, all_figures):
+    assert main([str(small_config), "--results", str(tmp_path)]) == 0
+    [folder] = tmp_path.rglob("plots")
+    names = {path.stem for path in folder.iterdir()}
+    assert names == {MAIN, *OF_PRUNED, *OF_EPOCHS}
+    assert {path.suffix for path in folder.iterdir()} == {".png", ".pdf"}
+
+
+def test_a_run_of_many_methods_is_drawn(tmp_path):
+    rows = made_up_rows([*SHIPPED_COLOURS, *own_methods(4)])
+    epochs = pandas.DataFrame()
+    path = draw_all(rows, epochs, tmp_path / "plots")
+    assert path == tmp_path / "plots" / "accuracy_vs_sparsity.png"
     assert path.exists() and path.with_suffix(".pdf").exists()
 
 

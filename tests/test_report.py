@@ -16,10 +16,10 @@ from made_up_runs import made_up_layers, made_up_rows, made_up_run
 from experiment.__main__ import main
 from experiment.config.loading import load_config
 from experiment.config.sweeps import load_sweep
+from experiment.reporting.measures import judged
 from experiment.reporting.plots.colours import SHIPPED_COLOURS
 from experiment.reporting.report.curves import points, series, unpruned
 from experiment.reporting.report.headline import explanation, headline, status
-from experiment.reporting.report.measures import judged
 from experiment.reporting.report.page import data, page
 from experiment.reporting.report.sections import settings, times, total_times
 from experiment.runs.driver import run

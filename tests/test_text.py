@@ -9,6 +9,7 @@ import tqdm
 from conftest import ROOT, SMALL
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up_runs import made_up_rows
 
 from experiment.config.sweeps import load_sweep
 from experiment.core.errors import UserError, details_of, first_line, one_line
@@ -17,9 +18,8 @@ from experiment.core.text import distinct, short, shown, visible, visible_lines
 from experiment.main import main
 from experiment.reporting import board
 from experiment.reporting.logger import Logger
-from experiment.reporting.plots.run import accuracy_vs_sparsity
+from experiment.reporting.plots.run import draw_all
 from experiment.reporting.plots.sweep import sweep_accuracy_vs_sparsity
-from experiment.reporting.records import REFERENCE
 
 ANYTHING = st.text(st.characters(), max_size=300)  # halves of characters included
 
@@ -141,29 +141,19 @@ def test_the_display_shows_what_is_hidden(monkeypatch):
         tqdm.tqdm, "set_description_str", lambda _, text, **__: written.append(text)
     )
     monkeypatch.setattr(tqdm.tqdm, "set_postfix_str", lambda _, text, **__: written.append(text))
-    shown_board = board.Board(1, 1)
+    shown_board = board.Board(1)
     shown_board.begin(0, ["a\x1b[31m"])
     shown_board.advance(0, "b\n", 1, 2, "c\r")
     shown_board.close()
     assert [text.rstrip() for text in written] == [r"a\x1b[31m", r"b\n", r"c\r"]
 
 
-def rows_of(method: str) -> pandas.DataFrame:
-    common = {"network": "_n$", "dataset": r"$\d{$", "net_seed": 0, "retrained": False}
-    return pandas.DataFrame(
-        [
-            common | {"method": name, "step": step, "prune_ratio": step / 3, "test_accuracy": 0.9}
-            for name, step in ((REFERENCE, 0), (method, 1), (method, 2))
-        ]
-    )
-
-
 @pytest.mark.parametrize(
     "method", [r"WT(x=$\alpha_{x$)", "$", "$$", r"a\$b$", "_hidden", "中文", "x" * 1000, "a\nb\x1b"]
 )
-def test_labels_of_figures_are_no_mathematics(tmp_path, method):
-    rows = rows_of(method)
-    assert accuracy_vs_sparsity(rows, tmp_path / "run").exists()
+def test_labels_of_figures_are_no_mathematics(tmp_path, method, all_figures):
+    rows = made_up_rows([method], network="_n$", dataset=r"$\d{$")
+    assert draw_all(rows, pandas.DataFrame(), tmp_path / "run").exists()
     runs = [("$x^{$", rows), ("_y", rows.assign(test_accuracy=0.8))]
     assert sweep_accuracy_vs_sparsity(runs, tmp_path / "sweep").exists()
 

@@ -35,7 +35,7 @@ PHASES = {
     "pruning": (Pruner, "prune"),
     "evaluating": (experiment.runs.execution, "has_constant_output"),
     "summary": (experiment.runs.live, "write_summary"),
-    "figures": (experiment.runs.live, "write_plot"),
+    "figures": (experiment.runs.live, "write_plots"),
     "sweep tables": (experiment.commands.run, "collect_sweep"),
 }
 FILE_EVENT = "file event"  # right before it

@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
         return run_in_team(options, member)
     if torchrun.is_follower():
         return 0
-    experiments = [(path, load(path, options.overrides)) for path in options.configs]
+    experiments = load_all(options)
     if options.time:
         return plan_with_time(experiments, options.device)
     if options.dry_run:
@@ -89,7 +89,7 @@ def run_in_team(options: argparse.Namespace, member: torchrun.Member) -> int:
     with opened_team(options, member) as workers:
         options.take_over |= member.restarts > 0  # what the first process has left before
         if member.leads:
-            experiments = [(path, load(path, options.overrides)) for path in options.configs]
+            experiments = load_all(options)
             try_out(experiments, options)
             for path, content in experiments:
                 exit_codes += run_one_by_one(path, content, options, workers)
@@ -165,12 +165,11 @@ def run_at_once(
     return exit_codes
 
 
-def load(path: str, overrides: list[str]) -> "Config | Sweep":
-    """The sweep of a file that has one, else its configuration."""
-    from experiment.config.loading import load_config
-    from experiment.config.sweeps import load_sweep
+def load_all(options: argparse.Namespace) -> "list[tuple[str, Config | Sweep]]":
+    """What the files hold, each with its path."""
+    from experiment.config.sweeps import load_experiment
 
-    return load_sweep(path, overrides) or load_config(path, overrides)
+    return [(path, load_experiment(path, options.overrides)) for path in options.configs]
 
 
 def try_out(experiments: "list[tuple[str, Config | Sweep]]", options: argparse.Namespace) -> None:
@@ -178,6 +177,7 @@ def try_out(experiments: "list[tuple[str, Config | Sweep]]", options: argparse.N
 
     Raises UserError, one line for each mistake.
     """
+    from experiment.config.sweeps import configs_of
     from experiment.core.devices import choose_device
     from experiment.runs.paths import results_directory
     from experiment.runs.preflight import Preflight
@@ -188,7 +188,7 @@ def try_out(experiments: "list[tuple[str, Config | Sweep]]", options: argparse.N
     mistakes: dict[str, UserError] = {}
     doubts: dict[str, None] = {}
     for path, content in experiments:
-        for config in all_configs(content):
+        for config in configs_of(content):
             if results_directory(path, config.run_id(), options.results).exists():
                 continue  # they were tried when it began
             try:
@@ -215,6 +215,7 @@ def plan_with_time(experiments: "list[tuple[str, Config | Sweep]]", device: str)
 
     What cannot be measured, since its files must be there to know its shape, is left out.
     """
+    from experiment.config.sweeps import configs_of
     from experiment.core.devices import choose_device
     from experiment.runs.dry_run import Estimate, describe_estimates, describe_time
     from experiment.runs.speeds import MeasuredSpeeds
@@ -223,7 +224,7 @@ def plan_with_time(experiments: "list[tuple[str, Config | Sweep]]", device: str)
     estimates = []
     exit_code = 0
     for path, content in experiments:
-        configs = all_configs(content)
+        configs = configs_of(content)
         try:
             say(plan(path, content))
             estimates.append(Estimate.of(configs, path, speeds))
@@ -233,15 +234,6 @@ def plan_with_time(experiments: "list[tuple[str, Config | Sweep]]", device: str)
     if len(estimates) > 1:
         say(describe_estimates(estimates))
     return exit_code
-
-
-def all_configs(content: "Config | Sweep") -> "list[Config]":
-    """The configuration, or those of all runs of a sweep."""
-    from experiment.config.sweeps import Sweep
-
-    if isinstance(content, Sweep):
-        return [combination.config for combination in content.combinations]
-    return [content]
 
 
 def announced_configs(content: "Config | Sweep") -> Iterator["Config"]:

@@ -1,7 +1,9 @@
 """From an experiment's YAML file to its checked configuration."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pydantic
 
@@ -9,16 +11,20 @@ from experiment.config.dependencies import dependencies_of
 from experiment.config.documents import Document, KeyPath, merge, merge_documents
 from experiment.config.messages import explain
 from experiment.config.schema import Config, Part
-from experiment.config.yaml_files import read, read_overrides
+from experiment.config.yaml_files import parse, read, read_overrides
+from experiment.config.yaml_syntax import dump
 from experiment.core.errors import UserError
 from experiment.core.registry import DATASETS, METHODS, NETWORKS, TRACKERS, Registry
 from experiment.core.text import shown
 
 FILE_KEYS = ("sweep", "include")  # keys of a file that are not part of the schema
+MAPPING = "the mapping"  # what messages call an experiment that is in no file
 
 
-def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
-    """Read, merge and check an experiment's YAML file.
+def load_config(
+    path: str | Path | Mapping[str, Any], overrides: list[str] | tuple[str, ...] = ()
+) -> Config:
+    """Read, merge and check an experiment's YAML file, or a mapping such as one holds.
 
     `overrides` are `key.path=value` texts with YAML values. For a file with a sweep this is the
     configuration without the swept values; `experiment.config.sweeps.load_sweep` returns those
@@ -27,20 +33,37 @@ def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     Example:
         >>> config = experiment.load_config("experiment.yaml", ["training.epochs=3"])
     """
-    if not isinstance(path, str | os.PathLike):
-        raise UserError(f"load_config needs the path of a YAML file, not {shown(path)}")
+    require_source(path, overrides)
+    return resolve(load_document(path, overrides))
+
+
+def require_source(source: Any, overrides: Any) -> None:
+    """Raise UserError unless an experiment can be read from these arguments."""
+    if not isinstance(source, str | os.PathLike | Mapping):
+        raise UserError(
+            f"an experiment is the path of a YAML file, or a mapping such as one holds, "
+            f"not {shown(source)}"
+        )
     is_list = isinstance(overrides, list | tuple)
     if not is_list or not all(isinstance(text, str) for text in overrides):
         raise UserError(
             f"overrides must be a list of strings, such as ['training.epochs=3'], "
             f"not {shown(overrides)}"
         )
-    return resolve(load_document(path, overrides))
 
 
-def load_document(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Document:
-    """An experiment's file with its includes and overrides merged, its values not checked yet."""
-    return merge_documents(read(Path(path)), read_overrides(overrides))
+def load_document(
+    source: str | Path | Mapping[str, Any], overrides: list[str] | tuple[str, ...] = ()
+) -> Document:
+    """An experiment with its includes and overrides merged, its values not checked yet.
+
+    `source` is the path of its file, or what such a file holds.
+    """
+    if isinstance(source, Mapping):
+        document = parse(dump(dict(source)), MAPPING)
+    else:
+        document = read(Path(source))
+    return merge_documents(document, read_overrides(overrides))
 
 
 def resolve(document: Document) -> Config:

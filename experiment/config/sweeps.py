@@ -8,12 +8,19 @@ import hashlib
 import itertools
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from experiment.config.documents import Document, KeyPath, assign
-from experiment.config.loading import FILE_KEYS, load_document, resolve
+from experiment.config.loading import (
+    FILE_KEYS,
+    load_config,
+    load_document,
+    require_source,
+    resolve,
+)
 from experiment.config.schema import MOST_PRUNINGS, Config
 from experiment.config.yaml_syntax import DEEPEST
 from experiment.core.dependencies import looking_once
@@ -80,7 +87,27 @@ def plain(value: Any) -> str:
     return distinct(text)
 
 
-def load_sweep(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Sweep | None:
+def load_experiment(
+    path: str | Path | Mapping[str, Any], overrides: list[str] | tuple[str, ...] = ()
+) -> Config | Sweep:
+    """The sweep of a file, or a mapping such as one holds, that has one, else its configuration.
+
+    Raises UserError, one line for each mistake.
+    """
+    require_source(path, overrides)
+    return load_sweep(path, overrides) or load_config(path, overrides)
+
+
+def configs_of(content: Config | Sweep) -> list[Config]:
+    """The configuration, or those of all runs of a sweep."""
+    if isinstance(content, Sweep):
+        return [combination.config for combination in content.combinations]
+    return [content]
+
+
+def load_sweep(
+    path: str | Path | Mapping[str, Any], overrides: list[str] | tuple[str, ...] = ()
+) -> Sweep | None:
     """The sweep of an experiment's file; None for a file without one.
 
     The swept values are set last, above `overrides`. Raises UserError, one line for each mistake.

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 # What only the end of a run needs is imported there: a dry run needs neither pandas nor matplotlib.
 
-PLOT = Path("plots", "accuracy_vs_sparsity")
+PLOT = Path("plots", "accuracy_vs_sparsity")  # the main one
 SUMMARY = "summary.csv"
 REPORT = "report.html"
 SWEEP_RUNS = "runs.json"  # of a sweep: the names of its runs' directories, by what was swept
@@ -29,8 +29,12 @@ def write_summary(rows: "pandas.DataFrame", directory: Path, margin: float) -> s
     return summary_text(summary) if len(summary) else ""
 
 
-def write_plot(rows: "pandas.DataFrame", directory: Path) -> Path:
-    """Draw accuracy against sparsity, from the rows of results.csv. Returns the plot's path."""
-    from experiment.reporting.plots.run import accuracy_vs_sparsity
+def write_plots(rows: "pandas.DataFrame", directory: Path) -> Path:
+    """Draw the figures of a run, from the rows of results.csv and its training.csv.
 
-    return accuracy_vs_sparsity(rows, directory / PLOT)
+    Returns the path of the main one.
+    """
+    from experiment.reporting.plots.run import draw_all
+    from experiment.reporting.tables import load_training
+
+    return draw_all(rows, load_training(directory), directory / PLOT.parent)

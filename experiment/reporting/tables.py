@@ -91,6 +91,25 @@ def failure_table(directory: Path) -> Table:
     return Table(directory / FAILURES, FailureRecord)
 
 
+def load_training(directory: Path) -> "pandas.DataFrame":
+    """The epochs of a run, one row each; none if it has no file of them.
+
+    Raises:
+        UserError: if the file is not a table of epochs.
+    """
+    import pandas
+
+    path = directory / TRAINING
+    try:
+        text = csv_files.complete_rows(csv_files.read_text(path))
+        csv_files.parse(text)
+        return pandas.read_csv(io.StringIO(text), keep_default_na=False, na_values=[""])
+    except FileNotFoundError:
+        return pandas.DataFrame(columns=list(columns(TrainingRecord)))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: is not a table of epochs: {error}") from None
+
+
 def load_results(directory: str | Path) -> "pandas.DataFrame":
     """The results of a run or a sweep, one row per net.
 

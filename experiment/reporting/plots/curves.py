@@ -1,55 +1,70 @@
-"""Curves of test accuracy against prune ratio, with both in percent."""
+"""Curves of a measure over a range of sizes, both in percent where they are shares."""
 
 from typing import Any
 
 import pandas
 from matplotlib.axes import Axes
 
+from experiment.reporting.measures import SHARES
 from experiment.reporting.plots.figures import literal
 
 PRUNE_RATIO_LABEL = "prune ratio: parameters removed (%)"
 ACCURACY_LABEL = "test accuracy (%)"
 MARKERS = "os^vDP"
+DASHES = ("-", "--", ":", "-.")
 
 
-def mean_and_deviation(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """Mean prune ratio, and mean and standard deviation of the test accuracy over nets, by step.
+def mean_and_deviation(rows: pandas.DataFrame, x: str, y: str) -> pandas.DataFrame:
+    """Means of two columns and the standard deviation of the second over nets, by step.
 
     Repetitions of one net are averaged first. With one net the deviation is 0.
     """
-    by_net = rows.groupby(["step", "net_seed"])[["prune_ratio", "test_accuracy"]].mean()
+    by_net = rows.groupby(["step", "net_seed"])[[x, y]].mean()
     by_step = by_net.groupby("step")
     table = by_step.mean()
-    table["deviation"] = by_step["test_accuracy"].std(ddof=1).fillna(0.0)
-    return table.sort_values("prune_ratio")
+    table["deviation"] = by_step[y].std(ddof=1).fillna(0.0)
+    return table.sort_values(x)
+
+
+def look(index: int) -> tuple[str, str]:
+    """Marker and kind of line of a curve, which tell it from the others without any colour.
+
+    They are the same in report.html (`chart.js`). No two of 24 curves have the same of both.
+    """
+    return MARKERS[index % 6], DASHES[(index + index // 12) % 4]
 
 
 def draw_curve(
     axes: Axes,
     rows: pandas.DataFrame,
     *,
+    x: str = "prune_ratio",
+    y: str = "test_accuracy",
     colour: Any,
     label: str,
     marker: str = "o",
-    band_opacity: float = 0.2,
+    linestyle: str = "-",
+    band_opacity: float = 0.15,
 ) -> None:
-    """Draw mean accuracy against mean prune ratio, with a band of one standard deviation."""
-    percent = 100 * mean_and_deviation(rows)
-    prune_ratio = percent["prune_ratio"]
-    accuracy = percent["test_accuracy"]
+    """Draw the mean of a column against that of another, with a band of one standard deviation."""
+    table = mean_and_deviation(rows, x, y)
+    factor = 100 if y in SHARES else 1
+    position = table[x] * (100 if x in SHARES else 1)
+    value, deviation = factor * table[y], factor * table["deviation"]
     axes.plot(
-        prune_ratio,
-        accuracy,
+        position,
+        value,
         marker=marker,
-        markersize=3.5,
-        linewidth=1.5,
+        linestyle=linestyle,
+        markersize=4,
+        linewidth=1.4,
         color=colour,
         label=literal(label),
     )
     axes.fill_between(
-        prune_ratio,
-        accuracy - percent["deviation"],
-        accuracy + percent["deviation"],
+        position,
+        value - deviation,
+        value + deviation,
         color=colour,
         alpha=band_opacity,
         linewidth=0,
@@ -58,20 +73,21 @@ def draw_curve(
 
 def draw_unpruned(
     axes: Axes,
-    accuracy: float,
+    value: float,
     *,
     colour: Any = "black",
     label: str | None = "unpruned",
     linewidth: float = 1.0,
+    unit: str = "%",
 ) -> None:
-    """Draw the accuracy of unpruned nets, in percent, as a dashed line.
+    """Draw what unpruned nets reach as a line of long dashes.
 
     Without a label it is not in the legend.
     """
     axes.axhline(
-        accuracy,
+        value,
         color=colour,
-        linestyle="--",
+        linestyle=(0, (8, 3)),
         linewidth=linewidth,
-        label=literal(f"{label} ({accuracy:.1f}%)") if label else None,
+        label=literal(f"{label} ({value:.1f}{unit})") if label else None,
     )

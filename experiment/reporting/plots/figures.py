@@ -41,12 +41,17 @@ def experiment_title(rows: pandas.DataFrame) -> str:
 
 def save(figure: Figure, path: Path) -> Path:
     """Write `path`.pdf and `path`.png; return the path of the latter."""
+    for suffix in (".pdf", ".png"):
+        save_as(figure, path.with_name(path.name + suffix))
+    return path.with_name(f"{path.name}.png")
+
+
+def save_as(figure: Figure, path: Path) -> None:
+    """Write a figure in the format that the suffix of the path says."""
+    content = io.BytesIO()
     with warnings.catch_warnings():
         # Labels that hold letters of a rare script, or that are too long for the figure:
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         warnings.filterwarnings("ignore", "constrained_layout not applied", UserWarning)
-        for suffix in (".pdf", ".png"):
-            content = io.BytesIO()
-            figure.savefig(content, format=suffix.removeprefix("."), dpi=RESOLUTION)
-            write_whole(path.with_suffix(suffix), content.getvalue())
-    return path.with_suffix(".png")
+        figure.savefig(content, format=path.suffix.removeprefix("."), dpi=RESOLUTION)
+    write_whole(path, content.getvalue())

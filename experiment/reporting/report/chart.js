@@ -17,7 +17,7 @@ function markerOf(series, radius) {
 }
 
 function dashOf(series) {
-  return DASHES[series.look % DASHES.length] || null;
+  return DASHES[(series.look + Math.floor(series.look / 12)) % DASHES.length] || null;
 }
 
 /** A value as it is drawn: shares in percent. */

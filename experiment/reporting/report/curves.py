@@ -4,25 +4,11 @@ from typing import Any
 
 import pandas
 
+from experiment.reporting.measures import SHARES, X_AXES, Y_AXES, judged, references
 from experiment.reporting.plots.colours import method_colours
 from experiment.reporting.report.content import RunContent
-from experiment.reporting.report.measures import judged, references
 from experiment.reporting.report.numbers import without_nan
 
-X_AXES = {
-    "prune_ratio": "parameters removed (%)",
-    "flop_reduction": "FLOPs removed (%)",
-    "keep_ratio": "parameters kept (%), logarithmic",
-}
-Y_AXES = {
-    "test_accuracy": "test accuracy (%)",
-    "difference": "test accuracy, difference to the unpruned net (points)",
-    "accuracy_before_retraining": "test accuracy before retraining (%)",
-    "validation_accuracy": "validation accuracy (%)",
-    "test_top5": "test accuracy, top 5 (%)",
-    "test_loss": "test loss (cross entropy)",
-}
-SHARES = frozenset([*X_AXES, *Y_AXES]) - {"test_loss"}  # which are shown in percent
 NUM_LOOKS = 24  # of curves: each of 6 markers with each of 4 kinds of lines
 
 

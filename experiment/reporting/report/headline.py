@@ -5,8 +5,8 @@ import pandas
 from experiment.core.text import visible
 from experiment.reporting.board import duration
 from experiment.reporting.comparison import IDENTITY
+from experiment.reporting.measures import judged, references
 from experiment.reporting.report.content import RunContent
-from experiment.reporting.report.measures import judged, references
 from experiment.reporting.report.numbers import percent
 
 RATIO = "prune_ratio_chosen_on_test"

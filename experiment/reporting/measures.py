@@ -5,6 +5,23 @@ import pandas
 from experiment.reporting.records import REFERENCE
 from experiment.reporting.summary import evaluated
 
+X_AXES = {
+    "prune_ratio": "parameters removed (%)",
+    "flop_reduction": "FLOPs removed (%)",
+    "keep_ratio": "parameters kept (%), logarithmic",
+}
+Y_AXES = {
+    "test_accuracy": "test accuracy (%)",
+    "difference": "test accuracy, difference to the unpruned net (points)",
+    "accuracy_before_retraining": "test accuracy before retraining (%)",
+    "validation_accuracy": "validation accuracy (%)",
+    "test_top5": "test accuracy, top 5 (%)",
+    "test_loss": "test loss (cross entropy)",
+}
+SHARES = frozenset([*X_AXES, *Y_AXES, "flop_keep_ratio"]) - {
+    "test_loss"
+}  # which are shown in percent
+
 
 def references(rows: pandas.DataFrame) -> pandas.DataFrame:
     """The rows of the unpruned nets."""

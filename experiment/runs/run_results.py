@@ -1,0 +1,98 @@
+"""What a run or a sweep has found, to be looked at in Python and in notebooks."""
+
+import base64
+import html
+import io
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiment.core.errors import UserError
+from experiment.reporting.run_files import REPORT, SUMMARY
+from experiment.reporting.tables import FAILURES, RESULTS, TRAINING, load_results
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+
+class RunResults:
+    """The results of a run or a sweep, in its directory.
+
+    In Jupyter it shows itself: the summary, the main figure, and where the report is.
+    """
+
+    def __init__(self, directory: str | Path):
+        """Of a directory in which `results.csv` lies. Raises UserError if there is none."""
+        self.directory = Path(directory)
+        if not (self.directory / RESULTS).is_file():
+            raise UserError(f"{directory}: has no {RESULTS}, which a run or a sweep writes")
+
+    @cached_property
+    def results(self) -> "pandas.DataFrame":
+        """One row per net: the columns of `experiment.load_results`."""
+        return load_results(self.directory)
+
+    @cached_property
+    def summary(self) -> "pandas.DataFrame":
+        """How far each method prunes at commensurate accuracy; empty if nothing was pruned."""
+        return self._table(SUMMARY)
+
+    @cached_property
+    def training(self) -> "pandas.DataFrame":
+        """One row per epoch; empty for a sweep, whose runs have their own."""
+        return self._table(TRAINING)
+
+    @cached_property
+    def failures(self) -> "pandas.DataFrame":
+        """What failed, where and why; empty if nothing did."""
+        return self._table(FAILURES)
+
+    @property
+    def report(self) -> Path:
+        """The page for a browser with everything in it."""
+        return self.directory / REPORT
+
+    def plot(self, x: str = "prune_ratio", y: str = "test_accuracy", log: bool = False) -> "Figure":
+        """Draw one of the figures of `python -m experiment plot`, which Jupyter shows.
+
+        Raises UserError for an axis that there is not.
+        """
+        from experiment.reporting.plots.curves_of_runs import draw
+
+        return draw({"": self.results}, x=x, y=y, log=log)
+
+    def _table(self, name: str) -> "pandas.DataFrame":
+        import pandas
+
+        path = self.directory / name
+        try:
+            return pandas.read_csv(path)
+        except (FileNotFoundError, pandas.errors.EmptyDataError):
+            return pandas.DataFrame()
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: cannot be read: {error}") from None
+
+    def __repr__(self) -> str:
+        rows, methods = len(self.results), self.results["method"].nunique()
+        return f"RunResults({str(self.directory)!r}): {rows} rows, {methods} methods"
+
+    def _repr_html_(self) -> str:
+        """For Jupyter."""
+        parts = [f"<p>{html.escape(repr(self))}</p>"]
+        if len(self.failures):
+            parts.append(f"<p>{len(self.failures)} failed: see <code>.failures</code></p>")
+        if len(self.summary):
+            parts.append(
+                self.summary.to_html(index=False, float_format=lambda value: f"{value:.4g}")
+            )
+        parts.append(f'<img alt="accuracy against prune ratio" src="{self._image()}">')
+        link = html.escape(str(self.report), quote=True)
+        parts.append(f'<p><a href="{link}">report.html</a></p>')
+        return "\n".join(parts)
+
+    def _image(self) -> str:
+        """The main figure as the address of an image."""
+        content = io.BytesIO()
+        self.plot().savefig(content, format="png", dpi=90)
+        return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
