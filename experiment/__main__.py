@@ -1,11 +1,16 @@
 """The command line: `python -m experiment COMMAND ...`, also installed as `sipp-experiment`."""
 
+from experiment.core import signals
+
+if __name__ == "__main__":
+    signals.install()  # before anything else is imported, so that Ctrl-C shows no traceback
+
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 from experiment import __version__, commands
-from experiment.core import console, signals, torchrun
+from experiment.core import console, torchrun
 from experiment.core.spelling import nearest
 from experiment.core.text import short
 from experiment.main import main as run_command
@@ -63,9 +68,13 @@ def overview() -> str:
 def console_script() -> NoReturn:
     """What the installed program calls."""
     signals.install()
+    _run()
+
+
+def _run() -> NoReturn:
     console.tolerate_closed_output()
     torchrun.leave(main())
 
 
 if __name__ == "__main__":
-    console_script()
+    _run()

@@ -3,6 +3,11 @@
 This is the command `run` of `python -m experiment`; see `python -m experiment --help` for others.
 """
 
+from experiment.core import signals
+
+if __name__ == "__main__":
+    signals.install()  # before anything else is imported, so that Ctrl-C shows no traceback
+
 import argparse
 import sys
 from typing import NoReturn
@@ -10,7 +15,7 @@ from typing import NoReturn
 from experiment import commands
 from experiment.commands._arguments import add_traceback
 from experiment.commands._errors import tell
-from experiment.core import console, own_code, signals, torchrun
+from experiment.core import console, own_code, torchrun
 from experiment.core.dependencies import looking_once
 from experiment.core.errors import LockedError, StorageError, UserError
 
@@ -51,7 +56,7 @@ def main(
                 own_code.refused(getattr(options, "no_own_code", False)),
                 looking_once(getattr(options, "verify_data", False)),
             ):
-                return module.run(options)
+                return _with_output_told(module.run(options), command)
     except LockedError as error:
         console.say_line(f"locked: {error}", to=sys.stderr)
         return 3
@@ -66,7 +71,18 @@ def main(
         return signals.exit_code(interruption)
 
 
+def _with_output_told(code: int, command: str) -> int:
+    """The exit code of a command, also if what it has printed was lost, which is then told.
+
+    A run has its files; what others print is all that they do.
+    """
+    lost = console.lost_output()
+    if not lost:
+        return code
+    console.say_line(f"failed: {lost}", to=sys.stderr)
+    return code if command == "run" else max(code, 1)
+
+
 if __name__ == "__main__":
-    signals.install()
     console.tolerate_closed_output()
     torchrun.leave(main())

@@ -103,6 +103,7 @@ def test_what_ends_a_command_is_told_in_one_line(monkeypatch, capsys, error, cod
         raise error
 
     monkeypatch.setattr("experiment.commands.schema.run", run)
+    monkeypatch.setattr("experiment.core.signals._was_said", False)  # by another test
     assert command_line(["schema"]) == code
     assert capsys.readouterr().err == message
 

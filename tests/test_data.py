@@ -144,7 +144,7 @@ def test_image_folder_mistakes(folder):
     (folder / "train" / "dog" / "small.png").unlink()
     (folder / "test" / "cow").mkdir()
     Image.new("RGB", (10, 12)).save(folder / "test" / "cow" / "0.png")
-    with pytest.raises(UserError, match="only in one of them: cow"):
+    with pytest.raises(UserError, match="only in test: cow"):
         load("ImageFolder", root=str(folder))
 
 

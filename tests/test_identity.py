@@ -1,5 +1,6 @@
 """What runs depend on besides their settings: files of data, and own code."""
 
+import errno
 import gzip
 import hashlib
 import importlib
@@ -586,6 +587,30 @@ def test_a_run_says_that_contents_count_now(run, images):
         f"the images in {images} do not hold the same as those of run {second.name}: this is a "
         f"new run"
     ]
+
+
+def test_other_files_with_other_contents_are_one_difference(run, images):
+    [first], _ = run(*settings_of(images), flags=["--verify-data"])
+    resize(images)
+    [_], lines = run(*settings_of(images), flags=["--verify-data"])
+    expected = f"the images in {images} are not those of run {first.name}: this is a new run"
+    assert told(lines) == [expected]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ESTALE, errno.EIO])
+def test_files_that_cannot_be_listed_for_a_moment_are_no_other_files(
+    small_config, images, monkeypatch, number
+):
+    """The run would get another id, and train everything anew."""
+    settings = settings_of(images)
+    assert load_config(small_config, settings).run_id()
+
+    def scandir(path):
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(UserError, match=f"cannot be read: .*: {os.strerror(number)}"):
+        load_config(small_config, settings)
 
 
 def test_trained_nets_are_not_shared_between_other_images(run, images):

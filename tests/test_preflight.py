@@ -1,5 +1,6 @@
 """Mistakes in own parts are found before anything is trained, and stay where they are later."""
 
+import signal
 import sys
 
 import pandas
@@ -7,6 +8,8 @@ import pytest
 from torch import nn
 
 from experiment.config.loading import load_config
+from experiment.core import signals
+from experiment.core.own_code import ExitedError, exits_as_errors
 from experiment.data.dataset import Dataset, Shape
 from experiment.main import main
 from experiment.networks.lenet import LeNet5
@@ -128,6 +131,38 @@ def test_a_dry_run_makes_the_methods(small_config, tmp_path, capsys):
     arguments = [str(small_config), "--set", "pruning.methods=['test_preflight:Refuses']"]
     assert main([*arguments, "--dry-run"]) == 2
     assert "ValueError: not with 1.0" in capsys.readouterr().err
+
+
+def test_a_syntax_error_is_told_with_its_place(small_config, tmp_path, monkeypatch, capsys):
+    (tmp_path / "broken_part.py").write_text("x = 1\ny = = 2\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    override = "pruning.methods=['broken_part:Mine']"
+    assert main([str(small_config), "--dry-run", "--set", override]) == 2
+    assert f"({tmp_path / 'broken_part.py'}, line 2)" in capsys.readouterr().err
+
+
+def test_an_interruption_that_own_code_makes_up_is_an_error(monkeypatch):
+    def interrupt():
+        with exits_as_errors():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):  # in a notebook, it may be real
+        interrupt()
+    monkeypatch.setattr(signals, "_handled", [signal.SIGINT])
+    with pytest.raises(ExitedError, match="KeyboardInterrupt was raised"):
+        interrupt()
+    monkeypatch.setattr(signals, "_received", signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+
+
+def test_results_must_be_a_directory(small_config, tmp_path, capsys):
+    (tmp_path / "results").write_text("a file")
+    assert main([str(small_config), "--results", str(tmp_path / "results")]) == 2
+    assert capsys.readouterr().err == (
+        f"error: --results: {tmp_path / 'results'} is no directory; name one, which may not exist "
+        f"yet\n"
+    )
 
 
 class CannotBeTrained(LeNet5):

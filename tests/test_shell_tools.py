@@ -69,7 +69,7 @@ def test_list_says_what_runs_have_found(made, capsys):
     assert set(rows) == {first.name, second.name}
     row = rows[first.name]
     assert row["run"] == f"small/{first.name}"
-    assert (row["state"], row["nets"], row["time left"]) == ("done", "15/15", "")
+    assert (row["state"], row["measured nets"], row["time left"]) == ("done", "15/15", "")
     assert (row["network"], row["data"], row["schedule"]) == ("lenet5", "digits", "cascade")
     assert row["methods"] == "SiPP, WT"
     table = pandas.read_csv(first / "results.csv")
@@ -84,6 +84,49 @@ def test_list_says_what_runs_have_found(made, capsys):
     assert table["state"].tolist() == ["done", "done"]
 
 
+def test_methods_without_results_are_listed_too(results, capsys):
+    first, _ = first_and_second(results)
+    rows = pandas.read_csv(first / "results.csv")
+    rows = rows[rows["method"] != "SiPP"].replace({"method": {"WT": "WT(allocation=erk)"}})
+    rows.to_csv(first / "results.csv", index=False)
+    assert listed(capsys, results)[first.name]["methods"] == "SiPP, WT(allocation=erk)"
+    assert "methods: SiPP, WT(allocation=erk)" in printed(capsys, "show", first)
+
+
+def test_runs_that_differ_in_code_or_files_alone_differ(results, capsys):
+    first, _ = first_and_second(results)
+    shutil.copytree(first, other := first.with_name("other"))
+    for directory, digest in ((first, "1234"), (other, "5678")):
+        source = {"kind": "source", "name": "mine", "digest": digest, "description": "mine.py"}
+        content = {"settings": "x", "dependencies": {"network": [source]}}
+        (directory / "identity.json").write_text(json.dumps(content))
+    [row] = json.loads(printed(capsys, "diff", first, other, "--format", "json"))
+    assert row == {"key": "depends on.network: mine.py", first.name: "1234", "other": "5678"}
+
+
+def test_comparing_a_single_method_says_what_would_be_right(made, capsys):
+    _, second = first_and_second(made)
+    text = printed(capsys, "compare", second)
+    assert "there is no other method to compare with; name a second run" in text
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_output_that_is_lost_is_told(made, tmp_path):
+    def code_and_error(*arguments):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "experiment", *arguments],
+                stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+            )  # fmt: skip
+        return done.returncode, done.stderr
+
+    line = "failed: cannot write to standard output: No space left on device\n"
+    assert code_and_error("list", str(made), "--format", "csv") == (1, line)
+    # A run has its files.
+    code, error = code_and_error("run", str(made / "small.yaml"), "--results", str(tmp_path))
+    assert code == 0 and error.endswith(line) and list(tmp_path.rglob("summary.csv"))
+
+
 def test_states(results, capsys):
     first, second = first_and_second(results)
     rows = pandas.read_csv(first / "results.csv")
@@ -91,7 +134,7 @@ def test_states(results, capsys):
     epochs = pandas.read_csv(first / "training.csv")
     epochs.iloc[:10].assign(seconds=6.0).to_csv(first / "training.csv", index=False)
     row = listed(capsys, results)[first.name]
-    assert (row["state"], row["nets"]) == ("interrupted", "10/15")
+    assert (row["state"], row["measured nets"]) == ("interrupted", "10/15")
     # of 3 x (2 + 2 x 2 x 2) epochs, 20 are left
     assert row["time left"] == "2 min"
     lock = Lock.take(first / "run.lock")

@@ -42,7 +42,10 @@ def run(options: argparse.Namespace) -> int:
             return 0
         say("")
     table = differences(runs, options.metric, options.baseline)
-    if options.format == "text" and len(table):
+    if options.format == "text" and not len(table):
+        say("there is no other method to compare with; name a second run to compare its methods")
+        return 0
+    if options.format == "text":
         say(f"{options.metric}, difference to {' of run '.join(table[BASELINE].iloc[0])}:")
         table = table.drop(columns=BASELINE)
     say(shown_table(table, options.format))

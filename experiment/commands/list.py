@@ -1,7 +1,8 @@
 """List runs: what they are about, how far they are, and what they have found.
 
 A run is done, running, failed (the same command tries again what has failed), interrupted (the same
-command goes on) or damaged. `time left` is what its epochs would take in one process.
+command goes on) or damaged. `measured nets` counts unpruned and pruned ones. `time left` is what
+its epochs would take in one process.
 """
 
 import argparse
@@ -50,16 +51,13 @@ def described(found: "FoundRun") -> dict[str, object]:
     from experiment.reporting.records import REFERENCE
 
     config = found.config
-    methods = [method.name for method in config.pruning.methods]
-    if found.num_rows:  # which have their labels
-        methods = [name for name in found.results["method"].unique() if name != REFERENCE]
     row: dict[str, object] = {
-        "nets": f"{found.num_rows}/{found.num_expected}",
+        "measured nets": f"{found.num_rows}/{found.num_expected}",
         "time left": "",
         "network": config.network.name,
         "data": config.dataset.name,
         "schedule": config.pruning.schedule,
-        "methods": ", ".join(methods),
+        "methods": ", ".join(methods_of(found)),
         "unpruned": None,
         "best at commensurate accuracy": "",
     }
@@ -71,6 +69,17 @@ def described(found: "FoundRun") -> dict[str, object]:
         row["unpruned"] = f"{rows[rows['method'] == REFERENCE]['test_accuracy'].mean():.1%}"
         row["best at commensurate accuracy"] = best(found)
     return row
+
+
+def methods_of(found: "FoundRun") -> list[str]:
+    """The methods of a run, with their options where there are results of them."""
+    labels = found.results["method"].unique().tolist() if found.num_rows else []
+    methods = []
+    for method in found.config.pruning.methods:
+        name = method.name
+        fitting = (one for one in labels if one == name or one.startswith(f"{name}("))
+        methods.append(next((one for one in fitting if one not in methods), name))
+    return methods
 
 
 def best(found: "FoundRun") -> str:

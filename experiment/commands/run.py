@@ -52,6 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check all configurations, then plan or run them one file after the other."""
+    from experiment.runs.paths import require_directory
+
     if options.time and not options.dry_run:
         raise UserError("--time: only measures what a run would take; add --dry-run")
     member = torchrun.member()
@@ -69,6 +71,7 @@ def run(options: argparse.Namespace) -> int:
             except UserError as error:
                 raise error.within(path) from error
         return 0
+    require_directory(options.results)
     try_out(experiments, options)
 
     exit_codes = []

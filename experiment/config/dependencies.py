@@ -32,8 +32,13 @@ def _files(part: DatasetPart, verify: bool) -> Dependencies:
             dataset = DATASETS.build(part.name, part.options)
             find = getattr(dataset, "dependencies", lambda verify: ())
             found = tuple(find(verify))
-    except (UserError, OSError):
+    except (UserError, FileNotFoundError):
         return ()
+    except OSError as error:
+        raise UserError(
+            f"what the data set depends on cannot be read: {error.filename or error}: "
+            f"{error.strerror}"
+        ) from error
     except Exception as error:  # it may be a person's own code
         raise UserError(f"dependencies() fails: {one_line(error)}{place(error)}") from error
     if not all(isinstance(one, Dependency) for one in found):

@@ -54,9 +54,12 @@ def _left_in_group(folder: Path) -> float:
 
 
 def _cached(path: Path) -> int:
-    """The bytes of files that a group has in memory, and does not use at present."""
+    """The bytes of files that a group has in memory, which the system drops for what needs it."""
     amounts = dict(line.split(maxsplit=1) for line in _text(path).splitlines())
-    return int(amounts.get("total_inactive_file") or amounts.get("inactive_file") or 0)
+    return sum(
+        int(amounts.get(f"total_{kind}") or amounts.get(kind) or 0)
+        for kind in ("inactive_file", "active_file")
+    )
 
 
 def _number(*paths: Path) -> float:

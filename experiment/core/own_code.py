@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from experiment.core import signals
 from experiment.core.errors import UserError
 from experiment.core.text import short, shown
 
@@ -48,13 +49,19 @@ class ExitedError(RuntimeError):
 def exits_as_errors() -> Iterator[None]:
     """A block that calls people's code: `sys.exit` in it is an error like any other.
 
+    So is a KeyboardInterrupt that nobody has caused by Ctrl-C, as far as that can be told.
+
     Raises:
-        ExitedError: instead of SystemExit.
+        ExitedError: instead of SystemExit and of such a KeyboardInterrupt.
     """
     try:
         yield
     except SystemExit as error:
         raise ExitedError(f"sys.exit({shown(error.code)}) was called") from error
+    except KeyboardInterrupt as error:
+        if signals.has_come():
+            raise
+        raise ExitedError("KeyboardInterrupt was raised") from error
 
 
 def place(error: BaseException) -> str:
@@ -63,16 +70,25 @@ def place(error: BaseException) -> str:
     Returns ` (mine.py, line 12)`, or nothing if only libraries and this software were involved, or
     if the code has told what is wrong by a UserError.
     """
-    frames = [
-        frame
+    places = [
+        found
         for one in _with_causes(error)
         if not isinstance(one, UserError)
-        for frame in traceback.extract_tb(one.__traceback__)
-        if is_own(frame.filename)
+        for found in _places(one)
+        if is_own(found[0])
     ]
-    if not frames:
+    if not places:
         return ""
-    return f" ({shortened(frames[-1].filename)}, line {frames[-1].lineno})"
+    filename, line = places[-1]
+    return f" ({shortened(filename)}, line {line})"
+
+
+def _places(error: BaseException) -> list[tuple[str, int | None]]:
+    """The files and lines through which an exception passed; at last that of a syntax error."""
+    places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename:
+        places.append((error.filename, error.lineno))
+    return places
 
 
 def _with_causes(error: BaseException) -> list[BaseException]:

@@ -39,6 +39,11 @@ def exit_code(interruption: KeyboardInterrupt) -> int:
     return 128 + (_received or signal.SIGINT)
 
 
+def has_come() -> bool:
+    """Whether a signal that is to end the program has arrived, or may have."""
+    return _received is not None or not _handled
+
+
 def acknowledge() -> None:
     """Say that the program was interrupted, if there is a terminal, and hear no more signals."""
     global _was_said

@@ -1,5 +1,6 @@
 """Digests of the files of a data set, the same wherever they lie and whenever they were written."""
 
+import errno
 import functools
 import hashlib
 import os
@@ -29,6 +30,9 @@ def image_dependencies(
 
     Nothing if a split is missing, since the data set will refuse that. `skipping` are the splits of
     a data set that leaves out what cannot be read.
+
+    Raises:
+        OSError: if what is there cannot be listed, which may pass, and would look like other files.
     """
     return _all_images(root, splits, verify) + _left_out(root, skipping)
 
@@ -36,8 +40,12 @@ def image_dependencies(
 def _all_images(root: Path, splits: Iterable[str], verify: bool) -> Dependencies:
     try:
         files = _listed_images(root, splits)
-    except (OSError, ValueError):  # ValueError: no folder can have that name
+    except ValueError:  # no folder can have that name
         return ()
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return ()
+        raise
     description = f"the images in {root}"
     found = Dependency(Kind.FILES, "images", _digest(map(_name_and_size, files)), description)
     if not verify:
@@ -83,8 +91,10 @@ def _listed(split: str, length: int, entry: os.DirEntry[str]) -> ListedFile:
 def _size(entry: os.DirEntry[str]) -> int | None:
     try:
         status = entry.stat()
-    except OSError:  # a link to nothing
-        return None
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):  # a link to nothing
+            return None
+        raise
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 

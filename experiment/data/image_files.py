@@ -96,12 +96,17 @@ def images_by_class(
 
 def require_same_classes(dataset: str, train: ImageFiles, test: ImageFiles) -> None:
     """Raise UserError unless both folders hold the same classes."""
-    different = sorted(set(train.classes) ^ set(test.classes))
-    if not different:
+    of_train, of_test = set(train.classes), set(test.classes)
+    if of_train == of_test:
         return
+    differences = [
+        f"only in {split.folder.name}: {_some(sorted(only))}"
+        for split, only in ((train, of_train - of_test), (test, of_test - of_train))
+        if only
+    ]
     raise UserError(
         f"dataset {dataset}: {train.folder} and {test.folder} must hold the same classes; "
-        f"only in one of them: {_some(different)}"
+        f"{'; '.join(differences)}"
     )
 
 

@@ -65,8 +65,17 @@ def _differences(identity: Identity, path: Path) -> list[str]:
 def differences(before: Identity, now: Identity, run: str) -> list[str]:
     """What differs, in words; `run` is the name of the earlier run."""
     earlier, later = before.by_key(), now.by_key()
-    keys = dict.fromkeys([*later, *earlier])
-    found = [_difference(earlier.get(key), later.get(key), run) for key in keys]
+    keys = list(dict.fromkeys([*later, *earlier]))
+    are_other_files = {
+        (place, name)
+        for place, kind, name in keys
+        if kind == Kind.FILES and earlier.get((place, kind, name)) != later.get((place, kind, name))
+    }
+    found = [
+        _difference(earlier.get(key), later.get(key), run)
+        for key in keys
+        if key[1] != Kind.CONTENTS or (key[0], key[2]) not in are_other_files
+    ]
     return list(dict.fromkeys(line for line in found if line))  # parts may share a module
 
 
@@ -88,6 +97,11 @@ def _difference(before: Dependency | None, now: Dependency | None, run: str) -> 
     if now:
         return f"what {one.description} hold counts now (--verify-data), unlike for run {run}"
     return f"what {one.description} hold counted for run {run} (--verify-data), unlike now"
+
+
+def read_identity(directory: Path) -> Identity | None:
+    """What a run says that it depends on; None if it does not, or its file is damaged."""
+    return _read(directory / FILE_NAME)
 
 
 def _read(path: Path) -> Identity | None:

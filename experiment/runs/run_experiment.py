@@ -49,6 +49,7 @@ def run(
         >>> found.summary
     """
     content = load_experiment(config, list(overrides))
+    paths.require_directory(results)
     name = NAME if isinstance(config, Mapping) else str(config)
     chosen = choose_device(device)
     configs = configs_of(content)
