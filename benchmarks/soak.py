@@ -66,7 +66,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--storage", type=int, default=5, help="of each kind of full disk and so on"
     )
-    parser.add_argument("--epochs", type=int, default=150, help="to measure what checkpoints cost")
+    parser.add_argument("--epochs", type=int, default=6, help="to measure what checkpoints cost")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="cases at a time")
     parser.add_argument("--only", help='a case to do again: "GROUP SEED"')

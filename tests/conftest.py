@@ -78,7 +78,7 @@ def images() -> torch.Tensor:
     return torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
-OTHER_FIGURES = {"OF_PRUNED": {**run_plots.OF_PRUNED}, "OF_EPOCHS": {**run_plots.OF_EPOCHS}}
+OTHER_FIGURES = {name: getattr(run_plots, name) for name in ("OF_PRUNED", "OF_EPOCHS", "OF_LAYERS")}
 
 
 @pytest.fixture(scope="session", autouse=True)

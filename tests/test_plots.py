@@ -7,7 +7,7 @@ import sys
 import pandas
 import pytest
 from conftest import ROOT
-from made_up_runs import made_up_rows
+from made_up_runs import made_up_layers, made_up_rows
 from matplotlib.lines import Line2D
 
 from experiment.core.errors import UserError
@@ -17,9 +17,10 @@ from experiment.reporting.plots.certificates import certificate_vs_measurement
 from experiment.reporting.plots.colours import SHIPPED_COLOURS, SPARE_COLOURS, method_colours
 from experiment.reporting.plots.curves import look
 from experiment.reporting.plots.curves_of_runs import draw
+from experiment.reporting.plots.layers import layers_by_step
 from experiment.reporting.plots.learning_curves import learning_curves
 from experiment.reporting.plots.retraining import before_and_after_retraining
-from experiment.reporting.plots.run import MAIN, OF_EPOCHS, OF_PRUNED, draw_all
+from experiment.reporting.plots.run import MAIN, OF_EPOCHS, OF_LAYERS, OF_PRUNED, draw_all
 from experiment.reporting.plots.times import time_by_phase
 
 
@@ -155,18 +156,25 @@ def test_learning_curves_count_the_epochs_of_retrainings_on():
     assert list(retraining.get_lines()[0].get_ydata()) == [2, 3, 3, 4]
 
 
+def test_layers_are_drawn_in_a_row_for_each_method():
+    figure = layers_by_step(made_up_layers(["SiPP", "WT"]))
+    shown = [axes for axes in figure.axes if axes.images]
+    assert [axes.get_title() for axes in shown] == ["SiPP", "WT"]
+    assert shown[0].images[0].get_array().tolist() == [[50, 25], [20, 10], [10, 5]]
+    assert [label.get_text() for label in shown[1].get_xticklabels()] == ["conv1", "fc"]
+
+
 def test_all_figures_of_a_run_are_written(small_config, tmp_path, all_figures):
     assert main([str(small_config), "--results", str(tmp_path)]) == 0
     [folder] = tmp_path.rglob("plots")
     names = {path.stem for path in folder.iterdir()}
-    assert names == {MAIN, *OF_PRUNED, *OF_EPOCHS}
+    assert names == {MAIN, *OF_PRUNED, *OF_EPOCHS, *OF_LAYERS}
     assert {path.suffix for path in folder.iterdir()} == {".png", ".pdf"}
 
 
 def test_a_run_of_many_methods_is_drawn(tmp_path):
     rows = made_up_rows([*SHIPPED_COLOURS, *own_methods(4)])
-    epochs = pandas.DataFrame()
-    path = draw_all(rows, epochs, tmp_path / "plots")
+    path = draw_all(rows, pandas.DataFrame(), pandas.DataFrame(), tmp_path / "plots")
     assert path == tmp_path / "plots" / "accuracy_vs_sparsity.png"
     assert path.exists() and path.with_suffix(".pdf").exists()
 

@@ -14,6 +14,11 @@ def flop_keep_ratio(layers: dict[str, PrunableLayer], masks: Masks) -> float:
     return kept / total if total else 1.0
 
 
+def kept_by_layer(layers: dict[str, PrunableLayer], masks: Masks) -> dict[str, float]:
+    """The share of the weights of each prunable layer that is left."""
+    return {name: _density(masks[layer.parameter]) for name, layer in layers.items()}
+
+
 def layer_table(layers: dict[str, PrunableLayer], masks: Masks) -> pandas.DataFrame:
     """One row per prunable layer: its name, kind, weights, kept weights and keep ratio."""
     rows = []

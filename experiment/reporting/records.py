@@ -101,6 +101,14 @@ class TrainingRecord(EpochRecord, Place):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LayerRecord(Place):
+    """A row of layers.csv: what a pruning has left of one layer."""
+
+    layer: str = column("name of the layer in the network")
+    keep_ratio: float = column("share of its weights that was kept")
+
+
+@dataclass(frozen=True, kw_only=True)
 class FailureRecord(Place):
     """A row of failures.csv: a task that failed, so that what follows from it was not done."""
 

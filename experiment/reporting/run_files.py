@@ -30,11 +30,12 @@ def write_summary(rows: "pandas.DataFrame", directory: Path, margin: float) -> s
 
 
 def write_plots(rows: "pandas.DataFrame", directory: Path) -> Path:
-    """Draw the figures of a run, from the rows of results.csv and its training.csv.
+    """Draw the figures of a run, from the rows of results.csv, and of its other tables.
 
     Returns the path of the main one.
     """
     from experiment.reporting.plots.run import draw_all
-    from experiment.reporting.tables import load_training
+    from experiment.reporting.tables import load_layers, load_training
 
-    return draw_all(rows, load_training(directory), directory / PLOT.parent)
+    folder = directory / PLOT.parent
+    return draw_all(rows, load_training(directory), load_layers(directory), folder)

@@ -14,6 +14,7 @@ from experiment.reporting import csv_files
 from experiment.reporting.records import (
     KEY,
     FailureRecord,
+    LayerRecord,
     ResultRecord,
     TrainingRecord,
 )
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 RESULTS = "results.csv"
 TRAINING = "training.csv"
 FAILURES = "failures.csv"
+LAYERS = "layers.csv"
 
 
 class Table:
@@ -47,10 +49,10 @@ class Table:
         remove(self.path)
         self._count = 0
 
-    def add(self, record: Any) -> None:
-        """Append a record."""
-        append(self.path, self._line(as_dict(record)))
-        self._count += 1
+    def add(self, *records: Any) -> None:
+        """Append records, all of them at once."""
+        append(self.path, "".join(self._line(as_dict(record)) for record in records))
+        self._count += len(records)
 
     def remove(self, matches: Callable[[Mapping[str, str]], bool]) -> None:
         """Remove the rows that match; their values are given as the text in the file."""
@@ -86,28 +88,47 @@ def training_table(directory: Path) -> Table:
     return Table(directory / TRAINING, TrainingRecord)
 
 
+def layer_table(directory: Path) -> Table:
+    """What the prunings of a run have left of each layer: one row per net and layer."""
+    return Table(directory / LAYERS, LayerRecord)
+
+
 def failure_table(directory: Path) -> Table:
     """What has failed in a run, since it was started: one row per task. No file if nothing has."""
     return Table(directory / FAILURES, FailureRecord)
 
 
 def load_training(directory: Path) -> "pandas.DataFrame":
-    """The epochs of a run, one row each; none if it has no file of them.
+    """The epochs of a run, one row each. Raises UserError if the file is not a table of epochs."""
+    return _loaded(directory / TRAINING, TrainingRecord)
 
-    Raises:
-        UserError: if the file is not a table of epochs.
-    """
+
+def load_layers(directory: Path) -> "pandas.DataFrame":
+    """The layers of a run's pruned nets. Raises UserError if the file is not a table of layers."""
+    return _loaded(directory / LAYERS, LayerRecord)
+
+
+def _loaded(path: Path, record: type) -> "pandas.DataFrame":
+    """The complete rows of a table; none if it is not there. Raises UserError for another file."""
     import pandas
 
-    path = directory / TRAINING
+    types = {
+        name: column.type for name, column in columns(record).items() if column.type in (str, int)
+    }
     try:
         text = csv_files.complete_rows(csv_files.read_text(path))
         csv_files.parse(text)
-        return pandas.read_csv(io.StringIO(text), keep_default_na=False, na_values=[""])
+        rows = pandas.read_csv(
+            io.StringIO(text), dtype=types, keep_default_na=False, na_values=[""]
+        )
     except FileNotFoundError:
-        return pandas.DataFrame(columns=list(columns(TrainingRecord)))
+        return pandas.DataFrame(columns=list(columns(record)))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: is not a table of epochs: {error}") from None
+        raise UserError(f"{path}: cannot be read as a table: {error}") from None
+    for name in columns(record):
+        if name not in rows:
+            raise UserError(f"{path}: has no column {name}")
+    return rows
 
 
 def load_results(directory: str | Path) -> "pandas.DataFrame":

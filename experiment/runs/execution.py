@@ -10,7 +10,7 @@ from torch import nn
 from experiment.core.seeding import Stream
 from experiment.data.loading import SAMPLE_BATCH
 from experiment.nets.collapse import has_constant_output
-from experiment.nets.metrics import flop_keep_ratio
+from experiment.nets.metrics import flop_keep_ratio, kept_by_layer
 from experiment.nets.state import NetState
 from experiment.pruning.method import build_method
 from experiment.runs.records import EvaluatedRecord, PrunedRecord, TrainedRecord
@@ -60,6 +60,7 @@ def _prune(task: Prune, inputs: Sequence[Result], workplace: Workplace) -> Resul
         size_note=pruned.size_note,
         empty_layers=pruned.empty_layers,
         constant_before=pruned.constant_before,
+        kept_by_layer=kept_by_layer(layers, pruned.masks),
     )
     return Result(record, NetState.of(pruned.net, pruned.masks))
 

@@ -6,13 +6,21 @@ from typing import Any, TypeGuard
 
 from experiment.core.columns import as_dict
 from experiment.core.errors import UserError
+from experiment.core.text import visible
 from experiment.reporting.logger import Logger
-from experiment.reporting.records import KEY, FailureRecord, Place, ResultRecord, TrainingRecord
-from experiment.reporting.tables import failure_table, result_table, training_table
+from experiment.reporting.records import (
+    KEY,
+    FailureRecord,
+    LayerRecord,
+    Place,
+    ResultRecord,
+    TrainingRecord,
+)
+from experiment.reporting.tables import failure_table, layer_table, result_table, training_table
 from experiment.runs.claims import Claims
 from experiment.runs.lock import Owner
 from experiment.runs.paths import DAMAGED, STEPS
-from experiment.runs.records import TrainedRecord
+from experiment.runs.records import PrunedRecord, TrainedRecord
 from experiment.runs.results import DamagedError, Layout, Result, Store
 from experiment.runs.rows import result_row
 from experiment.runs.tasks import Evaluate, Prune, Retrain, Task, Train
@@ -50,6 +58,7 @@ class Ledger:
         self._listen = listen  # to every row that there is, and then to every new one
         self.results = result_table(directory)
         self.trainings = training_table(directory)
+        self.layers = layer_table(directory)
         self.failures = failure_table(directory)
         self._failed: list[FailureRecord] = []
         self._found: dict[str, Result] = {}
@@ -79,6 +88,7 @@ class Ledger:
         complete = filter(self._is_complete, self._evaluations)
         results = [self._result_row(place) for place in complete]
         self.results.rewrite(results)
+        self.layers.rewrite([row for task in done for row in self._layer_rows(task)])
         for epoch in epochs:
             self._listen(epoch)
         for row in results:
@@ -173,6 +183,7 @@ class Ledger:
         if isinstance(task, Train | Retrain) and task.key not in self._with_epochs:
             for epoch in self._epoch_rows(task):
                 self._add_epoch_row(epoch)
+        self.layers.add(*self._layer_rows(task))
         if not isinstance(task, Evaluate) or not self._is_complete(task.place):
             return None
         row = self._result_row(task.place)
@@ -185,7 +196,7 @@ class Ledger:
         order: dict[tuple[str, ...], int] = {}
         for task in self.tasks:
             order.setdefault(_place_of(as_dict(task.place)), len(order))
-        for table in (self.results, self.trainings):
+        for table in (self.results, self.trainings, self.layers):
             table.sort(lambda row: order[_place_of(row)])
 
     def _note(self, task: Task, result: Result) -> None:
@@ -254,6 +265,15 @@ class Ledger:
         if task.key not in self._found:
             self._with_epochs.add(task.key)
         return [_training_row(task, epoch) for epoch in self.own_epochs(task, result)]
+
+    def _layer_rows(self, task: Task) -> list[LayerRecord]:
+        """What a pruning has left of each layer; nothing for another task."""
+        record = self._found[task.key].record
+        shares = record.kept_by_layer if isinstance(record, PrunedRecord) else None
+        return [
+            LayerRecord(**as_dict(task.place), layer=visible(layer), keep_ratio=share)
+            for layer, share in (shares or {}).items()
+        ]
 
     def own_epochs(self, task: Task, result: Result) -> list[EpochRecord]:
         """The epochs of a training without those of the training from which it went on."""

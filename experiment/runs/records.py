@@ -1,6 +1,7 @@
 """What tasks write down besides nets: plain values, which the store keeps as JSON."""
 
 from dataclasses import dataclass
+from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin
 
 from experiment.core.columns import as_dict, columns
@@ -26,6 +27,8 @@ class PrunedRecord:
     size_note: str | None
     empty_layers: list[str]
     constant_before: bool
+    # The share of the weights of each prunable layer that is left; earlier versions kept none.
+    kept_by_layer: dict[str, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,13 @@ def _checked(record: Checked) -> Checked:
 def _is(value: Any, kind: Any) -> bool:
     if kind is float:
         return type(value) in (int, float)
+    if get_origin(kind) is UnionType:
+        return any(_is(value, one) for one in get_args(kind))
     if get_origin(kind) is list:
         return type(value) is list and all(_is(one, get_args(kind)[0]) for one in value)
-    return type(value) in (get_args(kind) or (kind,))
+    if get_origin(kind) is dict:
+        of_keys, of_values = get_args(kind)
+        return type(value) is dict and all(
+            _is(key, of_keys) and _is(one, of_values) for key, one in value.items()
+        )
+    return type(value) is kind

@@ -9,6 +9,7 @@ from experiment.core.errors import UserError
 from experiment.core.files import read_file, write_whole
 from experiment.core.text import visible
 from experiment.reporting.run_files import REPORT, SWEEP_RUNS
+from experiment.reporting.tables import load_layers
 from experiment.runs.found import FoundRun, find_runs
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def _content(label: str, run: FoundRun, is_concluded: bool) -> "RunContent":
         summary=run.summary if has_rows else nothing,
         failures=run.failures,
         environment=_environment(run.directory),
+        layers=layers if len(layers := load_layers(run.directory)) else None,
     )
 
 

@@ -2,18 +2,21 @@
 
 import base64
 import html
-import io
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiment.core.errors import UserError
+from experiment.reporting.records import REFERENCE
 from experiment.reporting.run_files import REPORT, SUMMARY
 from experiment.reporting.tables import FAILURES, RESULTS, TRAINING, load_results
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
+
+
+IMAGE = '<img alt="accuracy against prune ratio" style="max-width: 700px" src="{}">'
 
 
 class RunResults:
@@ -74,8 +77,9 @@ class RunResults:
             raise UserError(f"{path}: cannot be read: {error}") from None
 
     def __repr__(self) -> str:
-        rows, methods = len(self.results), self.results["method"].nunique()
-        return f"RunResults({str(self.directory)!r}): {rows} rows, {methods} methods"
+        methods = [name for name in self.results["method"].unique() if name != REFERENCE]
+        named = f"{len(self.results)} nets measured, {', '.join(methods) or 'nothing pruned'}"
+        return f"RunResults({str(self.directory)!r}): {named}"
 
     def _repr_html_(self) -> str:
         """For Jupyter."""
@@ -86,13 +90,13 @@ class RunResults:
             parts.append(
                 self.summary.to_html(index=False, float_format=lambda value: f"{value:.4g}")
             )
-        parts.append(f'<img alt="accuracy against prune ratio" src="{self._image()}">')
+        parts.append(IMAGE.format(self._image()))
         link = html.escape(str(self.report), quote=True)
         parts.append(f'<p><a href="{link}">report.html</a></p>')
         return "\n".join(parts)
 
     def _image(self) -> str:
         """The main figure as the address of an image."""
-        content = io.BytesIO()
-        self.plot().savefig(content, format="png", dpi=90)
-        return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
+        from experiment.reporting.plots.figures import content_of
+
+        return f"data:image/png;base64,{base64.b64encode(content_of(self.plot(), 'png')).decode()}"

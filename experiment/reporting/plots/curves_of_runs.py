@@ -13,7 +13,7 @@ from experiment.core.spelling import nearest
 from experiment.reporting.measures import SHARES, X_AXES, Y_AXES, judged, references
 from experiment.reporting.plots.colours import method_colours
 from experiment.reporting.plots.curves import PRUNE_RATIO_LABEL, draw_curve, draw_unpruned, look
-from experiment.reporting.plots.figures import experiment_title, literal
+from experiment.reporting.plots.figures import ShownFigure, experiment_title, literal
 
 MOST_BESIDE = 8  # curves of which the legend fits beside the curves, inside the axes
 TICKS = (100, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)  # percent of kept parameters
@@ -57,7 +57,7 @@ def draw(
         column = "flop_keep_ratio"
     few = len(curves) <= MOST_BESIDE and published is None
     size = (7, 4.5) if few else (9.5, max(5, 0.8 + 0.21 * len(curves)))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = ShownFigure(figsize=size, layout="constrained")
     axes = figure.subplots()
     _draw_unpruned_nets(axes, runs, y)
     colours = method_colours(method for _, method, _ in curves)

@@ -15,6 +15,13 @@ RESOLUTION = 150  # dots per inch of the PNG
 LONGEST_LABEL = 80  # characters
 
 
+class ShownFigure(Figure):
+    """A figure that Jupyter shows, also if pyplot is not in use."""
+
+    def _repr_png_(self) -> bytes:
+        return content_of(self, "png")
+
+
 def figure_with_panels(count: int, panel_width: float, height: float) -> tuple[Figure, list[Axes]]:
     """A figure with panels side by side, which share their axes. Sizes are in inches."""
     figure = Figure(figsize=(1 + panel_width * count, height), layout="constrained")
@@ -48,10 +55,15 @@ def save(figure: Figure, path: Path) -> Path:
 
 def save_as(figure: Figure, path: Path) -> None:
     """Write a figure in the format that the suffix of the path says."""
+    write_whole(path, content_of(figure, path.suffix.removeprefix(".")))
+
+
+def content_of(figure: Figure, kind: str) -> bytes:
+    """The figure as the bytes of a file of some format."""
     content = io.BytesIO()
     with warnings.catch_warnings():
         # Labels that hold letters of a rare script, or that are too long for the figure:
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         warnings.filterwarnings("ignore", "constrained_layout not applied", UserWarning)
-        figure.savefig(content, format=path.suffix.removeprefix("."), dpi=RESOLUTION)
-    write_whole(path, content.getvalue())
+        figure.savefig(content, format=kind, dpi=RESOLUTION)
+    return content.getvalue()

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from experiment.reporting.measures import judged, references
 from experiment.reporting.plots.curves_of_runs import draw
 from experiment.reporting.plots.figures import save
+from experiment.reporting.plots.layers import layers_by_step
 from experiment.reporting.plots.learning_curves import learning_curves
 from experiment.reporting.plots.retraining import before_and_after_retraining
 from experiment.reporting.plots.times import time_by_phase
@@ -25,24 +26,32 @@ OF_PRUNED: dict[str, Callable[[pandas.DataFrame], Figure]] = {
 }
 # From the rows of training.csv:
 OF_EPOCHS: dict[str, Callable[[pandas.DataFrame], Figure]] = {"learning_curves": learning_curves}
+# From the rows of layers.csv:
+OF_LAYERS: dict[str, Callable[[pandas.DataFrame], Figure]] = {"layers": layers_by_step}
 
 
-def draw_all(rows: pandas.DataFrame, epochs: pandas.DataFrame, folder: Path) -> Path:
+def draw_all(
+    rows: pandas.DataFrame, epochs: pandas.DataFrame, layers: pandas.DataFrame, folder: Path
+) -> Path:
     """Write all figures of a run, each as PNG and PDF.
 
     Args:
         rows: those of results.csv.
         epochs: those of training.csv.
+        layers: those of layers.csv.
         folder: where the files go.
 
     Returns:
         The path of the main figure's PNG.
     """
     main = save(draw({"": rows}), folder / MAIN)
-    if len(judged(rows)) and len(references(rows)):
-        for name, figure_of in OF_PRUNED.items():
-            save(figure_of(rows), folder / name)
-    if len(epochs):
-        for name, figure_of in OF_EPOCHS.items():
-            save(figure_of(epochs), folder / name)
+    can_be_judged = len(judged(rows)) and len(references(rows))
+    for figures, table in (
+        (OF_PRUNED, rows if can_be_judged else ()),
+        (OF_EPOCHS, epochs),
+        (OF_LAYERS, layers),
+    ):
+        if len(table):
+            for name, figure_of in figures.items():
+                save(figure_of(table), folder / name)
     return main
