@@ -44,9 +44,7 @@ def launch(config, results, *arguments):
 @pytest.fixture(autouse=True)
 def no_plots_of_single_runs(monkeypatch):
     """They take longer than the runs; the plot of the sweep is drawn."""
-    monkeypatch.setattr(
-        run_plot, "draw_all", lambda *tables: Path("main.png")
-    )
+    monkeypatch.setattr(run_plot, "draw_all", lambda *tables: tables[-1] / "main.png")
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-import tqdm
+import tqdm.auto
 
 from experiment.core.text import visible
 
@@ -16,12 +16,12 @@ STEPS = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{remaining}{post
 
 
 class Board:
-    """Bars at the foot of a terminal; elsewhere one line of text every now and then."""
+    """Bars at the foot of a terminal, or in a notebook's own way; elsewhere a line at times."""
 
     def __init__(self, num_workers: int):
-        self.is_terminal = sys.stderr.isatty()
+        self.has_bars = sys.stderr.isatty() or is_notebook()
         self._last_report = time.monotonic()
-        lines = num_workers + 1 if self.is_terminal else 0
+        lines = num_workers + 1 if self.has_bars else 0
         self._bars = [_bar(position) for position in range(lines)]  # the last is for the whole
 
     def begin(self, worker: int, labels: Sequence[str]) -> None:
@@ -31,7 +31,7 @@ class Board:
 
     def advance(self, worker: int, label: str, done: int, total: int, text: str) -> None:
         """A worker has done some of the steps of its training."""
-        if not self.is_terminal:
+        if not self.has_bars:
             return
         bar = self._bars[worker]
         if bar.bar_format != STEPS or bar.total != total:
@@ -48,13 +48,13 @@ class Board:
     @property
     def is_due(self) -> bool:
         """Whether the whole was not shown just before."""
-        interval = INTERVAL if self.is_terminal else REPORT_INTERVAL
+        interval = INTERVAL if self.has_bars else REPORT_INTERVAL
         return time.monotonic() - self._last_report >= interval
 
     def show(self, text: str) -> None:
         """Show how much is done of the whole."""
         self._last_report = time.monotonic()
-        if not self.is_terminal:
+        if not self.has_bars:
             print(text, file=sys.stderr, flush=True)
             return
         self._bars[-1].set_description_str(text, refresh=False)
@@ -66,7 +66,7 @@ class Board:
             bar.close()
 
     def _line(self, worker: int, text: str) -> None:
-        if self.is_terminal:
+        if self.has_bars:
             width = shutil.get_terminal_size().columns - 1
             self._bars[worker].bar_format = TEXT
             self._bars[worker].set_description_str(
@@ -74,8 +74,13 @@ class Board:
             )
 
 
-def _bar(position: int) -> tqdm.tqdm:
-    return tqdm.tqdm(position=position, leave=False, bar_format=TEXT, dynamic_ncols=True)
+def is_notebook() -> bool:
+    """Whether this is the kernel of a notebook that can show bars."""
+    return tqdm.auto.notebook_tqdm is not tqdm.auto.std_tqdm
+
+
+def _bar(position: int) -> tqdm.auto.tqdm:
+    return tqdm.auto.tqdm(position=position, leave=False, bar_format=TEXT, dynamic_ncols=True)
 
 
 def duration(seconds: float) -> str:
