@@ -6,8 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from experiment.core.columns import columns
 from experiment.core.errors import UserError
-from experiment.reporting.records import REFERENCE
+from experiment.reporting.records import REFERENCE, ResultRecord
 from experiment.reporting.run_files import REPORT, SUMMARY
 from experiment.reporting.tables import FAILURES, RESULTS, TRAINING, load_results
 
@@ -63,7 +64,17 @@ class RunResults:
         """
         from experiment.reporting.plots.curves_of_runs import draw
 
-        return draw({"": self.results}, x=x, y=y, log=log)
+        return draw(self._by_run(), x=x, y=y, log=log)
+
+    def _by_run(self) -> dict[str, "pandas.DataFrame"]:
+        """The rows of each run of a sweep by what was swept; all rows of a single run."""
+        swept = [name for name in self.results if name not in columns(ResultRecord)]
+        if not swept:
+            return {"": self.results}
+        return {
+            ", ".join(f"{name}={value}" for name, value in zip(swept, values)): rows
+            for values, rows in self.results.groupby(swept, sort=False, dropna=False)
+        }
 
     def _table(self, name: str) -> "pandas.DataFrame":
         import pandas
