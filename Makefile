@@ -4,7 +4,7 @@ RUN = $(VENV)/bin/python
 OLDEST = .venv-oldest
 RUN_OLDEST = $(OLDEST)/bin/python
 
-.PHONY: setup demo test test-oldest docs
+.PHONY: setup demo test test-oldest docs pages
 
 setup: $(VENV)/installed
 
@@ -34,5 +34,9 @@ $(OLDEST)/installed: setup.cfg
 	$(RUN_OLDEST) -m pip install --quiet --requirement $(OLDEST)/requirements.txt 'pyparsing<3.3'
 	touch $@
 
-docs: setup  # the tables of README.md and the schema of experiment files, as the code has them
+docs: setup  # the tables of the pages and the schema of experiment files, as the code has them
 	$(RUN) -m tools.documentation
+
+pages: setup  # of docs/, for the browser
+	$(RUN) -m sphinx -q -W -b html docs build/docs
+	@echo build/docs/index.html

@@ -1,7 +1,8 @@
-"""README.md and the schema of experiment files say what the code says."""
+"""The pages of docs/ and the schema of experiment files say what the code says."""
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 
@@ -9,7 +10,7 @@ from experiment.core.columns import columns
 from experiment.core.registry import METHODS
 from experiment.reporting.records import ResultRecord, TrainingRecord
 from tools import documentation
-from tools.documentation import COMMAND, README, SCHEMA, documents, outdated, with_blocks
+from tools.documentation import COMMAND, DOCS, SCHEMA, documents, outdated, with_blocks
 
 
 def test_documentation_is_up_to_date():
@@ -17,38 +18,51 @@ def test_documentation_is_up_to_date():
     assert not names, f"{names}: run `{COMMAND}` (make docs)"
 
 
-def outdated_names(monkeypatch, tmp_path, readme=None, schema=None):
-    """Which files are outdated if they have these texts."""
-    for name, path, text in (("README", README, readme), ("SCHEMA", SCHEMA, schema)):
-        copy = tmp_path / path.name
-        copy.write_text(path.read_text() if text is None else text)
-        monkeypatch.setattr(documentation, name, copy)
+@pytest.fixture
+def copied(monkeypatch, tmp_path):
+    """Copies of the documents, which may be changed."""
+    shutil.copytree(DOCS, tmp_path / "docs")
+    shutil.copy(SCHEMA, tmp_path)
+    monkeypatch.setattr(documentation, "DOCS", tmp_path / "docs")
+    monkeypatch.setattr(documentation, "SCHEMA", tmp_path / SCHEMA.name)
+    return tmp_path
+
+
+def outdated_names() -> list[str]:
     return [path.name for path in outdated(documents())]
 
 
-def test_a_changed_row_or_schema_is_outdated_until_the_command_is_run(monkeypatch, tmp_path):
-    assert outdated_names(monkeypatch, tmp_path) == []
-    readme = README.read_text()
-    for wrong in (
-        readme.replace("| name of the network |", "| its name |"),
-        readme.replace("| weights | `WT` |", "| filters | `WT` |"),
-        readme.replace("<!-- end networks -->", "| `mine` | my own |\n\n<!-- end networks -->"),
-    ):
-        assert wrong != readme
-        assert outdated_names(monkeypatch, tmp_path, readme=wrong) == ["README.md"]
-    schema = json.loads(SCHEMA.read_text())
-    schema["properties"].pop("seed")
-    wrong = json.dumps(schema, indent=1) + "\n"
-    assert outdated_names(monkeypatch, tmp_path, schema=wrong) == ["config.schema.json"]
+@pytest.mark.parametrize(
+    ("page", "before", "after"),
+    [
+        ("results.md", "| name of the network |", "| its name |"),
+        ("methods.md", "| weights | `WT` |", "| filters | `WT` |"),
+        ("networks.md", "<!-- end networks -->", "| `mine` | own |\n\n<!-- end networks -->"),
+    ],
+)
+def test_a_changed_row_is_outdated_until_the_command_is_run(copied, page, before, after):
+    assert outdated_names() == []
+    path = copied / "docs" / page
+    text = path.read_text()
+    path.write_text(text.replace(before, after))
+    assert path.read_text() != text and outdated_names() == [page]
     assert documentation.main() == 0
-    assert outdated(documents()) == {}
-    written = json.loads((tmp_path / SCHEMA.name).read_text())
-    assert written == json.loads(SCHEMA.read_text())
+    assert path.read_text() == text and outdated_names() == []
 
 
-def test_prose_around_the_blocks_is_left_alone(monkeypatch, tmp_path):
-    readme = README.read_text().replace("# Pruning experiments", "# My experiments")
-    assert outdated_names(monkeypatch, tmp_path, readme=readme) == []
+def test_a_changed_schema_is_outdated_until_the_command_is_run(copied):
+    path = copied / SCHEMA.name
+    schema = json.loads(path.read_text())
+    path.write_text(json.dumps({**schema, "title": "another"}))
+    assert outdated_names() == [SCHEMA.name]
+    assert documentation.main() == 0
+    assert json.loads(path.read_text()) == schema and outdated_names() == []
+
+
+def test_prose_around_the_blocks_is_left_alone(copied):
+    path = copied / "docs" / "methods.md"
+    path.write_text(path.read_text().replace("# Methods", "# My methods"))
+    assert outdated_names() == []
 
 
 def test_a_new_method_or_column_is_missing_from_the_documentation(monkeypatch, tmp_path):
@@ -58,14 +72,14 @@ def test_a_new_method_or_column_is_missing_from_the_documentation(monkeypatch, t
 
     with monkeypatch.context() as patch:
         patch.setattr(documentation, "ResultRecord", Longer)
-        assert outdated_names(patch, tmp_path) == ["README.md"]
+        assert outdated_names() == ["results.md"]
 
     class Newest(METHODS.get("WT")):
         """Keep the weights that were found last. What is more | is not said."""
 
     with monkeypatch.context() as patch:
         patch.setitem(METHODS._parts, "Newest", Newest)
-        assert "README.md" in outdated_names(patch, tmp_path)
+        assert "methods.md" in outdated_names()
         row = "| weights | `Newest` | Keep the weights that were found last |"
         assert row in documentation.method_table()
 

@@ -1,8 +1,8 @@
 """Write those parts of the documentation that follow from the code.
 
-`python -m tools.documentation` rewrites the blocks of README.md between `<!-- begin NAME -->` and
-`<!-- end NAME -->`, the JSON schema of experiment files, paper/config.schema.json, and the list of
-shipped plug-ins, experiment/core/shipped.py.
+`python -m tools.documentation` rewrites the blocks of the pages in docs/ between
+`<!-- begin NAME -->` and `<!-- end NAME -->`, the JSON schema of experiment files,
+paper/config.schema.json, and the list of shipped plug-ins, experiment/core/shipped.py.
 """
 
 import json
@@ -17,10 +17,10 @@ from experiment.core.columns import columns
 from experiment.core.own_code import PACKAGE, PLUGINS
 from experiment.core.registry import DATASETS, METHODS, NETWORKS, TRACKERS, Registry
 from experiment.pruning.method import Method
-from experiment.reporting.records import FailureRecord, ResultRecord, TrainingRecord
+from experiment.reporting.records import FailureRecord, LayerRecord, ResultRecord, TrainingRecord
 
 ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
+DOCS = ROOT / "docs"
 SCHEMA = ROOT / "paper" / "config.schema.json"
 SHIPPED = ROOT / "experiment" / "core" / "shipped.py"
 COMMAND = "python -m tools.documentation"
@@ -39,9 +39,11 @@ def main() -> int:
 
 def documents() -> dict[Path, str]:
     """The files that follow from the code, with the texts that they should have."""
-    readme = README.read_text(encoding="utf-8")
     return {
-        README: with_blocks(readme, blocks()),
+        **{
+            DOCS / page: with_blocks((DOCS / page).read_text(encoding="utf-8"), of_page)
+            for page, of_page in blocks().items()
+        },
         SCHEMA: json.dumps(json_schema(), indent=1) + "\n",
         SHIPPED: shipped_plugins(),
     }
@@ -83,16 +85,21 @@ def with_blocks(text: str, blocks: Mapping[str, str]) -> str:
     return text
 
 
-def blocks() -> dict[str, str]:
-    """The content of each block of README.md, by name."""
+def blocks() -> dict[str, dict[str, str]]:
+    """The content of each block of each page, by name."""
     return {
-        "results-columns": column_table(ResultRecord),
-        "training-columns": column_table(TrainingRecord),
-        "failures-columns": column_table(FailureRecord),
-        "methods": method_table(),
-        "networks": part_table("network", NETWORKS),
-        "datasets": part_table("data set", DATASETS),
-        "trackers": part_table("tracker", TRACKERS),
+        "results.md": {
+            "results-columns": column_table(ResultRecord),
+            "training-columns": column_table(TrainingRecord),
+            "failures-columns": column_table(FailureRecord),
+            "layers-columns": column_table(LayerRecord),
+        },
+        "methods.md": {"methods": method_table()},
+        "networks.md": {
+            "networks": part_table("network", NETWORKS),
+            "datasets": part_table("data set", DATASETS),
+        },
+        "trackers.md": {"trackers": part_table("tracker", TRACKERS)},
     }
 
 

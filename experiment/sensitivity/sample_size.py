@@ -12,7 +12,7 @@ from experiment.sensitivity.constants import DEFAULT_DELTA, C
 
 
 def sample_size(net: nn.Module, batch: Any, delta: float = DEFAULT_DELTA) -> int:
-    """The number of samples |S| = ceil(C ln(8 eta eta_star / delta)).
+    """The number of samples in S: ceil(C ln(8 eta eta_star / delta)).
 
     arXiv:1910.05422, Section 4, with C = 3. eta is the sum and eta_star the maximum, over prunable
     layers, of a layer's outputs per sample. The result is at least 1, however large delta is.
