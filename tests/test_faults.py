@@ -319,6 +319,20 @@ def test_values_of_another_type_are_not_used(config, finished, tmp_path, capsys,
     assert f"damaged: {path}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["001-prune", "002-prune", "002-retrain", "002-evaluate"])
+def test_a_step_that_was_computed_from_other_nets_is_computed_again(config, tmp_path, capsys, name):
+    """The net from which it starts may no longer be kept: that is computed again, too."""
+    config = config.model_copy(update={"checkpoints": "last"})
+    run(config, tmp_path / "run")
+    shutil.copytree(tmp_path / "run", tmp_path / "undisturbed")
+    path = tmp_path / "run" / "steps" / "net0" / "repetition0" / "0-SiPP" / f"{name}.json"
+    forge(path, lambda stored: stored.update(inputs=["0" * 64]))
+    capsys.readouterr()
+    assert run(config, tmp_path / "run").failures == []
+    assert "again, since what it starts from is another net now" in capsys.readouterr().out
+    assert_equal(tmp_path / "run", tmp_path / "undisturbed")
+
+
 def test_a_net_of_another_shape_is_not_used(config, finished, tmp_path, capsys):
     """Although its digest is the one in the record: the network's code may have changed."""
     shutil.copytree(finished, tmp_path / "run")

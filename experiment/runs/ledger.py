@@ -115,7 +115,7 @@ class Ledger:
         if result is not None and result.inputs == self._digests(task):
             return result
         if result is not None:
-            self.logger.say(f"{task.label}: again, since what it starts from is another net now")
+            self._say_again(task)
         if self.shared is None or not is_shared(task):
             return None
         shared = self._load(self.shared, task.fingerprint())
@@ -311,17 +311,28 @@ class Ledger:
         return tuple(self._found[key].digest for key in task.inputs)
 
     def _load_all(self) -> dict[str, Result]:
-        """All stored results but those whose net is gone although something will start from it."""
+        """All stored results but those whose net is gone although something will start from it.
+
+        What was computed from other nets than those that are stored does not count either.
+        """
         stored = {task.key: self._load(self.store, task.key) for task in self.tasks}
         found: dict[str, Result] = {}
         needed: set[str] = set()  # nets
         for task in reversed(self.tasks):  # what starts from a net comes after it
             result = stored[task.key]
+            inputs = [stored[key] for key in task.inputs]
+            digests = tuple(one.digest for one in inputs if one is not None)
+            if result is not None and len(digests) == len(inputs) and result.inputs != digests:
+                self._say_again(task)
+                result = None
             if result is not None and (result.has_state or task.key not in needed):
                 found[task.key] = result
             else:
                 needed.update(task.inputs)
         return found
+
+    def _say_again(self, task: Task) -> None:
+        self.logger.say(f"{task.label}: again, since what it starts from is another net now")
 
     def _load(self, store: Store, key: str) -> Result | None:
         """A stored result; one that is damaged is put aside, and computed again."""
