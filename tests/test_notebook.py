@@ -90,6 +90,7 @@ def test_a_directory_without_results_is_refused(tmp_path):
 
 def test_the_example_notebook_works(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     path = ROOT / "examples" / "first_experiment.ipynb"
     notebook = nbformat.read(path, as_version=4)
     committed = [cell.get("outputs") for cell in notebook.cells if cell.cell_type == "code"]

@@ -16,6 +16,8 @@ from experiment import commands
 from experiment.commands._arguments import add_traceback
 from experiment.main import Parser
 
+# Two threads of each of two processes on two cores would wait for each other.
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 CONFIG = """
 network: {name: two_convs, width: 8}
 dataset: {name: stripes, num_images: 300}
@@ -40,6 +42,7 @@ def test_adding_a_method_a_network_and_a_data_set(tmp_path):
     subprocess.run(
         [sys.executable, "-W", "error", "-m", "experiment.main", "mine.yaml", "--device", "cpu"],
         cwd=tmp_path,
+        env=ONE_THREAD,
         check=True,
         capture_output=True,
     )
@@ -131,7 +134,7 @@ def test_the_experiment_of_the_readme_runs(tmp_path):
     subprocess.run(
         [sys.executable, "-W", "error", "-m", "experiment.main", "mine.yaml", "--device", "cpu"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**ONE_THREAD, "PYTHONPATH": str(ROOT)},
         check=True,
         capture_output=True,
     )
