@@ -11,6 +11,11 @@ from experiment.runs import live
 from experiment.runs.driver import run
 
 
+@pytest.fixture(autouse=True)
+def nothing_was_drawn_before(monkeypatch):
+    monkeypatch.setattr(live.Live, "_next", 0.0)
+
+
 @pytest.fixture
 def config(tmp_path):
     path = tmp_path / "small.yaml"
@@ -37,6 +42,15 @@ def test_a_run_is_drawn_after_every_step_as_far_as_that_takes_little_time(
     assert len(written) == expected
     assert [concluded for concluded, _ in written] == [False] * (expected - 1) + [True]
     assert written[0][1] < written[-1][1]  # the report has grown
+
+
+def test_runs_that_go_on_together_share_the_time(config, tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(live, "SHARE_OF_TIME", 1e-9)
+    monkeypatch.setattr(live, "write_plots", lambda rows, directory: written.append(directory))
+    run(config, tmp_path / "one")
+    run(config, tmp_path / "other")
+    assert written == [tmp_path / "one", tmp_path / "one", tmp_path / "other"]  # while and at end
 
 
 def test_what_cannot_be_drawn_yet_stops_nothing(config, tmp_path, monkeypatch):

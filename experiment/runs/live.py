@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from experiment.config.schema import Config
 from experiment.core.errors import StorageError, UserError, details_of, one_line
@@ -13,7 +14,7 @@ from experiment.reporting.tables import load_results
 from experiment.reporting.tracking import SHORT_PATIENCE, About, Row, Tracking, build_tracker
 from experiment.runs.report import write_report
 
-SHARE_OF_TIME = 0.02  # that drawing may take while tasks are left
+SHARE_OF_TIME = 0.02  # of a process, that drawing may take while tasks are left
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Written:
 
 class Live:
     """Draws what was found so far, now and then, and tells trackers of every row."""
+
+    _next: ClassVar[float] = 0.0  # when any of the runs that go on in this process may be drawn
 
     def __init__(self, config: Config, directory: Path, logger: Logger):
         self.directory = directory
@@ -44,7 +47,6 @@ class Live:
             logger,
         )
         self._is_outdated = False
-        self._next = time.monotonic()
 
     def add(self, row: Row) -> None:
         """There is a new row, which its table holds already or will hold next."""
@@ -57,7 +59,7 @@ class Live:
         Nothing but a file that cannot be written ends the run: it is drawn again at the end.
         """
         start = time.monotonic()
-        if not self._is_outdated or start < self._next:
+        if not self._is_outdated or start < Live._next:
             return
         try:
             self._write(is_concluded=False)
@@ -67,7 +69,7 @@ class Live:
             self.logger.note(f"cannot be drawn yet: {one_line(error)}\n{details_of(error)}")
         self._is_outdated = False
         now = time.monotonic()
-        self._next = now + (now - start) / SHARE_OF_TIME
+        Live._next = now + (now - start) / SHARE_OF_TIME
 
     def conclude(self) -> Written:
         """Draw everything, and let the trackers end.
