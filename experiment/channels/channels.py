@@ -68,15 +68,28 @@ class Channels:
         A channel is left if a weight that makes it is left and, unless nothing ever reads it, a
         weight that reads it is left as well.
         """
+        return self.made(masks) & self.read(masks)
+
+    def made(self, masks: Masks, vectors: Masks | None = None) -> numpy.ndarray:
+        """Which channels [channels] a weight makes that the masks of layers' weights have left.
+
+        With the masks of biases and normalisations, one of their entries will do as well.
+        """
         is_made = numpy.zeros(self.num_channels, dtype=bool)
-        is_read = numpy.zeros(self.num_channels, dtype=bool)
-        has_reader = numpy.zeros(self.num_channels, dtype=bool)
         for name, channel in self.rows.items():
             _mark(is_made, channel, masks[name].flatten(1).any(1))
+        for name, mask in (vectors or {}).items():
+            _mark(is_made, self.vectors[name], mask)
+        return is_made
+
+    def read(self, masks: Masks) -> numpy.ndarray:
+        """Which channels [channels] a weight reads that the masks have left, or nothing ever."""
+        is_read = numpy.zeros(self.num_channels, dtype=bool)
+        has_reader = numpy.zeros(self.num_channels, dtype=bool)
         for name, channel in self.columns.items():
             _mark(is_read, channel, masks[name].transpose(0, 1).flatten(1).any(1))
             _mark(has_reader, channel, torch.ones(len(channel), dtype=torch.bool))
-        return is_made & (is_read | ~has_reader)
+        return is_read | ~has_reader
 
     def weight_masks(self, weights: dict[str, Tensor], kept: numpy.ndarray) -> dict[str, Tensor]:
         """By layer, which of its weights belong to kept channels [channels] only."""

@@ -95,13 +95,10 @@ class Trace:
         rows = self.rows[name]
         columns = self.labels.joined_along(inputs)
         groups = getattr(layer, "groups", 1)  # linear layers have none
-        is_depthwise = (
-            not isinstance(layer, nn.Linear) and layer.in_channels == groups == layer.out_channels
-        )
         if groups == 1:
             known = self.columns.get(name, torch.tensor(CONSTANT))
             self.columns[name] = self.labels.join(columns, known)
-        elif is_depthwise:
+        elif is_depthwise(layer):
             self.labels.join(rows, columns)
         else:
             self.labels.fix(rows)
@@ -174,3 +171,10 @@ class Trace:
                 producers[root] = (*producers.get(root, ()), index)
         producers.pop(FIXED, None)
         return producers
+
+
+def is_depthwise(layer: LinearOrConvolution) -> bool:
+    """Whether a layer filters every channel for itself, and makes one of it."""
+    if isinstance(layer, nn.Linear):
+        return False
+    return 1 < layer.in_channels == layer.groups == layer.out_channels

@@ -1,0 +1,201 @@
+"""Physically smaller nets: the channels that pruning has made superfluous are cut out.
+
+A channel goes if no weight that reads it is left, or if what it makes is 0 for every input. It goes
+from all layers that make, normalise or read it. The net then computes the same, which is checked.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor, nn
+
+from experiment.channels.channels import Channels
+from experiment.channels.graph import find_channels
+from experiment.core.errors import UserError
+from experiment.deployment.fidelity import SAME_NET, relative_difference, require_equal
+from experiment.deployment.resizing import without_channels
+from experiment.nets.layers import joint_name
+from experiment.nets.running import copy_of, run_in_eval_mode
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """A net without the channels that can go, and what became of its layers."""
+
+    net: nn.Module
+    widths: dict[str, tuple[int, int]]  # by layer whose width changed: before and after
+    left: list[str]  # layers with channels that are superfluous, but could not be cut out
+    difference: float  # of outputs, relative to the largest
+
+    @property
+    def note(self) -> str | None:
+        """What could not be cut out, in words."""
+        if not self.left:
+            return None
+        named = ", ".join(self.left[:3])
+        more = f" and {len(self.left) - 3} more layers" if len(self.left) > 3 else ""
+        return (
+            f"superfluous channels of {named}{more} stay, as zeros: the net's forward pass needs "
+            f"their number"
+        )
+
+
+def shrink(net: nn.Module, images: Any) -> Shrunk:
+    """A copy of a pruned net, whose removed weights are 0, without superfluous channels.
+
+    Args:
+        images: a batch on which the outputs of both must be the same, within 1e-5 of the largest.
+
+    Raises:
+        UserError: if the outputs differ.
+    """
+    shrinking = Shrinking(net, images)
+    groups = shrinking.fitting_groups()
+    kept = shrinking.kept_with(groups)
+    smaller = shrinking.without(kept)
+    difference = require_equal(
+        shrinking.outputs_of(smaller), shrinking.outputs, SAME_NET, "the smaller net"
+    )
+    return Shrunk(
+        net=smaller,
+        widths=changed_widths(net, smaller),
+        left=shrinking.layers_of([one for one in shrinking.shrinkable if one not in groups]),
+        difference=difference,
+    )
+
+
+class Shrinking:
+    """The search for channels that can go."""
+
+    def __init__(self, net: nn.Module, images: Any):
+        self.net = net
+        self.images = images
+        self.outputs = self.outputs_of(net)
+
+    def fitting_groups(self) -> list[int]:
+        """The groups of channels, of those that can be smaller, with which the net still runs."""
+        groups = self.shrinkable
+        return self._growing([], groups) if groups else []
+
+    def kept_with(self, groups: list[int]) -> numpy.ndarray:
+        """Which channels [channels] stay if only these groups get smaller."""
+        return self.needed | ~numpy.isin(self.channels.group, groups)
+
+    def without(self, kept: numpy.ndarray) -> nn.Module:
+        """A copy of the net with the kept channels [channels] only."""
+        return without_channels(self.net, self.channels, kept)
+
+    def layers_of(self, groups: list[int]) -> list[str]:
+        """The layers that make channels of these groups."""
+        chosen = numpy.isin(self.channels.group, groups)
+        return [
+            layer
+            for layer, channel in self.channels.rows.items()
+            if chosen[channel[channel >= 0]].any()
+        ]
+
+    def outputs_of(self, net: nn.Module) -> Tensor:
+        """What a net returns for the images. Raises UserError if that is not one tensor."""
+        outputs = run_in_eval_mode(net, (self.images, None))
+        if not isinstance(outputs, Tensor):
+            raise UserError(f"the net returns a {type(outputs).__name__}, not one tensor")
+        return outputs
+
+    @cached_property
+    def channels(self) -> Channels:
+        """The channels that could be removed; none if that cannot be told of this net."""
+        try:
+            return find_channels(self.net, self.images)
+        except UserError:
+            return Channels(numpy.zeros(0, dtype=numpy.int64), {}, {}, {})
+
+    @cached_property
+    def shrinkable(self) -> list[int]:
+        """The groups that have superfluous channels."""
+        return sorted(set(self.channels.group[~self.needed].tolist()))
+
+    @cached_property
+    def needed(self) -> numpy.ndarray:
+        """Which channels [channels] have to stay; at least one of each group."""
+        read_only = self._needed(may_lack_inputs=False)
+        needed = self._needed(may_lack_inputs=True)
+        if (needed == read_only).all():
+            return needed
+        # An activation function may make something of 0, as sigmoid does: it is tried out.
+        trial = self._with_readers_at_zero(~needed & read_only)
+        same = relative_difference(self.outputs_of(trial), self.outputs) <= SAME_NET
+        return needed if same else read_only
+
+    def _needed(self, may_lack_inputs: bool) -> numpy.ndarray:
+        """The channels that are read and, if so asked, are not 0 for lack of inputs.
+
+        A channel that goes takes the weights that read it along, so others may follow.
+        """
+        masks = {name: self._nonzero(joint_name(name, "weight")) for name in self._layers}
+        vectors = {name: self._nonzero(name) for name in self.channels.vectors}
+        needed = numpy.ones(self.channels.num_channels, dtype=bool)
+        while True:
+            found = needed & self.channels.read(masks)
+            if may_lack_inputs:
+                found &= self.channels.made(masks, vectors)
+            if (found == needed).all():
+                break
+            needed = found
+            stay = self.channels.weight_masks(masks, needed)
+            masks = {name: mask & stay[name] for name, mask in masks.items()}
+            vectors = self.channels.vector_masks(vectors, needed)
+        for group in self.channels.groups:
+            if not needed[group].any():
+                needed[group.start] = True
+        return needed
+
+    @property
+    def _layers(self) -> dict[str, None]:
+        return dict.fromkeys([*self.channels.rows, *self.channels.columns])
+
+    def _nonzero(self, parameter: str) -> Tensor:
+        return self.net.get_parameter(parameter).detach().ne(0).cpu()
+
+    @torch.no_grad()
+    def _with_readers_at_zero(self, hidden: numpy.ndarray) -> nn.Module:
+        """A copy of the net in which nothing reads the hidden channels [channels]."""
+        copy = copy_of(self.net)
+        weights = {
+            name: copy.get_parameter(joint_name(name, "weight")) for name in self.channels.columns
+        }
+        for name, mask in self.channels.weight_masks(weights, ~hidden).items():
+            weights[name].mul_(mask)
+        return copy
+
+    def _growing(self, accepted: list[int], groups: list[int]) -> list[int]:
+        """The accepted groups, and those of the others with which the net still runs as it did."""
+        together = [*accepted, *groups]
+        if self._runs_without(together):
+            return together
+        middle = len(groups) // 2
+        if not middle:
+            return accepted
+        return self._growing(self._growing(accepted, groups[:middle]), groups[middle:])
+
+    def _runs_without(self, groups: list[int]) -> bool:
+        """Whether the net without the superfluous channels of these groups has the same outputs."""
+        smaller = self.without(self.kept_with(groups))
+        try:
+            outputs = self.outputs_of(smaller)
+        except UserError:  # its forward pass counts on the number of channels
+            return False
+        return relative_difference(outputs, self.outputs) <= SAME_NET
+
+
+def changed_widths(net: nn.Module, smaller: nn.Module) -> dict[str, tuple[int, int]]:
+    """By layer whose number of outputs changed, that before and after."""
+    before = {name: len(weight) for name, weight in net.named_parameters() if weight.dim() > 1}
+    after = {name: len(weight) for name, weight in smaller.named_parameters() if weight.dim() > 1}
+    return {
+        name.removesuffix(".weight"): (before[name], after[name])
+        for name in before
+        if before[name] != after[name]
+    }
