@@ -96,9 +96,9 @@ class Store:
     that what was damaged, exchanged or brought from elsewhere is never used.
     """
 
-    def __init__(self, directory: Path, owner: str, layout: Layout | None = None):
+    def __init__(self, directory: Path, owner: str | None, layout: Layout | None = None):
         self.directory = directory
-        self.owner = owner  # whose results these are: the id of a run
+        self.owner = owner  # whose results these are: the id of a run; None to read anybody's
         self.layout = layout  # of the nets; None if any will do
 
     def load(self, key: str) -> Result | None:
@@ -153,6 +153,10 @@ class Store:
         write_whole(self._record_path(key), json.dumps(stored, indent=1))
         return Result(result.record, result._state, path=path, digest=digest, inputs=inputs)
 
+    def keeps_net(self, key: str) -> bool:
+        """Whether the net of a result is there; it is not looked at."""
+        return self._state_path(key).is_file()
+
     def discard_state(self, key: str) -> None:
         """Delete the net of a result that nothing will start from; its record stays."""
         remove(self._state_path(key))
@@ -181,7 +185,7 @@ class Store:
         """Raise ValueError unless a record is what was stored with that key."""
         if stored["version"] != VERSION:
             raise ValueError(f"has version {stored['version']} of the format, not {VERSION}")
-        if (stored["owner"], stored["key"]) != (self.owner, key):
+        if self.owner not in (None, stored["owner"]) or stored["key"] != key:
             raise ValueError(f"belongs to {stored['key']} of {stored['owner']}")
         digest = stored.pop("sha256")
         if digest != _digest(stored):
