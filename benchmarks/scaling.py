@@ -6,7 +6,7 @@ nets each, show what the machine allows.
 
 Then it simulates 1,000 workers and 100,000 tasks. Tasks are replaced by sleeps of the lengths that
 were measured, and instead of sleeping a clock is put forward; only the driver takes time, for what
-it does otherwise too, files included.
+it does otherwise too: files, and figures in 2% of the time that it takes.
 """
 
 import argparse
@@ -29,12 +29,15 @@ import torch
 
 from experiment.config.loading import load_config
 from experiment.config.schema import Config
+from experiment.config.yaml_syntax import dump
+from experiment.core.files import write_whole
 from experiment.reporting.logger import Logger
 from experiment.runs.driver import Driver
 from experiment.runs.engines.engine import Engine, EpochEnded, Event, Finished, Job, Listen
 from experiment.runs.engines.in_process import InProcess
 from experiment.runs.engines.processes import Processes
 from experiment.runs.ledger import Ledger
+from experiment.runs.live import Live
 from experiment.runs.records import EvaluatedRecord, PrunedRecord, TrainedRecord
 from experiment.runs.results import Result
 from experiment.runs.run import Run, open_run
@@ -314,9 +317,12 @@ def measure_driver(config: Config, directory: Path, engine: Simulated, data: str
     directory.mkdir(parents=True)
     planned = tasks(config)
     with contextlib.redirect_stdout(io.StringIO()):
-        ledger = Ledger(planned, directory, Logger(directory), config.run_id())
+        write_whole(directory / "config.yaml", dump(config.model_dump()))
+        logger = Logger(directory)
+        live = Live(config, directory, logger)
+        ledger = Ledger(planned, directory, logger, config.run_id(), listen=live.add)
         start = time.perf_counter()
-        run = Run(config, ledger, ranks=longest_chain_first)
+        run = Run(config, ledger, live, ranks=longest_chain_first)
         Driver([run], engine).work()
         seconds = time.perf_counter() - start
     assert len(ledger.results) == len({task.place for task in planned})

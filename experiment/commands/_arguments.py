@@ -94,3 +94,39 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {shown(text)}")
     return number
+
+
+def add_net(parser: argparse.ArgumentParser) -> None:
+    """`RUN --method NAME --keep-ratio R ...`: one of the nets of a run."""
+    parser.add_argument("run", metavar="RUN", help="directory of a run")
+    parser.add_argument(
+        "--method", metavar="NAME", help="as in results.csv (default: the unpruned net)"
+    )
+    parser.add_argument(
+        "--keep-ratio", type=float, metavar="RATIO", help="one of those that were asked for"
+    )
+    parser.add_argument(
+        "--net-seed", type=int, default=0, metavar="N", help="which net (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--repetition",
+        type=int,
+        default=0,
+        metavar="N",
+        help="which repetition of the pruning (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--recompute",
+        action="store_true",
+        help="compute a net again that was not kept, as runs keep only the last of each method",
+    )
+
+
+def add_format_of_net(parser: argparse.ArgumentParser) -> None:
+    """`--format NAME`, of `experiment.deployment.writing`."""
+    parser.add_argument(
+        "--format",
+        default="safetensors",
+        metavar="FORMAT",
+        help="safetensors, onnx, torch-export or openvino (default: %(default)s)",
+    )

@@ -26,7 +26,8 @@ class digits(Dataset):
     crop_padding: Annotated[int, Field(ge=0, le=256)] = 1
 
     def shape(self) -> Shape:
-        return Shape((1, 8, 8), 10, NUM_IMAGES - NUM_TEST, num_test=NUM_TEST)
+        num_train = NUM_IMAGES - NUM_TEST
+        return Shape((1, 8, 8), 10, num_train, num_test=NUM_TEST, classes=tuple("0123456789"))
 
     def load(self) -> Splits:
         from sklearn.datasets import load_digits  # takes seconds to import

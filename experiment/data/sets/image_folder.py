@@ -72,6 +72,7 @@ class ImageFolder(Dataset):
             len(self._train),
             "; ".join(filter(None, notes)) or None,
             num_test=len(self._test),
+            classes=self._train.classes,
         )
 
     def load(self) -> Splits:

@@ -66,6 +66,7 @@ class ImageNet(Dataset):
             len(self._train),
             note_on_skipped("ImageNet", training=self._train, test=self._test),
             num_test=len(self._test),
+            classes=self._train.classes,
         )
 
     def load(self) -> Splits:

@@ -28,6 +28,34 @@ from experiment.data.idx_files import (
 )
 
 
+DIGITS = tuple("0123456789")
+OF_CIFAR10 = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
+OF_CIFAR100 = tuple(
+    """
+    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
+    camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile
+    cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp
+    lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom
+    oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
+    possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake
+    spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor
+    train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+    """.split()
+)
+OF_FASHION_MNIST = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TorchvisionDataset(Dataset):
     """A data set of torchvision's that fits into memory."""
@@ -39,6 +67,7 @@ class TorchvisionDataset(Dataset):
     source: ClassVar[str]  # its class in torchvision.datasets
     mean: ClassVar[list[float]]
     std: ClassVar[list[float]]
+    classes: ClassVar[tuple[str, ...]]
 
     def load(self) -> Splits:
         _, height, width = self.shape().input_shape
@@ -68,9 +97,10 @@ class CIFAR10(TorchvisionDataset):
     source = "CIFAR10"
     mean = [0.4914, 0.4822, 0.4465]
     std = [0.2023, 0.1994, 0.2010]
+    classes = OF_CIFAR10
 
     def shape(self) -> Shape:
-        return Shape((3, 32, 32), 10, 50_000, num_test=10_000)
+        return Shape((3, 32, 32), 10, 50_000, num_test=10_000, classes=self.classes)
 
 
 @DATASETS.register
@@ -83,9 +113,10 @@ class CIFAR100(TorchvisionDataset):
     source = "CIFAR100"
     mean = [0.5071, 0.4865, 0.4409]
     std = [0.2673, 0.2564, 0.2762]
+    classes = OF_CIFAR100
 
     def shape(self) -> Shape:
-        return Shape((3, 32, 32), 100, 50_000, num_test=10_000)
+        return Shape((3, 32, 32), 100, 50_000, num_test=10_000, classes=self.classes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +137,8 @@ class IdxDataset(TorchvisionDataset):
         counts = self._files.counts()
         num_train, num_test = counts or (PUBLISHED_TRAIN, PUBLISHED_TEST)
         input_shape = (1, self.image_size, self.image_size)
-        return Shape(input_shape, NUM_CLASSES, num_train, self._files.note(counts), num_test)
+        note = self._files.note(counts)
+        return Shape(input_shape, NUM_CLASSES, num_train, note, num_test, self.classes)
 
     def load(self) -> Splits:
         counts = self._files.counts()
@@ -136,6 +168,7 @@ class MNIST(IdxDataset):
     source = "MNIST"
     mean = [0.1307]
     std = [0.3081]
+    classes = DIGITS
 
 
 @DATASETS.register
@@ -148,3 +181,4 @@ class FashionMNIST(IdxDataset):
     source = "FashionMNIST"
     mean = [0.2860]
     std = [0.3530]
+    classes = OF_FASHION_MNIST

@@ -1,0 +1,39 @@
+"""Write a pruned net of a run to a file, as small as it can be, and say what was gained.
+
+Channels that pruning has made superfluous are cut out of all layers. The file is read back, and
+its outputs on real images are compared with those of the pruned net: nothing is written if they
+differ. A run that is still going on will do.
+"""
+
+import argparse
+
+from experiment.commands._arguments import add_format_of_net, add_net, add_no_own_code
+from experiment.core.console import say_line
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_net(parser)
+    add_format_of_net(parser)
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="where to write it (default: in exports/ of the run)"
+    )
+    add_no_own_code(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    from experiment.runs.exporting import export
+
+    exported = export(
+        options.run,
+        options.method,
+        options.keep_ratio,
+        options.net_seed,
+        repetition=options.repetition,
+        format=options.format,
+        output=options.output,
+        recompute=options.recompute,
+        say=say_line,
+    )
+    for line in exported.lines():
+        say_line(line)
+    return 0

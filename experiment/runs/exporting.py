@@ -1,0 +1,238 @@
+"""Taking a net out of a run: as small as it can be, checked on real images, and measured."""
+
+import re
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from experiment.core.devices import choose_device
+from experiment.core.errors import UserError
+from experiment.core.seeding import Stream
+from experiment.core.spelling import nearest
+from experiment.core.text import shown
+from experiment.data.loading import Data, load_data, shape_of
+from experiment.deployment.cost import Cost
+from experiment.deployment.metadata import Metadata
+from experiment.deployment.shrinking import Shrunk, shrink
+from experiment.deployment.writing import FORMATS, Written, write_checked
+from experiment.nets.running import run_in_eval_mode
+from experiment.runs.found import found_run
+from experiment.runs.stored_nets import MeasuredNet, StoredNets
+
+if TYPE_CHECKING:
+    import pandas
+
+NUM_IMAGES = 64  # test images on which outputs are compared
+COUNTS = ("parameters", "nonzero_parameters", "macs", "nonzero_macs", "file", "zipped")
+FOLDER = "exports"  # in the directory of the run, unless a file is named
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A net that was written to a file, and what pruning has gained."""
+
+    path: Path
+    metadata: Metadata
+    widths: dict[str, tuple[int, int]]  # by layer that got narrower: before and after
+    difference: float  # of outputs from the pruned net's, relative to the largest
+    sizes: "pandas.DataFrame"  # a row for the unpruned net, in the same format, and one for this
+    num_images: int  # on which outputs were compared
+    notes: list[str]  # what the numbers do not say
+
+    def __repr__(self) -> str:
+        return "\n".join(self.lines())
+
+    def lines(self) -> list[str]:
+        """What to tell people."""
+        about = self.metadata
+        table = self.sizes.to_string(index=False, formatters=dict.fromkeys(COUNTS, "{:,}".format))
+        return [
+            f"{about.network}, {about.method}: {about.keep_ratio:.2%} of the parameters are kept "
+            f"(requested {about.keep_ratio_requested:.2%}), "
+            f"test accuracy {about.test_accuracy:.2%}",
+            *table.splitlines(),
+            *(f"note: {note}" for note in self.notes),
+            f"checked on {self.num_images} test images: outputs differ by at most "
+            f"{self.difference:.1g} of the largest",
+            f"file: {self.path}",
+        ]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The nets of a run, with real images for them."""
+
+    stored: StoredNets
+    data: Data
+    images: Tensor  # the first test images, as the net sees them
+
+    @classmethod
+    def of(
+        cls, run: str | Path, device: str = "cpu", say: Callable[[str], None] = lambda line: None
+    ) -> "Source":
+        """Those of the run in a directory. Raises UserError without its data."""
+        stored = StoredNets(found_run(run), device, say)
+        config = stored.config
+        data = load_data(config.dataset, Stream(config.seed))
+        count = min(NUM_IMAGES, len(data.test))
+        images, _ = next(data.test.subset(torch.arange(count)).batches(count))
+        return cls(stored, data, images)
+
+    def outputs_of(self, net: nn.Module) -> Tensor:
+        """What a net returns for the images."""
+        return run_in_eval_mode(net, (self.images, None))
+
+    def metadata(self, found: MeasuredNet, net: nn.Module) -> Metadata:
+        """What a file with a net, which may be a smaller one, says of itself."""
+        from experiment import __version__
+
+        values = found.values
+        config = self.stored.config
+        cost = Cost.of(net, self.images)
+        own = ("method", "net_seed", "repetition", "keep_ratio_requested", "keep_ratio")
+        accuracies = ("test_accuracy", "validation_accuracy")
+        return Metadata(
+            software=f"sipp-experiment {__version__}",
+            network=config.network.name,
+            network_options=config.network.options,
+            input_shape=self.data.input_shape,
+            num_classes=self.data.num_classes,
+            classes=shape_of(config.dataset).classes,
+            mean=_numbers(self.data.test, "mean"),
+            std=_numbers(self.data.test, "std"),
+            dataset=config.dataset.name,
+            run_id=self.stored.run.directory.resolve().name,
+            parameters=cost.parameters,
+            macs=cost.macs,
+            **{name: values[name] for name in (*own, *accuracies)},
+        )
+
+
+def export(
+    run: str | Path,
+    method: str | None = None,
+    keep_ratio: float | None = None,
+    net_seed: int = 0,
+    *,
+    repetition: int = 0,
+    format: str = "safetensors",
+    output: str | Path | None = None,
+    recompute: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> Exported:
+    """Write a pruned net of a run to a file, as small as it can be.
+
+    What pruning has made superfluous is cut out, the file is read back, and its outputs on 64 test
+    images are compared with those of the pruned net.
+
+    Args:
+        run: the directory of a run, which may still be running.
+        method: as in results.csv; None for the unpruned net.
+        keep_ratio: one of those that were asked for.
+        net_seed: which of several nets.
+        repetition: of the pruning.
+        format: `safetensors`, to be read by `experiment.load_network`; `onnx`; `torch-export`, to
+            be read by torch.export.load; or `openvino`.
+        output: the file; by default one in `exports/` of the run.
+        recompute: whether a net that is not kept is computed again.
+        say: hears what takes long, line by line.
+
+    Returns:
+        The path, and the sizes of the unpruned net and of this one.
+
+    Raises:
+        UserError: if there is no such net, a package is missing or outputs differ.
+        StorageError: if the file cannot be written.
+
+    Example:
+        >>> experiment.export("results/mine/4a1c0d27be", "PFP", 0.2, format="onnx").path
+    """
+    require_format(format)
+    device = choose_device("auto") if recompute else "cpu"
+    source = Source.of(run, device, say)
+    found = source.stored.find(method, keep_ratio, net_seed, repetition)
+    net = source.stored.load(found, recompute)
+    original = source.stored.load(source.stored.find(None, None, net_seed, 0), recompute)
+    path = Path(output) if output else default_path(source, found, format)
+    smaller = shrink(net, source.images)
+    outputs = source.outputs_of(net)
+    metadata = source.metadata(found, smaller.net)
+    written = write_checked(smaller.net, format, path, metadata, source.images, outputs)
+    return Exported(
+        path=written.path,
+        metadata=metadata,
+        widths=smaller.widths,
+        difference=max(smaller.difference, written.difference),
+        sizes=_sizes(source, original, smaller.net, written, format),
+        num_images=len(source.images),
+        notes=notes_on(smaller),
+    )
+
+
+def require_format(format: str) -> None:
+    """Raise UserError for a format that there is not."""
+    if format not in FORMATS:
+        raise UserError(
+            f"format {shown(format)}: there is {', '.join(FORMATS)}{nearest(format, FORMATS)}"
+        )
+
+
+def default_path(source: Source, found: MeasuredNet, format: str) -> Path:
+    """A file in the directory of the run, named by what it holds."""
+    values = found.values
+    parts = [
+        source.stored.config.network.name,
+        found.short_title,
+        f"net{values['net_seed']}",
+        f"repetition{values['repetition']}" if values["repetition"] else "",
+    ]
+    name = "-".join(re.sub(r"[^\w.=]+", "_", part) for part in parts if part)
+    return source.stored.run.directory / FOLDER / f"{name}{FORMATS[format].SUFFIX}"
+
+
+def notes_on(smaller: Shrunk) -> list[str]:
+    """What a reader of the sizes should know."""
+    notes = [smaller.note] if smaller.note else []
+    zeros = sum(int((one == 0).sum()) for one in smaller.net.parameters())
+    total = sum(one.numel() for one in smaller.net.parameters())
+    if zeros > 0.01 * total:
+        notes.append(
+            f"{zeros / total:.0%} of the parameters are zeros within layers: they make the file "
+            f"smaller when it is compressed, but dense kernels multiply by them all the same, so "
+            f"that they make nothing faster by themselves"
+        )
+    return notes
+
+
+def _sizes(
+    source: Source, original: nn.Module, smaller: nn.Module, written: Written, format: str
+) -> "pandas.DataFrame":
+    """What the unpruned net and the written one cost, side by side."""
+    import pandas
+
+    suffix = FORMATS[format].SUFFIX
+    with tempfile.TemporaryDirectory() as folder:
+        before = write_checked(
+            original,
+            format,
+            Path(folder, f"original{suffix}"),
+            written.metadata,
+            source.images,
+            source.outputs_of(original),
+        )
+    rows: list[dict[str, Any]] = []
+    for name, one, file in (("original", original, before), ("pruned", smaller, written)):
+        cost = asdict(Cost.of(one, source.images))
+        rows.append({"net": name, **cost, "file": file.size.plain, "zipped": file.size.compressed})
+    return pandas.DataFrame(rows)
+
+
+def _numbers(split: Any, name: str) -> tuple[float, ...] | None:
+    """Mean or standard deviation by which a split normalises; None if it does not say."""
+    values = getattr(split, name, None)
+    return tuple(values.tolist()) if isinstance(values, Tensor) else None
