@@ -465,7 +465,7 @@ def test_filter_methods_find_the_closest_possible_size(method):
     analysis = Analysis(net, [images])
     prepared = named_method(method).prepare(analysis, Stream(0))
     pruner = Pruner(net, [images])
-    lengths = range(prepared.fewest, len(prepared.order) + 1)
+    lengths = range(prepared.fewest, len(prepared.blocks) + 1)
     budgets = {prepared.count(prepared._top(length)) for length in lengths}
     sizes = [pruner._attempt(prepared, budget).size for budget in budgets]
     for keep_ratio in (0.9, 0.5, 0.2):

@@ -1,6 +1,7 @@
 """Settings that are allowed but probably not meant."""
 
-from experiment.config.schema import SGD, Config, Training
+from experiment.config.schema import SGD, Config, Part, Training
+from experiment.core.registry import METHODS
 
 LARGEST_VALIDATION = 0.5  # share of the training images
 FEWEST_VALIDATION = 20  # images
@@ -94,9 +95,17 @@ def _of_pruning(config: Config) -> list[str]:
             f"pruning.retrain_count: {pruning.retrain_count} is more than the "
             f"{pruning.num_ratios} keep ratios: the net is retrained at each of them"
         )
+    if pruning.round_channels > 1 and not any(map(_removes_filters, pruning.methods)):
+        lines.append(
+            "pruning.round_channels: makes no difference, since none of the methods removes filters"
+        )
     if pruning.commensurate_margin > LARGEST_MARGIN:
         lines.append(
             f"pruning.commensurate_margin: {pruning.commensurate_margin:g} accepts a loss of "
             f"{100 * pruning.commensurate_margin:g} points of accuracy"
         )
     return lines
+
+
+def _removes_filters(method: Part) -> bool:
+    return getattr(METHODS.get(method.name), "granularity", None) == "filters"

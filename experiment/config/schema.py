@@ -19,6 +19,7 @@ MOST_NETS = 10_000
 MOST_RATIOS = 10_000
 MOST_METHODS = 100
 MOST_TRACKERS = 10
+MOST_CHANNELS = 100_000  # in a block of a layer's
 MOST_PRUNINGS = 100_000
 MOST = 1_000_000_000  # of anything else
 LARGEST = 1e6  # of factors, weight decays and minutes
@@ -216,6 +217,7 @@ class Pruning(Section):
     delta: float = Field(DEFAULT_DELTA, gt=0)
     sample_size: Count | None = None
     min_kept_per_layer: int = Field(0, ge=0, le=MOST)
+    round_channels: int = Field(1, ge=1, le=MOST_CHANNELS)
     commensurate_margin: float = Field(0.005, ge=0, lt=1)
 
     @pydantic.field_validator("keep_ratios", mode="before")
@@ -326,6 +328,8 @@ class Config(Section):
         del values["logging"]
         values["network"] = self.network.affecting_numbers()
         values["dataset"] = self.dataset.affecting_numbers()
+        if self.pruning.round_channels == 1:  # it was added later: earlier runs are found again
+            del values["pruning"]["round_channels"]
         values["pruning"]["methods"] = [
             method.affecting_numbers() for method in self.pruning.methods
         ]

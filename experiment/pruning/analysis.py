@@ -14,7 +14,7 @@ from experiment.core.errors import UserError
 from experiment.core.memory import return_free_memory
 from experiment.core.spelling import nearest
 from experiment.nets.batches import as_batches
-from experiment.nets.checks import loss_function, mask_tensors, positive, usable_net
+from experiment.nets.checks import loss_function, mask_tensors, positive, usable_net, whole_number
 from experiment.nets.collapse import has_constant_output
 from experiment.nets.flat import FlatWeights
 from experiment.nets.layers import Layers, PrunableLayer, find_layers, require_layers
@@ -29,7 +29,8 @@ class Analysis:
     """A net, the masks it was pruned with so far, the batches of S, and what follows from them.
 
     `delta` is the failure probability of the certificates; `loss(outputs, targets)` is only needed
-    by methods that use gradients.
+    by methods that use gradients. Methods that remove filters keep a multiple of `round_channels`
+    in each group of channels, or all.
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class Analysis:
         masks: Masks | None = None,
         loss: Callable | None = None,
         delta: float = DEFAULT_DELTA,
+        round_channels: int = 1,
     ):
         self.net = usable_net(net)
         self.batches = list(as_batches(net, batches))
         self.masks = _complete(mask_tensors(masks), net)
         self.loss = loss_function(loss)
         self.delta = positive("delta", delta)
+        self.round_channels = whole_number("round_channels", round_channels, least=1)
         self._computed: dict[str, Any] = {}
         self._seconds: dict[str, float] = {}  # how long each of these took
         self._accessed: set[str] = set()  # which of them were asked for, since the last stopwatch

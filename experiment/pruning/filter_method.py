@@ -33,7 +33,8 @@ class FilterMethod(Method):
     One number for the whole net, a ratio or a relative error, says what is kept; as it moves,
     channels go one after the other. That order is fixed before any budget is known: a budget of
     weights keeps as many channels from the top of the order as fit. The best channel of each group
-    is never removed.
+    is never removed. With `Analysis.round_channels`, blocks of so many channels take the place of
+    single ones.
     """
 
     granularity = "filters"
@@ -63,8 +64,8 @@ class RankedChannels(Prepared[ChannelChoice]):
         channels = analysis.channels
         self.analysis = analysis
         self.ranking = ranking
-        self.order = keeping_order(channels, ranking.priority, alive)
-        self.fewest = len(numpy.unique(channels.group[alive]))  # the best one of each group
+        self.blocks = keeping_order(channels, ranking.priority, alive, analysis.round_channels)
+        self.fewest = len(numpy.unique(channels.group[alive]))  # the best block of each group
         self.count = WeightCount(channels, analysis.flat.split(analysis.candidates))
         self.num_weights = int(analysis.candidates.sum())
 
@@ -79,10 +80,10 @@ class RankedChannels(Prepared[ChannelChoice]):
         )
 
     def alike(self, budget: int) -> range:
-        """The budgets that permit as many channels as this one."""
+        """The budgets that permit as many blocks as this one."""
         length = self._length(budget)
         first = self.count(self._top(length)) if length > self.fewest else 0
-        if length == len(self.order):
+        if length == len(self.blocks):
             return range(first, self.num_weights + 1)
         return range(first, self.count(self._top(length + 1)))
 
@@ -95,9 +96,9 @@ class RankedChannels(Prepared[ChannelChoice]):
         )
 
     def _length(self, budget: int) -> int:
-        """How many channels leave at most `budget` weights; never fewer than the fewest."""
+        """How many blocks leave at most `budget` weights; never fewer than the fewest."""
         low = self.fewest  # fits, or is the least there is
-        high = len(self.order)
+        high = len(self.blocks)
         while low < high:
             middle = (low + high + 1) // 2
             if self.count(self._top(middle)) <= budget:
@@ -107,25 +108,36 @@ class RankedChannels(Prepared[ChannelChoice]):
         return low
 
     def _top(self, length: int) -> numpy.ndarray:
-        """The first channels of the order, as a mask [channels]."""
+        """The channels of the first blocks, as a mask [channels]."""
         kept = numpy.zeros(len(self.ranking.priority), dtype=bool)
-        kept[self.order[:length]] = True
+        if length:
+            kept[numpy.concatenate(self.blocks[:length])] = True
         return kept
 
 
 def keeping_order(
-    channels: Channels, priority: numpy.ndarray, alive: numpy.ndarray
-) -> numpy.ndarray:
-    """The channels alive by falling priority, the best of each group before all others.
+    channels: Channels, priority: numpy.ndarray, alive: numpy.ndarray, block: int = 1
+) -> list[numpy.ndarray]:
+    """The channels alive in blocks, by falling priority, the best block of each group first.
 
-    Ties go by number.
+    A block has `block` channels of a group, the last one perhaps fewer, in the order of their
+    priorities; its own is that of the channel in its middle, so that numbers are rounded to the
+    nearest multiple. Ties go by number.
     """
-    masked = numpy.where(alive, priority, -numpy.inf)
-    best = numpy.zeros(len(priority), dtype=bool)
+    blocks: list[numpy.ndarray] = []
+    is_best: list[bool] = []
     for group in channels.groups:
-        best[group.start + numpy.argmax(masked[group])] = True
-    order = numpy.lexsort((-masked, ~best))  # stable
-    return order[alive[order]]
+        members = group.start + numpy.flatnonzero(alive[group])
+        members = members[numpy.argsort(-priority[members], kind="stable")]
+        of_group = [members[start : start + block] for start in range(0, len(members), block)]
+        blocks += of_group
+        is_best += [index == 0 for index in range(len(of_group))]
+    if not blocks:
+        return []
+    of_block = numpy.array([priority[members[len(members) // 2]] for members in blocks])
+    first = numpy.array([members[0] for members in blocks])
+    order = numpy.lexsort((first, -of_block, ~numpy.array(is_best)))
+    return [blocks[index] for index in order]
 
 
 def column_factors(analysis: Analysis, factors: numpy.ndarray) -> torch.Tensor:

@@ -31,6 +31,7 @@ def prune(
     masks: Masks | None = None,
     delta: float = DEFAULT_DELTA,
     min_kept_per_layer: int = 0,
+    round_channels: int = 1,
 ) -> Pruned:
     """Prune a copy of any net.
 
@@ -49,6 +50,8 @@ def prune(
         delta: failure probability of the certificates, which enters the budgets of the sampling
             methods.
         min_kept_per_layer: so many weights that lead to the output stay in every layer.
+        round_channels: methods that remove filters keep a multiple of this in each group of
+            channels, or all.
 
     Returns:
         A Pruned with the pruned copy `net`, its `masks`, the achieved `keep_ratio`, the `note`
@@ -64,7 +67,13 @@ def prune(
         >>> further = experiment.prune(pruned.net, loader, keep_ratio=0.1, masks=pruned.masks)
     """
     pruner = Pruner(
-        net, batches, masks=masks, loss=loss, delta=delta, min_kept_per_layer=min_kept_per_layer
+        net,
+        batches,
+        masks=masks,
+        loss=loss,
+        delta=delta,
+        min_kept_per_layer=min_kept_per_layer,
+        round_channels=round_channels,
     )
     seed = whole_number("seed", seed)
     pruned = pruner.prune(named_method(method), keep_ratio, Stream(seed).child("prune"))

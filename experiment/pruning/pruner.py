@@ -45,7 +45,8 @@ class Pruner:
 
     The net is not changed: every result is a copy. `masks` are those of earlier prunings; keep
     ratios are relative to the original net all the same. Each layer keeps at least
-    `min_kept_per_layer` weights that lead to the output, if it has so many.
+    `min_kept_per_layer` weights that lead to the output, if it has so many. Of filters, a multiple
+    of `round_channels` stays in each group of channels.
     """
 
     def __init__(
@@ -57,8 +58,11 @@ class Pruner:
         loss: Callable | None = None,
         delta: float = DEFAULT_DELTA,
         min_kept_per_layer: int = 0,
+        round_channels: int = 1,
     ):
-        self.analysis = Analysis(net, batches, masks=masks, loss=loss, delta=delta)
+        self.analysis = Analysis(
+            net, batches, masks=masks, loss=loss, delta=delta, round_channels=round_channels
+        )
         self.original_size = sum(mask.numel() for mask in self.analysis.masks.values())
         self.min_kept_per_layer = whole_number("min_kept_per_layer", min_kept_per_layer, 0)
 
@@ -181,4 +185,10 @@ class Pruner:
             achieved=achieved,
         )
         left_out = described_as_not_prunable(self.analysis.found.left_out, self.analysis.masks)
-        return size_note(sizes, method.granularity, self.min_kept_per_layer, left_out)
+        return size_note(
+            sizes,
+            method.granularity,
+            min_kept_per_layer=self.min_kept_per_layer,
+            round_channels=self.analysis.round_channels,
+            not_prunable=left_out,
+        )

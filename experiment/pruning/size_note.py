@@ -22,7 +22,9 @@ class Sizes:
 def size_note(
     sizes: Sizes,
     granularity: Literal["weights", "filters"],
+    *,
     min_kept_per_layer: int,
+    round_channels: int,
     not_prunable: str,
 ) -> str:
     """Why the size is not what was asked for; `not_prunable` says which parameters are not."""
@@ -30,7 +32,7 @@ def size_note(
     if sizes.before < sizes.target:
         return f"the net had only {sizes.before} parameters left, {asked}"
     if granularity == "filters":
-        return _note_on_filters(sizes, asked)
+        return _note_on_filters(sizes, round_channels, asked)
     if min_kept_per_layer and sizes.achieved > sizes.target:
         return (
             f"with at least {min_kept_per_layer} weights in each layer {sizes.achieved} "
@@ -47,15 +49,17 @@ def size_note(
     )
 
 
-def _note_on_filters(sizes: Sizes, asked: str) -> str:
+def _note_on_filters(sizes: Sizes, round_channels: int, asked: str) -> str:
     if sizes.target < sizes.smallest:
+        always_kept = "one" if round_channels == 1 else f"{round_channels}"
         return (
             f"{sizes.smallest} of the {sizes.original} parameters stay, {asked}: they belong to "
-            "no filter that can be removed as a whole, or to the one of each layer that is "
-            "always kept"
+            f"no filter that can be removed as a whole, or to the {always_kept} of each layer that "
+            f"{'is' if round_channels == 1 else 'are'} always kept"
         )
+    removed = "whole filters" if round_channels == 1 else f"filters in blocks of {round_channels}"
     return (
-        f"whole filters were removed: of the possible sizes {sizes.achieved} parameters came "
+        f"{removed} were removed: of the possible sizes {sizes.achieved} parameters came "
         f"closest, {asked}"
     )
 

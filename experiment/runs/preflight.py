@@ -80,7 +80,8 @@ def _kind(task: Task) -> tuple[str, ...]:
         settings = task.settings
         return network, settings.optimizer.name, settings.precision
     if isinstance(task, Prune):
-        return network, task.method.model_dump_json(), str(task.min_kept_per_layer)
+        manner = (str(task.min_kept_per_layer), str(task.round_channels))
+        return network, task.method.model_dump_json(), *manner
     return (network,)
 
 

@@ -90,7 +90,7 @@ class MeasuredSpeeds:
         label = METHODS.label(task.method.name, task.method.options)
         sizes = sample_sizes(self.evaluation(config))
         return self._once(
-            ("pruning", *self._net_key(config), label, task.min_kept_per_layer),
+            ("pruning", *self._net_key(config), label, task.min_kept_per_layer, task.round_channels),
             lambda: measure_pruning(self._workplace(config, 2 * max(sizes)), task, sizes),
         )
 

@@ -108,6 +108,7 @@ class Prune(Task):
     sample_size: int | None  # None: as many samples as the theory asks for
     delta: float
     min_kept_per_layer: int
+    round_channels: int = 1
 
     __hash__ = Task.__hash__
 
@@ -244,6 +245,7 @@ def _step_tasks(
             sample_size=pruning.sample_size,
             delta=pruning.delta,
             min_kept_per_layer=pruning.min_kept_per_layer,
+            round_channels=pruning.round_channels,
         ),
         task(Evaluate, f"{key}-evaluate-pruned", pruned),
     ]

@@ -127,6 +127,7 @@ class Workplace:
             size,
             task.delta,
             task.min_kept_per_layer,
+            task.round_channels,
         )
         if self._unpruned is None or self._unpruned[0] != key:
             self._unpruned = (key, self._new_pruner(task, source, size))
@@ -146,6 +147,7 @@ class Workplace:
             loss=cross_entropy,
             delta=task.delta,
             min_kept_per_layer=task.min_kept_per_layer,
+            round_channels=task.round_channels,
         )
 
     def _sample_stream(self, task: Prune) -> Stream:

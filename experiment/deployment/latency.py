@@ -1,0 +1,229 @@
+"""How long nets take for a batch of images, measured side by side.
+
+All nets and runtimes take turns, one batch each, in an order that is drawn anew in every round, so
+that whatever else the machine does meets all of them alike.
+"""
+
+import importlib.metadata
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy
+import torch
+from torch import Tensor
+
+from experiment.core.errors import UserError, first_line
+from experiment.core.seeding import Stream
+from experiment.deployment.fidelity import OTHER_RUNTIME, require_equal
+from experiment.deployment.packages import is_installed
+from experiment.deployment.runtimes import onnx_runtime, openvino, pytorch, pytorch_sparse
+from experiment.deployment.subject import Subject
+from experiment.nets.running import wait_for
+
+if TYPE_CHECKING:
+    import pandas
+
+LEAST_ROUNDS = 10
+WARM_UPS = 2
+BATCH_SIZES = (1, 64)
+
+
+class Runtime(Protocol):
+    """What a module of `runtimes` has."""
+
+    NAME: str
+    PACKAGE: str
+    EXTRA: str  # of this software, that installs it
+    ON_GPU: bool  # whether it is measured on a GPU too
+
+    def prepare(
+        self, subject: Subject, threads: int, device: str
+    ) -> Callable[[Tensor], Tensor] | None:
+        """A function from images to outputs; None if this runtime has no use for the net."""
+
+
+RUNTIMES: tuple[Runtime, ...] = (pytorch, pytorch_sparse, onnx_runtime, openvino)
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A net in a runtime."""
+
+    net: str
+    runtime: Runtime
+    run: Callable[[Tensor], Tensor]
+    device: torch.device
+
+
+def measure_latency(
+    subjects: Sequence[Subject],
+    *,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
+    threads: int = 1,
+    seconds: float = 10.0,
+    device: str = "cpu",
+    runtimes: Sequence[Runtime] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> "pandas.DataFrame":
+    """The latency of nets, of which the first is what the others are compared with.
+
+    Args:
+        batch_sizes: how many images are passed at a time.
+        threads: that each runtime may use on a CPU.
+        seconds: how long each batch size is measured; at least 10 rounds are made.
+        device: for the runtimes that can use a GPU.
+        runtimes: by default all that are installed.
+
+    Returns:
+        One row per net, runtime and batch size: net, runtime, version, device, threads, batch_size,
+        rounds, median_ms and its quartiles, and speedup, the median over rounds of how many times
+        as long the first net took in the same round and runtime, with its quartiles.
+
+    Raises:
+        UserError: if a runtime cannot run a net, or computes something else.
+    """
+    import pandas
+
+    chosen = installed(RUNTIMES) if runtimes is None else runtimes
+    rows: list[dict[str, object]] = []
+    with torch_threads(threads):
+        contestants = list(_prepared(subjects, chosen, threads, device))
+        for batch_size in batch_sizes:
+            images = _repeated(subjects[0].images, batch_size)
+            times = _times(contestants, images, seconds, clock)
+            rows += _rows(contestants, times, subjects[0].name, threads, batch_size)
+    return pandas.DataFrame(rows)
+
+
+def installed(runtimes: Sequence[Runtime]) -> list[Runtime]:
+    """Those of the runtimes whose packages are there."""
+    return [one for one in runtimes if is_installed(one.PACKAGE)]
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """A block in which torch computes with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _prepared(
+    subjects: Sequence[Subject], runtimes: Sequence[Runtime], threads: int, device: str
+) -> Iterator[Contestant]:
+    """Each net in each runtime that has a use for it; the first one where another is."""
+    for runtime in runtimes:
+        where = torch.device(device if runtime.ON_GPU else "cpu")
+        for subject in subjects:
+            try:
+                run = runtime.prepare(subject, threads, str(where))
+                if run is None:
+                    continue
+                outputs = run(subject.images.to(where))
+            except UserError:
+                raise
+            except Exception as error:  # of another library
+                raise UserError(
+                    f"{runtime.NAME} cannot run {subject.name}: {first_line(error)}"
+                ) from error
+            require_equal(
+                outputs, subject.outputs, OTHER_RUNTIME, f"{subject.name} in {runtime.NAME}"
+            )
+            yield Contestant(subject.name, runtime, run, where)
+
+
+def _times(
+    contestants: Sequence[Contestant],
+    images: Tensor,
+    seconds: float,
+    clock: Callable[[], float],
+) -> numpy.ndarray:
+    """Seconds of each contestant [rounds, contestants]."""
+    of_device = {one.device: images.to(one.device) for one in contestants}
+    generator = Stream(0).child("latency").numpy_generator()
+
+    def measure(contestant: Contestant) -> float:
+        batch = of_device[contestant.device]
+        wait_for(contestant.device)
+        start = clock()
+        contestant.run(batch)
+        wait_for(contestant.device)
+        return clock() - start
+
+    for _ in range(WARM_UPS):
+        for contestant in contestants:
+            measure(contestant)
+    rounds = []
+    end = clock() + seconds
+    while len(rounds) < LEAST_ROUNDS or clock() < end:
+        taken = numpy.empty(len(contestants))
+        for index in generator.permutation(len(contestants)):
+            taken[index] = measure(contestants[index])
+        rounds.append(taken)
+    return numpy.array(rounds)
+
+
+def _rows(
+    contestants: Sequence[Contestant],
+    times: numpy.ndarray,
+    first: str,
+    threads: int,
+    batch_size: int,
+) -> Iterator[dict[str, object]]:
+    """What is known of each contestant from its times [rounds, contestants]."""
+    baseline = {
+        one.runtime.NAME: times[:, index]
+        for index, one in enumerate(contestants)
+        if one.net == first
+    }
+    dense = baseline.get(pytorch.NAME)
+    for index, one in enumerate(contestants):
+        lower, median, upper = numpy.percentile(1000 * times[:, index], [25, 50, 75])
+        # The unpruned net has no zeros, so that sparse rows are compared with its dense ones.
+        before = baseline.get(one.runtime.NAME, dense)
+        row: dict[str, object] = {
+            "net": one.net,
+            "runtime": one.runtime.NAME,
+            "version": importlib.metadata.version(one.runtime.PACKAGE),
+            "device": device_name(one.device),
+            "threads": threads if one.device.type == "cpu" else None,
+            "batch_size": batch_size,
+            "rounds": len(times),
+            "median_ms": median,
+            "quartile_1_ms": lower,
+            "quartile_3_ms": upper,
+        }
+        if before is not None:
+            quartiles = numpy.percentile(before / times[:, index], [25, 50, 75])
+            names = ("speedup_quartile_1", "speedup", "speedup_quartile_3")
+            row |= dict(zip(names, quartiles))
+        yield row
+
+
+def device_name(device: torch.device) -> str:
+    """The name of a processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return _processor() if device.type == "cpu" else device.type
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _repeated(images: Tensor, count: int) -> Tensor:
+    """So many images, of which some may be the same."""
+    return images[torch.arange(count) % len(images)].contiguous()
