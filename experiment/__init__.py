@@ -13,6 +13,8 @@ For the experiments of YAML files:
 - `load_config(path)` reads, merges and checks a file.
 - `schedule(config)` lists its keep ratios, `tasks(config)` all that there is to do.
 - `load_results(directory)` reads what a run has found.
+- `load_network(directory, "SiPP", 0.2)` gives a pruned net of a run, `export(...)` writes it to a
+  file, as small as it can be.
 - `build_network(name, input_shape=..., num_classes=...)` makes one of its networks.
 
 Input that cannot be used raises `UserError`, which says what would be right.
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
     from experiment.nets.building import build_network as build_network
     from experiment.pruning.prune import prune as prune
     from experiment.reporting.tables import load_results as load_results
+    from experiment.runs.exporting import export as export
     from experiment.runs.run_experiment import run as run
+    from experiment.runs.stored_nets import load_network as load_network
     from experiment.runs.tasks import tasks as tasks
     from experiment.sensitivity.empirical import sensitivities as sensitivities
     from experiment.sensitivity.sample_size import sample_size as sample_size
@@ -39,7 +43,9 @@ _MODULES = {
     "UserError": "experiment.core.errors",
     "build_network": "experiment.nets.building",
     "certify": "experiment.certification.certify",
+    "export": "experiment.runs.exporting",
     "load_config": "experiment.config.loading",
+    "load_network": "experiment.runs.stored_nets",
     "load_results": "experiment.reporting.tables",
     "prune": "experiment.pruning.prune",
     "run": "experiment.runs.run_experiment",

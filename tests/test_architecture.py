@@ -15,7 +15,7 @@ LAYERS = [
     ("experiment",),  # the public functions, `__init__.py`: for users, not for the package
     ("__main__", "main", "commands"),  # the first two are files
     ("runs",),
-    ("training", "reporting", "certification", "trackers"),
+    ("training", "reporting", "certification", "trackers", "deployment"),
     ("methods", "networks", "data"),
     ("pruning",),  # the base classes of methods; finds the methods themselves by name
     ("config",),

@@ -122,7 +122,7 @@ def add_net(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_format_of_net(parser: argparse.ArgumentParser) -> None:
+def add_net_format(parser: argparse.ArgumentParser) -> None:
     """`--format NAME`, of `experiment.deployment.writing`."""
     parser.add_argument(
         "--format",

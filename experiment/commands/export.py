@@ -7,13 +7,13 @@ differ. A run that is still going on will do.
 
 import argparse
 
-from experiment.commands._arguments import add_format_of_net, add_net, add_no_own_code
+from experiment.commands._arguments import add_net, add_net_format, add_no_own_code
 from experiment.core.console import say_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_net(parser)
-    add_format_of_net(parser)
+    add_net_format(parser)
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="where to write it (default: in exports/ of the run)"
     )

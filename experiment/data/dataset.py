@@ -26,7 +26,9 @@ class Shape:
     num_train: int
     note: str | None = None  # what a dry run and the log should say about the files
     num_test: int | None = None  # for estimates of time; None if it is not known
-    classes: tuple[str, ...] | None = None  # their names in the order of the labels, if they have any
+    classes: tuple[str, ...] | None = (
+        None  # their names in the order of the labels, if they have any
+    )
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ def _times(
     for _ in range(WARM_UPS):
         for contestant in contestants:
             measure(contestant)
-    rounds = []
+    rounds: list[numpy.ndarray] = []
     end = clock() + seconds
     while len(rounds) < LEAST_ROUNDS or clock() < end:
         taken = numpy.empty(len(contestants))

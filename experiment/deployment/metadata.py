@@ -11,7 +11,7 @@ from experiment.core.errors import UserError
 class Metadata:
     """The entries of a file. None where something is not known."""
 
-    software: str  # name and version of what has written the file
+    software: str  # that has written the file, with a digest of its code
     network: str
     network_options: dict[str, Any]
     input_shape: tuple[int, int, int]  # channels, height, width
@@ -42,8 +42,10 @@ class Metadata:
     def from_texts(cls, texts: dict[str, str], source: str) -> "Metadata":
         """The inverse of `as_texts`. Raises UserError, in the name of `source`, if it is none."""
         try:
-            values = {
-                name: texts[name] if field.type == "str" or field.type is str else json.loads(texts[name])
+            values: dict[str, Any] = {
+                name: texts[name]
+                if field.type == "str" or field.type is str
+                else json.loads(texts[name])
                 for name, field in cls.__dataclass_fields__.items()
             }
             for name in ("input_shape", "classes", "mean", "std"):

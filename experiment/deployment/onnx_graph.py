@@ -44,6 +44,7 @@ def onnx_graph(net: nn.Module, images: Tensor) -> Any:
             )
     except Exception as error:  # a net may do anything
         raise UserError(f"torch cannot write this net as ONNX: {_reason(error)}") from error
+    assert program is not None  # it is only without `dynamo`
     return _bare(program.model_proto)
 
 

@@ -11,6 +11,7 @@ from experiment.channels.trace import PER_CHANNEL, is_depthwise
 from experiment.nets.layers import joint_name
 from experiment.nets.running import copy_of
 
+
 def without_channels(net: nn.Module, channels: Channels, kept: numpy.ndarray) -> nn.Module:
     """A copy of a net that has only the kept channels [channels].
 

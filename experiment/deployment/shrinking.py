@@ -163,7 +163,7 @@ class Shrinking:
     def _with_readers_at_zero(self, hidden: numpy.ndarray) -> nn.Module:
         """A copy of the net in which nothing reads the hidden channels [channels]."""
         copy = copy_of(self.net)
-        weights = {
+        weights: dict[str, Tensor] = {
             name: copy.get_parameter(joint_name(name, "weight")) for name in self.channels.columns
         }
         for name, mask in self.channels.weight_masks(weights, ~hidden).items():

@@ -21,6 +21,7 @@ from experiment.deployment.metadata import Metadata
 from experiment.deployment.shrinking import Shrunk, shrink
 from experiment.deployment.writing import FORMATS, Written, write_checked
 from experiment.nets.running import run_in_eval_mode
+from experiment.reporting.environment import code_digest
 from experiment.runs.found import found_run
 from experiment.runs.stored_nets import MeasuredNet, StoredNets
 
@@ -89,15 +90,13 @@ class Source:
 
     def metadata(self, found: MeasuredNet, net: nn.Module) -> Metadata:
         """What a file with a net, which may be a smaller one, says of itself."""
-        from experiment import __version__
-
         values = found.values
         config = self.stored.config
         cost = Cost.of(net, self.images)
         own = ("method", "net_seed", "repetition", "keep_ratio_requested", "keep_ratio")
         accuracies = ("test_accuracy", "validation_accuracy")
         return Metadata(
-            software=f"sipp-experiment {__version__}",
+            software=f"sipp-experiment, code {code_digest()}",
             network=config.network.name,
             network_options=config.network.options,
             input_shape=self.data.input_shape,

@@ -89,8 +89,9 @@ class MeasuredSpeeds:
         """Of a first pruning of a net, and of another one of the same net."""
         label = METHODS.label(task.method.name, task.method.options)
         sizes = sample_sizes(self.evaluation(config))
+        manner = (task.min_kept_per_layer, task.round_channels)
         return self._once(
-            ("pruning", *self._net_key(config), label, task.min_kept_per_layer, task.round_channels),
+            ("pruning", *self._net_key(config), label, *manner),
             lambda: measure_pruning(self._workplace(config, 2 * max(sizes)), task, sizes),
         )
 

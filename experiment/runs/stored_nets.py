@@ -41,6 +41,11 @@ class MeasuredNet:
     key: str  # of its result
 
     @property
+    def keep_ratio(self) -> float:
+        """That was asked for."""
+        return self.values["keep_ratio_requested"]
+
+    @property
     def title(self) -> str:
         """What it is, to show to people."""
         values = self.values
@@ -54,7 +59,7 @@ class MeasuredNet:
         """The same without which of several nets it is."""
         if self.values["method"] == REFERENCE:
             return "unpruned"
-        return f"{self.values['method']} at {self.values['keep_ratio_requested']:.4g}"
+        return f"{self.values['method']} at {_shown_ratio(self)}"
 
 
 class StoredNets:
@@ -80,8 +85,9 @@ class StoredNets:
             if isinstance(task, Evaluate)  # the last one of a place counts, after any retraining
         }
         rows = self.run.results.to_dict("records")
-        places = [_key_of_place(Place(**{name: row[name] for name in columns(Place)})) for row in rows]
-        return [MeasuredNet(row, keys[key]) for row, key in zip(rows, places) if key in keys]
+        places = [Place(**{name: row[name] for name in columns(Place)}) for row in rows]
+        of_rows = [keys.get(_key_of_place(place)) for place in places]
+        return [MeasuredNet(row, key) for row, key in zip(rows, of_rows) if key is not None]
 
     def find(
         self, method: str | None, keep_ratio: float | None, net_seed: int, repetition: int
@@ -91,10 +97,7 @@ class StoredNets:
         Raises:
             UserError: if there is none, which lists those that there are.
         """
-        of_net = [one for one in self.measured if one.values["net_seed"] == net_seed]
-        if not of_net:
-            seeds = sorted({one.values["net_seed"] for one in self.measured})
-            raise self._missing(f"net_seed {net_seed}", [str(seed) for seed in seeds], "net seeds")
+        of_net = self._of_net(net_seed)
         if method is None or method == REFERENCE:
             return next(one for one in of_net if one.values["method"] == REFERENCE)
         of_method = self._of_method(of_net, method)
@@ -102,20 +105,48 @@ class StoredNets:
         if not repeated:
             there = sorted({str(one.values["repetition"]) for one in of_method})
             raise self._missing(f"repetition {repetition}", there, "repetitions")
-        ratios = [one.values["keep_ratio_requested"] for one in repeated]
-        listed = [f"{ratio:.4g}" for ratio in ratios]
         if keep_ratio is None:
             if len(repeated) == 1:
                 return repeated[0]
             raise UserError(
                 f"{self.run.directory}: {method} has pruned to several keep ratios; name one of "
-                f"{', '.join(listed)}"
+                f"{', '.join(map(_shown_ratio, repeated))}"
             )
-        distances = [abs(ratio - keep_ratio) for ratio in ratios]
-        closest = distances.index(min(distances))
-        if distances[closest] > SAME_RATIO * ratios[closest]:
-            raise self._missing(f"keep ratio {keep_ratio:g} of {method}", listed, "keep ratios")
-        return repeated[closest]
+        return self._closest(repeated, keep_ratio)
+
+    def pruned(
+        self, methods: Sequence[str], keep_ratios: Sequence[float], net_seed: int
+    ) -> list[MeasuredNet]:
+        """The pruned nets of some methods at some keep ratios; nothing named means all of them.
+
+        Of several repetitions the first counts. Raises UserError for what is not there.
+        """
+        of_net = [one for one in self._of_net(net_seed) if not one.values["repetition"]]
+        labels = dict.fromkeys(one.values["method"] for one in of_net)
+        labels.pop(REFERENCE, None)
+        found = []
+        for method in methods or labels:
+            of_method = self._of_method(of_net, method)
+            if keep_ratios:
+                of_method = [self._closest(of_method, ratio) for ratio in keep_ratios]
+            found += of_method
+        return found
+
+    def _of_net(self, net_seed: int) -> list[MeasuredNet]:
+        """All nets that come from one trained net."""
+        of_net = [one for one in self.measured if one.values["net_seed"] == net_seed]
+        if not of_net:
+            seeds = sorted({one.values["net_seed"] for one in self.measured})
+            raise self._missing(f"net_seed {net_seed}", [str(seed) for seed in seeds], "net seeds")
+        return of_net
+
+    def _closest(self, nets: Sequence[MeasuredNet], keep_ratio: float) -> MeasuredNet:
+        """The net with the keep ratio that was asked for."""
+        closest = min(nets, key=lambda one: abs(one.keep_ratio - keep_ratio))
+        if abs(closest.keep_ratio - keep_ratio) > SAME_RATIO * closest.keep_ratio:
+            what = f"keep ratio {keep_ratio:g} of {closest.values['method']}"
+            raise self._missing(what, [*map(_shown_ratio, nets)], "keep ratios")
+        return closest
 
     def load(self, found: MeasuredNet, recompute: bool = False) -> nn.Module:
         """A net in eval mode, with 0 where it is pruned.
@@ -275,6 +306,10 @@ def set_state(net: nn.Module, state: NetState, directory: Path) -> None:
             f"{str(error).splitlines()[-1].strip()}"
         ) from None
     set_removed_to_zero(net, masks)
+
+
+def _shown_ratio(net: MeasuredNet) -> str:
+    return f"{net.keep_ratio:.4g}"
 
 
 def _key_of_place(place: Place) -> tuple[str, int, int, int]:

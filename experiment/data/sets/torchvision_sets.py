@@ -27,7 +27,6 @@ from experiment.data.idx_files import (
     IdxFiles,
 )
 
-
 DIGITS = tuple("0123456789")
 OF_CIFAR10 = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 OF_CIFAR100 = tuple(

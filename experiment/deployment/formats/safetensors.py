@@ -21,7 +21,7 @@ TOLERANCE = SAME_NET
 def write(net: nn.Module, images: Tensor, path: Path, metadata: Metadata) -> None:
     """Write a net, which may be narrower than its class builds it."""
     tensors = {name: tensor.cpu().contiguous() for name, tensor in net.state_dict().items()}
-    safetensors.torch.save_file(_unshared(tensors), path, metadata.as_texts())
+    path.write_bytes(safetensors.torch.save(_unshared(tensors), metadata.as_texts()))
 
 
 def read(path: Path) -> Callable[[Tensor], Tensor]:
@@ -35,7 +35,7 @@ def load_exported(path: Path) -> nn.Module:
     try:
         with safetensors.safe_open(path, "pt") as file:
             texts = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (OSError, safetensors.SafetensorError) as error:
         raise UserError(f"{path}: cannot be read as safetensors: {error}") from None
     metadata = Metadata.from_texts(texts, str(path))
@@ -56,9 +56,7 @@ def fitted(net: nn.Module, tensors: dict[str, Tensor], path: Path) -> nn.Module:
         raise UserError(
             f"{path}: holds another network than the code builds now: {name} is in one of them only"
         )
-    with_tensors(
-        net, {name: one for name, one in tensors.items() if one.shape != own[name].shape}
-    )
+    with_tensors(net, {name: one for name, one in tensors.items() if one.shape != own[name].shape})
     net.load_state_dict(tensors)
     return net
 

@@ -42,13 +42,16 @@ def make_sparse(net: nn.Module) -> int:
 
 
 def _can_be_sparse(module: nn.Module) -> bool:
-    is_product = type(module) is nn.Linear or (
-        type(module) is nn.Conv2d
-        and module.kernel_size == (1, 1)
-        and module.groups == 1
-        and module.padding == (0, 0)
-    )
-    return is_product and float(module.weight.eq(0).float().mean()) >= LEAST_ZEROS
+    if type(module) is nn.Conv2d:
+        is_product = (
+            module.kernel_size == (1, 1) and module.groups == 1 and module.padding == (0, 0)
+        )
+    else:
+        is_product = type(module) is nn.Linear
+    if not is_product:
+        return False
+    weight = module.get_parameter("weight")
+    return int(weight.count_nonzero()) <= (1 - LEAST_ZEROS) * weight.numel()
 
 
 class SparseRows(nn.Module):

@@ -1,0 +1,89 @@
+"""From how many zeros on products with compressed rows are faster than dense ones."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy
+import torch
+from torch import Tensor
+
+from experiment.core.seeding import Stream
+from experiment.deployment.latency import torch_threads
+from experiment.deployment.runtimes.pytorch_sparse import SparseRows
+
+if TYPE_CHECKING:
+    import pandas
+
+ZEROS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+LEAST_ROUNDS = 10
+
+
+def crossing(
+    num_outputs: int,
+    num_inputs: int,
+    batch_size: int,
+    *,
+    zeros: Sequence[float] = ZEROS,
+    threads: int = 1,
+    seconds: float = 0.5,
+    clock: Callable[[], float] = time.perf_counter,
+) -> "pandas.DataFrame":
+    """The times of a linear layer, dense and by compressed rows, for some shares of zeros.
+
+    Returns:
+        One row per share of zeros: zeros, dense_ms and sparse_ms, which are medians, and speedup,
+        the median of how many times as long the dense product took in the same round. `seconds` is
+        the time for each of them.
+    """
+    import pandas
+
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(batch_size, num_inputs, generator=generator)
+    rows = []
+    with torch_threads(threads), torch.inference_mode():
+        for share in zeros:
+            weight = torch.randn(num_outputs, num_inputs, generator=generator)
+            weight[torch.rand(weight.shape, generator=generator) < share] = 0
+            dense, sparse = _times(weight, inputs, seconds, clock)
+            rows.append(
+                {
+                    "zeros": share,
+                    "dense_ms": 1000 * numpy.median(dense),
+                    "sparse_ms": 1000 * numpy.median(sparse),
+                    "speedup": numpy.median(dense / sparse),
+                }
+            )
+    return pandas.DataFrame(rows)
+
+
+def first_faster(table: "pandas.DataFrame") -> float | None:
+    """The share of zeros from which on sparse products stay faster; None if they never are."""
+    is_faster = table.sort_values("zeros")["speedup"].gt(1).tolist()
+    shares = sorted(table["zeros"])
+    start = len(shares)
+    while start and is_faster[start - 1]:
+        start -= 1
+    return shares[start] if start < len(shares) else None
+
+
+def _times(
+    weight: Tensor, inputs: Tensor, seconds: float, clock: Callable[[], float]
+) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Seconds of the dense and the sparse product, which take turns."""
+    rows = SparseRows(weight, None)
+    products = (lambda: torch.nn.functional.linear(inputs, weight), lambda: rows(inputs))
+    order = Stream(0).child("crossing").numpy_generator()
+    for product in products:
+        product()
+    rounds: list[numpy.ndarray] = []
+    end = clock() + seconds
+    while len(rounds) < LEAST_ROUNDS or clock() < end:
+        taken = numpy.empty(2)
+        for index in order.permutation(2):
+            start = clock()
+            products[index]()
+            taken[index] = clock() - start
+        rounds.append(taken)
+    dense, sparse = numpy.array(rounds).T
+    return dense, sparse
