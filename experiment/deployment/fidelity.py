@@ -4,7 +4,7 @@ from torch import Tensor
 
 from experiment.core.errors import UserError
 
-SAME_NET = 1e-5  # relative difference of outputs that rounding explains
+SAME_NET = 1e-5  # relative difference of the outputs of equal nets
 OTHER_RUNTIME = 1e-4  # the same between two runtimes
 
 

@@ -1,7 +1,8 @@
 """Physically smaller nets: the channels that pruning has made superfluous are cut out.
 
 A channel goes if no weight that reads it is left, or if what it makes is 0 for every input. It goes
-from all layers that make, normalise or read it. The net then computes the same, which is checked.
+from all layers that make, normalise or read it. The net then computes the same, which is checked,
+in double precision: there the difference of outputs is a mistake and not rounding.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from experiment.core.errors import UserError
 from experiment.deployment.fidelity import SAME_NET, relative_difference, require_equal
 from experiment.deployment.resizing import without_channels
 from experiment.nets.layers import joint_name
-from experiment.nets.running import copy_of, run_in_eval_mode
+from experiment.nets.running import copy_of
+from experiment.nets.surrogates import InPrecision, run_in_precision
+from experiment.nets.tensors import map_tensors
 
 
 @dataclass(frozen=True)
@@ -47,15 +50,15 @@ def shrink(net: nn.Module, images: Any) -> Shrunk:
     """A copy of a pruned net, whose removed weights are 0, without superfluous channels.
 
     Args:
-        images: a batch on which the outputs of both must be the same, within 1e-5 of the largest.
+        images: a batch on which the outputs of both must be the same, within 1e-5 of the largest,
+            in double precision.
 
     Raises:
         UserError: if the outputs differ.
     """
     shrinking = Shrinking(net, images)
     groups = shrinking.fitting_groups()
-    kept = shrinking.kept_with(groups)
-    smaller = shrinking.without(kept)
+    smaller = without_channels(net, shrinking.channels, shrinking.kept_with(groups))
     difference = require_equal(
         shrinking.outputs_of(smaller), shrinking.outputs, SAME_NET, "the smaller net"
     )
@@ -68,11 +71,11 @@ def shrink(net: nn.Module, images: Any) -> Shrunk:
 
 
 class Shrinking:
-    """The search for channels that can go."""
+    """The search for channels that can go, in a copy of the net in double precision."""
 
     def __init__(self, net: nn.Module, images: Any):
-        self.net = net
-        self.images = images
+        self.net = copy_of(net).cpu().double()
+        self.images = map_tensors(lambda tensor: _in_double(tensor.cpu()), images)
         self.outputs = self.outputs_of(net)
 
     def fitting_groups(self) -> list[int]:
@@ -84,10 +87,6 @@ class Shrinking:
         """Which channels [channels] stay if only these groups get smaller."""
         return self.needed | ~numpy.isin(self.channels.group, groups)
 
-    def without(self, kept: numpy.ndarray) -> nn.Module:
-        """A copy of the net with the kept channels [channels] only."""
-        return without_channels(self.net, self.channels, kept)
-
     def layers_of(self, groups: list[int]) -> list[str]:
         """The layers that make channels of these groups."""
         chosen = numpy.isin(self.channels.group, groups)
@@ -98,8 +97,11 @@ class Shrinking:
         ]
 
     def outputs_of(self, net: nn.Module) -> Tensor:
-        """What a net returns for the images. Raises UserError if that is not one tensor."""
-        outputs = run_in_eval_mode(net, (self.images, None))
+        """What a net returns for the images in double precision.
+
+        Raises UserError if it cannot run, or does not return one tensor.
+        """
+        outputs = run_in_precision(copy_of(net).cpu().double(), self.images, InPrecision())
         if not isinstance(outputs, Tensor):
             raise UserError(f"the net returns a {type(outputs).__name__}, not one tensor")
         return outputs
@@ -182,12 +184,16 @@ class Shrinking:
 
     def _runs_without(self, groups: list[int]) -> bool:
         """Whether the net without the superfluous channels of these groups has the same outputs."""
-        smaller = self.without(self.kept_with(groups))
+        smaller = without_channels(self.net, self.channels, self.kept_with(groups))
         try:
             outputs = self.outputs_of(smaller)
-        except UserError:  # its forward pass counts on the number of channels
+        except Exception:  # its forward pass counts on the number of channels
             return False
         return relative_difference(outputs, self.outputs) <= SAME_NET
+
+
+def _in_double(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
 
 
 def changed_widths(net: nn.Module, smaller: nn.Module) -> dict[str, tuple[int, int]]:

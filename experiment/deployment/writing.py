@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from experiment.core.errors import UserError, first_line
@@ -14,6 +15,7 @@ from experiment.deployment.cost import FileSize
 from experiment.deployment.fidelity import require_equal
 from experiment.deployment.formats import onnx, openvino, safetensors, torch_export
 from experiment.deployment.metadata import Metadata
+from experiment.nets.running import run_in_eval_mode
 
 
 class Format(Protocol):
@@ -44,7 +46,7 @@ class Written:
     path: Path
     metadata: Metadata
     size: FileSize
-    difference: float  # of its outputs from the pruned net's, relative to the largest
+    outputs: Tensor  # what it computes for the images
 
 
 def write_checked(
@@ -53,44 +55,46 @@ def write_checked(
     path: Path,
     metadata: Metadata,
     images: Tensor,
-    outputs: Tensor,
 ) -> Written:
-    """Write a net to a file once it is sure that the file computes the right outputs.
+    """Write a net to a file once it is sure that the file computes what the net does.
 
     Args:
         path: of the file; others may be written beside it, by the same name with another suffix.
-        images: on which the file is checked, all together and one alone.
-        outputs: those that it should have.
+        images: on which both are compared, all together and one alone.
 
     Raises:
         UserError: if the format cannot hold the net, or the outputs differ; nothing is written.
         StorageError: if the file cannot be written.
     """
     chosen = FORMATS[format]
+    expected = _together_and_alone(lambda some: run_in_eval_mode(net, (some, None)), images)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export", dir=path.parent) as folder:
             temporary = Path(folder) / path.with_suffix(chosen.SUFFIX).name
             chosen.write(net, images, temporary, metadata)
-            difference = _check(chosen, temporary, images, outputs)
+            outputs = _checked(chosen, temporary, images, expected)
             parts = sorted(Path(folder).iterdir())
             size = FileSize.of(parts)
             for part in parts:
                 part.replace(path.with_suffix(part.suffix))
-    return Written(path.with_suffix(chosen.SUFFIX), metadata, size, difference)
+    return Written(path.with_suffix(chosen.SUFFIX), metadata, size, outputs)
 
 
-def _check(chosen: Format, path: Path, images: Tensor, outputs: Tensor) -> float:
-    """The difference of the outputs of a file. Raises UserError if it is too large."""
-    run = chosen.read(path)
+def _checked(chosen: Format, path: Path, images: Tensor, expected: Tensor) -> Tensor:
+    """The outputs of a file. Raises UserError if they are not those that are expected."""
     try:
-        together, alone = run(images), run(images[:1])
+        found = _together_and_alone(chosen.read(path), images)
     except UserError:
         raise
     except Exception as error:  # of another runtime
         raise UserError(
             f"the {chosen.SUFFIX} file cannot be run: {first_line(error)}; nothing was written"
         ) from error
-    what = f"the {chosen.SUFFIX} file"
-    require_equal(alone, outputs[:1], chosen.TOLERANCE, what)
-    return require_equal(together, outputs, chosen.TOLERANCE, what)
+    require_equal(found, expected, chosen.TOLERANCE, f"the {chosen.SUFFIX} file")
+    return found[:-1]
+
+
+def _together_and_alone(run: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """The outputs of all images, and after them those of the first one in a batch of its own."""
+    return torch.cat([run(images), run(images[:1])])

@@ -10,7 +10,6 @@ from experiment.core.errors import UserError
 from experiment.core.files import write_whole
 from experiment.deployment.cost import Cost
 from experiment.deployment.latency import BATCH_SIZES, measure_latency
-from experiment.deployment.shrinking import shrink
 from experiment.deployment.subject import Subject
 from experiment.reporting.records import REFERENCE
 from experiment.runs.exporting import Source
@@ -82,7 +81,7 @@ def measure_run(
     subjects = []
     about = {}
     for title, found in nets.items():
-        net = shrink(source.stored.load(found, recompute), source.images).net
+        net = source.shrunk(source.stored.load(found, recompute)).net
         subjects.append(Subject(title, net, source.images))
         about[title] = _about(found, Cost.of(net, source.images))
     say(f"measuring {len(subjects)} nets, {seconds:g} s for each batch size")
