@@ -1,9 +1,11 @@
 """What a configuration's methods, network and data set depend on besides their settings."""
 
+import hashlib
 import inspect
+from pathlib import Path
 
-from experiment.config.schema import DatasetPart, Part
-from experiment.core.dependencies import Dependencies, Dependency, looked_up
+from experiment.config.schema import DatasetPart, NetworkPart, Part
+from experiment.core.dependencies import Dependencies, Dependency, Kind, looked_up
 from experiment.core.errors import UserError, one_line
 from experiment.core.own_code import exits_as_errors, place
 from experiment.core.own_sources import own_sources
@@ -11,12 +13,15 @@ from experiment.core.registry import DATASETS, Registry
 
 
 def dependencies_of(registry: Registry, part: Part) -> Dependencies:
-    """The own code of a part, and the files of a data set.
+    """The own code of a part, and the files of a data set or with weights.
 
     What keeps files from being found, such as a folder that is missing, is not told here but when
     they are needed.
     """
     sources = own_sources(registry.module_of(part.name))
+    if isinstance(part, NetworkPart) and part.weights is not None:
+        path = Path(part.weights)
+        return sources + looked_up(str(path.absolute()), lambda verify: _weights(path))
     if not isinstance(part, DatasetPart):
         return sources
     return sources + looked_up(part.model_dump_json(), lambda verify: _files(part, verify))
@@ -44,3 +49,13 @@ def _files(part: DatasetPart, verify: bool) -> Dependencies:
     if not all(isinstance(one, Dependency) for one in found):
         raise UserError("dependencies() must return experiment.core.dependencies.Dependency")
     return found
+
+
+def _weights(path: Path) -> Dependencies:
+    """A file with weights: all that it holds."""
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError:
+        return ()
+    return (Dependency(Kind.FILES, "weights", digest, f"the weights in {path}"),)

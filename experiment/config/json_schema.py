@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from experiment.config.schema import Config, DatasetPart
+from experiment.config.schema import Config, DatasetPart, NetworkPart
 from experiment.core.registry import DATASETS, METHODS, NETWORKS, TRACKERS, Registry
 
 
@@ -15,9 +15,11 @@ def json_schema() -> dict[str, Any]:
     sections["include"] = _include_schema()
     sections["sweep"] = _sweep_schema()
     sections["retraining"]["description"] = "differences from training"
-    sections["network"] = _part_schema(NETWORKS)
-    common = DatasetPart.model_json_schema()["properties"]
-    sections["dataset"] = _part_schema(DATASETS, common)
+    for section, registry, part in (
+        ("network", NETWORKS, NetworkPart),
+        ("dataset", DATASETS, DatasetPart),
+    ):
+        sections[section] = _part_schema(registry, part.model_json_schema()["properties"])
     pruning = schema["$defs"]["Pruning"]["properties"]
     pruning["methods"]["items"] = _schema_with_names(METHODS)
     sections["logging"]["items"] = _schema_with_names(TRACKERS)

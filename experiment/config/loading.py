@@ -71,7 +71,7 @@ def resolve(document: Document) -> Config:
 
     Raises UserError, one line for each mistake.
     """
-    document = _with_inherited_retraining(document)
+    document = _without_training_of_weights(_with_inherited_retraining(document))
     values = {key: value for key, value in document.values.items() if key != "sweep"}
     try:
         config = Config(**values)
@@ -93,6 +93,17 @@ def _with_inherited_retraining(document: Document) -> Document:
     }
     values = document.values | {"retraining": merge(training, retraining)}
     return Document(values, inherited | document.origins, document.source)
+
+
+def _without_training_of_weights(document: Document) -> Document:
+    """The document with 0 epochs of training if the network has weights, and it does not say."""
+    network = document.values.get("network")
+    training = document.values.get("training", {})
+    has_weights = isinstance(network, dict) and network.get("weights") is not None
+    if not has_weights or not isinstance(training, dict) or "epochs" in training:
+        return document
+    values = document.values | {"training": {**training, "epochs": 0}}
+    return Document(values, document.origins, document.source)
 
 
 def _with_completed_parts(config: Config, document: Document) -> Config:

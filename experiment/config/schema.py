@@ -85,6 +85,18 @@ def _with_names_as_parts(parts: Any) -> Any:
 Parts = Annotated[list[Part], pydantic.BeforeValidator(_with_names_as_parts)]
 
 
+class NetworkPart(Part):
+    """A network and, if it is trained already, the file with its weights."""
+
+    weights: str | None = None
+
+    def affecting_numbers(self) -> dict[str, Any]:
+        """The same without the path of the weights: what the file holds is a dependency."""
+        values = super().affecting_numbers()
+        del values["weights"]
+        return values
+
+
 class DatasetPart(Part):
     """A data set, and the share of its training images set aside for validation and for S."""
 
@@ -92,9 +104,14 @@ class DatasetPart(Part):
 
     def affecting_numbers(self) -> dict[str, Any]:
         """The same without settings that say where the same data lie, or how they are read."""
-        ignored = getattr(DATASETS.get(self.name), "not_affecting_numbers", ())
-        values = super().affecting_numbers()
-        return {key: value for key, value in values.items() if key not in ignored}
+        kind = DATASETS.get(self.name)
+        ignored = getattr(kind, "not_affecting_numbers", ())
+        added_later = getattr(kind, "not_affecting_numbers_if_none", ())
+        return {
+            key: value
+            for key, value in super().affecting_numbers().items()
+            if key not in ignored and not (value is None and key in added_later)
+        }
 
 
 class SGD(Section):
@@ -254,7 +271,7 @@ class Pruning(Section):
 class Config(Section):
     """A whole experiment."""
 
-    network: Part
+    network: NetworkPart
     dataset: DatasetPart = DatasetPart(name="digits")
     training: Training = Training()
     retraining: Training = Training()

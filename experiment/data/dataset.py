@@ -43,10 +43,12 @@ class Dataset(abc.ABC):
     """A data set. Derive a keyword-only, frozen dataclass from it, whose fields are the options.
 
     `not_affecting_numbers` names the options that say where the data are or how fast they are read:
-    they are not part of the run id.
+    they are not part of the run id. `not_affecting_numbers_if_none` names those that were added
+    later, and are no part of it unless they are given.
     """
 
     not_affecting_numbers: ClassVar[tuple[str, ...]] = ()
+    not_affecting_numbers_if_none: ClassVar[tuple[str, ...]] = ()
 
     def dependencies(self, verify: bool) -> Dependencies:
         """What the images depend on besides the options: the files that they come from.

@@ -15,6 +15,7 @@ from experiment.core.text import visible
 from experiment.data.dataset import Shape
 from experiment.data.loading import allowed_sample_size, num_validation, shape_of
 from experiment.nets.building import build_network
+from experiment.nets.weights import load_weights
 from experiment.pruning.method import build_method
 from experiment.runs.cost import Cost, Hours, epochs_of, hours, without_shared_trainings
 from experiment.runs.tasks import Prune, Retrain, tasks
@@ -84,6 +85,8 @@ def describe_sample(config: Config, shape: Shape) -> str:
         num_classes=shape.num_classes,
         **config.network.options,
     )
+    if config.network.weights is not None:
+        load_weights(net, config.network.weights, "network.weights: ")
     num_parameters = sum(parameter.numel() for parameter in net.parameters())
     for method in config.pruning.methods:
         build_method(method.name, method.options)

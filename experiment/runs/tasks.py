@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiment.config.schedules import Step, steps
-from experiment.config.schema import Config, DatasetPart, Part, Training
+from experiment.config.schema import Config, DatasetPart, NetworkPart, Part, Training
 from experiment.core.errors import UserError
 from experiment.core.registry import METHODS
 from experiment.core.seeding import Stream
@@ -31,7 +31,7 @@ class Task:
     key: str  # unique in the experiment; where its result is stored
     inputs: tuple[str, ...] = ()  # the keys of the tasks whose results it starts from
     place: Place  # of the row in the tables to which it contributes
-    network: Part
+    network: NetworkPart
     dataset: DatasetPart
     seed: int  # of the experiment
 

@@ -15,6 +15,7 @@ from experiment.nets.layers import Layers, find_layers
 from experiment.nets.layout import lay_out_by_default, lay_out_for_speed
 from experiment.nets.running import copy_of
 from experiment.nets.state import NetState
+from experiment.nets.weights import load_weights
 from experiment.pruning.pruner import Pruner
 from experiment.runs.results import Result
 from experiment.runs.tasks import Prune, Task
@@ -94,9 +95,15 @@ class Workplace:
         return self._nets[key].renewed()
 
     def initial_state(self, task: Task) -> NetState:
-        """The initialised net of a task."""
+        """The net with which the training of a task begins: a random one, or a file's.
+
+        Raises UserError if the file cannot be used.
+        """
         with task.net_stream.child("initialise").as_global():
-            return NetState.of(self._build(task.network))
+            net = self._build(task.network)
+        if task.network.weights is not None:
+            load_weights(net, task.network.weights, "network.weights: ")
+        return NetState.of(net)
 
     def layers(self, network: Part) -> Layers:
         """What of a network can be pruned."""

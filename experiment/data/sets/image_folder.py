@@ -34,7 +34,8 @@ class ImageFolder(Dataset):
     """Images in one folder per class.
 
     Without `image_size` all must have the same size already; with it, the shorter side is scaled to
-    it and the centre is cut out. Mean and standard deviation are those of the training images.
+    it and the centre is cut out. `mean` and `std`, one number per channel of images on the scale 0
+    to 1, are those of the training images unless both are given.
     Images that do not fit into memory, or all with `in_memory: false`, are read from their files
     whenever they are needed, by `num_workers` processes; the numbers are the same.
 
@@ -47,6 +48,8 @@ class ImageFolder(Dataset):
     crop_padding: Annotated[int, Field(ge=0, le=256)] = 4
     horizontal_flip: bool = True
     grayscale: bool = False
+    mean: list[float] | None = None
+    std: list[Annotated[float, Field(gt=0)]] | None = None
     in_memory: bool = True
     num_workers: Annotated[int, Field(ge=0, le=1024)] = 4
     skip_unreadable: bool = False
@@ -54,6 +57,7 @@ class ImageFolder(Dataset):
     # `skip_unreadable` makes a difference only where there would be no numbers without it; which
     # images are left out counts among the dependencies.
     not_affecting_numbers: ClassVar = ("root", "in_memory", "num_workers", "skip_unreadable")
+    not_affecting_numbers_if_none: ClassVar = ("mean", "std")
 
     def dependencies(self, verify: bool) -> Dependencies:
         skipping = (self._train, self._test) if self.skip_unreadable else ()
@@ -61,6 +65,7 @@ class ImageFolder(Dataset):
 
     def shape(self) -> Shape:
         require_same_classes("ImageFolder", self._train, self._test)
+        self._require_statistics()
         num_classes = len(self._train.classes)
         notes = (
             note_on_skipped("ImageFolder", training=self._train, test=self._test),
@@ -81,8 +86,24 @@ class ImageFolder(Dataset):
         if not self.in_memory or self._shortage:
             return self._streamed(augmentation)
         return from_tensors(
-            self._decoded(self._train), self._decoded(self._test), augmentation=augmentation
+            self._decoded(self._train),
+            self._decoded(self._test),
+            mean=self.mean,
+            std=self.std,
+            augmentation=augmentation,
         )
+
+    def _require_statistics(self) -> None:
+        """Raise UserError unless mean and standard deviation are both given for each channel."""
+        channels, *_ = self._reader.shape
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if (self.mean is None) != (self.std is None) or len(
+                values or [0] * channels
+            ) != channels:
+                raise UserError(
+                    f"dataset ImageFolder: mean and std must both be lists of {channels} numbers, "
+                    f"one for each channel, or both be left out; {name} is {values}"
+                )
 
     @cached_property
     def _train(self) -> ImageFiles:
@@ -145,7 +166,8 @@ class ImageFolder(Dataset):
         the test images lest one that is broken be found only after a training.
         """
         train, test = map(self._streamed_split, (self._train, self._test))
-        mean, std = map(torch.tensor, channel_statistics(_all_batches(train)))
+        statistics = channel_statistics(_all_batches(train))  # reads all, in any case
+        mean, std = map(torch.tensor, (self.mean or statistics[0], self.std or statistics[1]))
         for _ in _all_batches(test):
             pass
         return Splits(
