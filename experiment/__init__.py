@@ -6,6 +6,8 @@ For a net of your own:
 - `sensitivities(net, batches)` says how much each weight matters to its neuron.
 - `sample_size(net, batch)` says how many samples the theory asks for.
 - `certify(net, batches, fresh, keep_ratio=0.5)` compares certified with measured errors.
+- `shrink(net, images)` cuts out what pruning has made superfluous.
+- `prune_trained(network, weights, data, keep_ratio=0.3)` loads, prunes, retrains and writes a net.
 
 For the experiments of YAML files:
 
@@ -28,10 +30,12 @@ if TYPE_CHECKING:
     from experiment.config.loading import load_config as load_config
     from experiment.config.schedules import schedule as schedule
     from experiment.core.errors import UserError as UserError
+    from experiment.deployment.shrinking import shrink as shrink
     from experiment.nets.building import build_network as build_network
     from experiment.pruning.prune import prune as prune
     from experiment.reporting.tables import load_results as load_results
     from experiment.runs.exporting import export as export
+    from experiment.runs.prune_trained import prune_trained as prune_trained
     from experiment.runs.run_experiment import run as run
     from experiment.runs.stored_nets import load_network as load_network
     from experiment.runs.tasks import tasks as tasks
@@ -48,10 +52,12 @@ _MODULES = {
     "load_network": "experiment.runs.stored_nets",
     "load_results": "experiment.reporting.tables",
     "prune": "experiment.pruning.prune",
+    "prune_trained": "experiment.runs.prune_trained",
     "run": "experiment.runs.run_experiment",
     "sample_size": "experiment.sensitivity.sample_size",
     "schedule": "experiment.config.schedules",
     "sensitivities": "experiment.sensitivity.empirical",
+    "shrink": "experiment.deployment.shrinking",
     "tasks": "experiment.runs.tasks",
 }
 __all__ = sorted(_MODULES)

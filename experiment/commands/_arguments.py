@@ -126,7 +126,7 @@ def add_net_format(parser: argparse.ArgumentParser) -> None:
     """`--format NAME`, of `experiment.deployment.writing`."""
     parser.add_argument(
         "--format",
-        default="safetensors",
         metavar="FORMAT",
-        help="safetensors, onnx, torch-export or openvino (default: %(default)s)",
+        help="safetensors, onnx, torch-export or openvino (default: what the suffix of the file "
+        "says, or safetensors)",
     )

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from experiment.core.errors import UserError, first_line
 from experiment.core.files import writing
+from experiment.core.spelling import nearest
+from experiment.core.text import shown
 from experiment.deployment.cost import FileSize
 from experiment.deployment.fidelity import require_equal
 from experiment.deployment.formats import onnx, openvino, safetensors, torch_export
@@ -37,6 +39,28 @@ FORMATS: dict[str, Format] = {
     "torch-export": torch_export,
     "openvino": openvino,
 }
+
+
+def format_for(name: str | None, path: str | Path | None) -> str:
+    """The name of the format that is asked for, or that the suffix of the file says.
+
+    Raises:
+        UserError: for a format that there is not, or a suffix of none or of another one.
+    """
+    suffix = Path(path).suffix if path is not None else ""
+    if name is None:
+        by_suffix = [key for key, one in FORMATS.items() if one.SUFFIX == suffix]
+        if suffix and not by_suffix:
+            suffixes = ", ".join(one.SUFFIX for one in FORMATS.values())
+            raise UserError(f"{path}: no format has the suffix {suffix}; there are {suffixes}")
+        return by_suffix[0] if by_suffix else "safetensors"
+    if name not in FORMATS:
+        raise UserError(
+            f"format {shown(name)}: there is {', '.join(FORMATS)}{nearest(name, FORMATS)}"
+        )
+    if suffix and suffix != FORMATS[name].SUFFIX:
+        raise UserError(f"{path}: a file of format {name} ends in {FORMATS[name].SUFFIX}")
+    return name
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from experiment.core.devices import choose_device
-from experiment.core.errors import UserError
 from experiment.core.seeding import Stream
-from experiment.core.spelling import nearest
-from experiment.core.text import shown
 from experiment.data.loading import Data, load_data, shape_of
 from experiment.deployment.cost import Cost
 from experiment.deployment.fidelity import relative_difference
 from experiment.deployment.metadata import Metadata
 from experiment.deployment.shrinking import Shrunk, shrink
-from experiment.deployment.writing import FORMATS, Written, write_checked
+from experiment.deployment.writing import FORMATS, Written, format_for, write_checked
 from experiment.nets.running import run_in_eval_mode
 from experiment.reporting.environment import code_digest
 from experiment.runs.found import found_run
@@ -30,6 +27,7 @@ if TYPE_CHECKING:
     import pandas
 
 NUM_IMAGES = 64  # test images on which outputs are compared
+HANDY = 8  # numbers of channels that are multiples of it suit most runtimes
 NUM_IN_DOUBLE = 16  # of them, on which smaller nets are compared in double precision
 COUNTS = ("parameters", "nonzero_parameters", "macs", "nonzero_macs", "file", "zipped")
 FOLDER = "exports"  # in the directory of the run, unless a file is named
@@ -125,7 +123,7 @@ def export(
     net_seed: int = 0,
     *,
     repetition: int = 0,
-    format: str = "safetensors",
+    format: str | None = None,
     output: str | Path | None = None,
     recompute: bool = False,
     say: Callable[[str], None] = lambda line: None,
@@ -142,7 +140,8 @@ def export(
         net_seed: which of several nets.
         repetition: of the pruning.
         format: `safetensors`, to be read by `experiment.load_network`; `onnx`; `torch-export`, to
-            be read by torch.export.load; or `openvino`.
+            be read by torch.export.load; or `openvino`. By default what the suffix of the output
+            says, or safetensors.
         output: the file; by default one in `exports/` of the run.
         recompute: whether a net that is not kept is computed again.
         say: hears what takes long, line by line.
@@ -157,7 +156,7 @@ def export(
     Example:
         >>> experiment.export("results/mine/4a1c0d27be", "PFP", 0.2, format="onnx").path
     """
-    require_format(format)
+    format = format_for(format, output)
     device = choose_device("auto") if recompute else "cpu"
     source = Source.of(run, device, say)
     found = source.stored.find(method, keep_ratio, net_seed, repetition)
@@ -178,14 +177,6 @@ def export(
     )
 
 
-def require_format(format: str) -> None:
-    """Raise UserError for a format that there is not."""
-    if format not in FORMATS:
-        raise UserError(
-            f"format {shown(format)}: there is {', '.join(FORMATS)}{nearest(format, FORMATS)}"
-        )
-
-
 def default_path(source: Source, found: MeasuredNet, format: str) -> Path:
     """A file in the directory of the run, named by what it holds."""
     values = found.values
@@ -202,6 +193,17 @@ def default_path(source: Source, found: MeasuredNet, format: str) -> Path:
 def notes_on(smaller: Shrunk) -> list[str]:
     """What a reader of the sizes should know."""
     notes = [smaller.note] if smaller.note else []
+    odd = [
+        layer
+        for layer, (before, after) in smaller.widths.items()
+        if not before % HANDY and after % HANDY
+    ]
+    if odd:
+        notes.append(
+            f"{len(odd)} layers have a number of channels that is no multiple of {HANDY}, with "
+            f"which some runtimes are several times slower: pruning.round_channels={HANDY} avoids "
+            f"it; measure, python -m experiment latency"
+        )
     zeros = sum(int((one == 0).sum()) for one in smaller.net.parameters())
     total = sum(one.numel() for one in smaller.net.parameters())
     if zeros > 0.01 * total:

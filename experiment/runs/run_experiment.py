@@ -48,9 +48,21 @@ def run(
         >>> found = experiment.run("paper/sipp/digits/cascade/lenet5.yaml", ["num_nets=2"])
         >>> found.summary
     """
+    name = NAME if isinstance(config, Mapping) else str(config)
+    return run_named(config, name, overrides, results=results, device=device)
+
+
+def run_named(
+    config: str | Path | Mapping[str, Any],
+    name: str,
+    overrides: Sequence[str] = (),
+    *,
+    results: str | Path = "results",
+    device: str = "auto",
+) -> RunResults:
+    """The same, in a folder that is called as a file of that name would be."""
     content = load_experiment(config, list(overrides))
     paths.require_directory(results)
-    name = NAME if isinstance(config, Mapping) else str(config)
     chosen = choose_device(device)
     configs = configs_of(content)
     directories = [paths.results_directory(name, one.run_id(), results) for one in configs]
