@@ -6,6 +6,8 @@ For a net of your own:
 - `sensitivities(net, batches)` says how much each weight matters to its neuron.
 - `sample_size(net, batch)` says how many samples the theory asks for.
 - `certify(net, batches, fresh, keep_ratio=0.5)` compares certified with measured errors.
+- `prune_to(net, batches, holdout, at_most=0.005)` prunes as far as the accuracy is guaranteed to
+  suffer no more than that.
 - `shrink(net, images)` cuts out what pruning has made superfluous.
 - `prune_trained(network, weights, data, keep_ratio=0.3)` loads, prunes, retrains and writes a net.
 
@@ -27,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from experiment.certification.certify import certify as certify
+    from experiment.certification.prune_to import prune_to as prune_to
     from experiment.config.loading import load_config as load_config
     from experiment.config.schedules import schedule as schedule
     from experiment.core.errors import UserError as UserError
@@ -52,6 +55,7 @@ _MODULES = {
     "load_network": "experiment.runs.stored_nets",
     "load_results": "experiment.reporting.tables",
     "prune": "experiment.pruning.prune",
+    "prune_to": "experiment.certification.prune_to",
     "prune_trained": "experiment.runs.prune_trained",
     "run": "experiment.runs.run_experiment",
     "sample_size": "experiment.sensitivity.sample_size",

@@ -120,14 +120,26 @@ def test_every_net_in_every_format(name, method, tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", ALL_FORMATS)
 def test_a_net_of_a_run(kind, run, tmp_path):
     path = tmp_path / f"small{FORMATS[kind].SUFFIX}"
-    exported = experiment.export(run, "FT", 0.2, format=kind, output=path)
+    exported = experiment.export(run, "FT", 0.2, format=kind, output=path, seconds=0)
     assert exported.path == path and path.is_file()
     before, after = exported.sizes.to_dict("records")
     assert after["parameters"] < 0.25 * before["parameters"]
     assert after["macs"] < before["macs"] and after["file"] < before["file"]
     assert after["nonzero_macs"] == after["macs"]
-    assert exported.widths["conv3"][0] == 120 and not exported.notes
+    assert exported.widths["conv3"][0] == 120 and exported.latency is None
+    [note] = exported.notes
+    assert "2 layers have a number of channels that is no multiple of 8" in note
     assert "FT: 20" in repr(exported)
+
+
+def test_widths_are_filled_up_and_latency_is_measured(run, tmp_path):
+    path = tmp_path / "net.safetensors"
+    exported = experiment.export(run, "FT", 0.2, output=path, round_channels=8, seconds=0.01)
+    assert not any(after % 8 for before, after in exported.widths.values() if not before % 8)
+    assert all("multiple" not in note for note in exported.notes)
+    latency = exported.latency
+    assert set(latency["net"]) == {"original", "pruned"} and set(latency["batch_size"]) == {1, 64}
+    assert "PyTorch 2." in repr(exported) and "batches of 64" in repr(exported)
 
 
 def test_a_stored_net_is_the_one_that_was_measured(run):
@@ -191,7 +203,7 @@ def test_a_net_that_was_not_kept_is_computed_again(run, tmp_path):
     ],
 )
 def test_what_is_not_there_is_told_with_what_is(arguments, expected, run, capsys):
-    assert command_line(["export", str(run), *arguments]) == 2
+    assert command_line(["export", str(run), "--seconds", "0", *arguments]) == 2
     captured = capsys.readouterr()
     assert expected in captured.err and captured.err.count("\n") == 1
 
@@ -199,7 +211,7 @@ def test_what_is_not_there_is_told_with_what_is(arguments, expected, run, capsys
 def test_the_command_says_what_is_gained(run, tmp_path, capsys):
     path = tmp_path / "deep" / "net.safetensors"
     arguments = ["--method", "WT", "--keep-ratio", "0.2", "-o", str(path)]
-    assert command_line(["export", str(run), *arguments]) == 0
+    assert command_line(["export", str(run), "--seconds", "0", *arguments]) == 0
     out = capsys.readouterr().out
     assert re.search(r"lenet5, WT: (19.9|20.0).*requested 20.00%", out)
     assert "dense kernels multiply by them all the same" in out
@@ -213,9 +225,9 @@ def test_a_run_that_is_still_going_on(run, tmp_path):
     shutil.copytree(run, going_on)
     lines = (going_on / "results.csv").read_text().splitlines(keepends=True)
     (going_on / "results.csv").write_text("".join(lines[:4]))
-    assert experiment.export(going_on, "WT", 0.2).path.parent == going_on / "exports"
+    assert experiment.export(going_on, "WT", 0.2, seconds=0).path.parent == going_on / "exports"
     with pytest.raises(UserError, match="this run has pruned with WT"):
-        experiment.export(going_on, "FT", 0.2)
+        experiment.export(going_on, "FT", 0.2, seconds=0)
 
 
 def test_a_damaged_net_is_told(run, tmp_path):
@@ -226,7 +238,7 @@ def test_a_damaged_net_is_told(run, tmp_path):
     content[-5] ^= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"damaged: .*002-retrain.safetensors: was changed"):
-        experiment.export(copy, "FT", 0.2)
+        experiment.export(copy, "FT", 0.2, seconds=0)
 
 
 def test_a_file_that_computes_something_else_is_not_written(run, tmp_path, monkeypatch):
@@ -241,7 +253,7 @@ def test_a_file_that_computes_something_else_is_not_written(run, tmp_path, monke
 
     monkeypatch.setattr(format_module, "write", with_one_channel_too_few)
     with pytest.raises(UserError, match=r"the .safetensors file does not compute what .* nothing"):
-        experiment.export(run, "FT", 0.2, output=tmp_path / "wrong.safetensors")
+        experiment.export(run, "FT", 0.2, output=tmp_path / "wrong.safetensors", seconds=0)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -256,7 +268,7 @@ def test_a_file_that_computes_something_else_is_not_written(run, tmp_path, monke
 def test_missing_packages_are_named(kind, package, extra, run, tmp_path, monkeypatch):
     monkeypatch.setattr(packages, "is_installed", lambda name: name != package)
     with pytest.raises(UserError, match=rf"needs the package {package}, .*\[{extra}\]"):
-        experiment.export(run, "FT", 0.2, format=kind, output=tmp_path / "net")
+        experiment.export(run, "FT", 0.2, format=kind, output=tmp_path / "net", seconds=0)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -266,7 +278,7 @@ def test_what_an_onnx_file_says_of_itself(run, tmp_path):
     import onnxruntime
 
     path = tmp_path / "net.onnx"
-    experiment.export(run, "FT", 0.2, format="onnx", output=path)
+    experiment.export(run, "FT", 0.2, format="onnx", output=path, seconds=0)
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     assert [(one.domain, one.version) for one in model.opset_import] == [("", OPSET)]
@@ -298,7 +310,7 @@ def test_the_script_for_those_who_do_not_have_this_software(run, tmp_path):
 
     page = (ROOT / "docs" / "export.md").read_text()
     [script] = re.findall(r"```python\n(# classify\.py.*?)```", page, re.DOTALL)
-    experiment.export(run, "WT", 0.2, format="onnx", output=tmp_path / "net.onnx")
+    experiment.export(run, "WT", 0.2, format="onnx", output=tmp_path / "net.onnx", seconds=0)
     (tmp_path / "classify.py").write_text(script)
     digits = load_digits()
     right = 0

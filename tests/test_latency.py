@@ -117,6 +117,27 @@ def test_a_runtime_that_computes_something_else_is_caught():
         measure_latency(subjects("only"), runtimes=[Wrong(Clock(), {})])
 
 
+@torch.no_grad()
+def test_a_runtime_that_fails_is_left_out_and_told():
+    class Failing(Made):
+        NAME = "failing"
+
+        def prepare(self, subject, threads, device):
+            raise UserError("it cannot")
+
+    clock, lines = Clock(), []
+    table = measure_latency(
+        subjects("only"),
+        runtimes=[Failing(clock, {}), Made(clock, {"only": [1.0]})],
+        batch_sizes=[1],
+        seconds=0,
+        say=lines.append,
+        clock=clock,
+    )
+    assert table["runtime"].tolist() == ["made up"]
+    assert lines == ["not measured: only in failing: it cannot"]
+
+
 def sparse_net() -> nn.Module:
     torch.manual_seed(0)
     net = nn.Sequential(

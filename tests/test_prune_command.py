@@ -109,7 +109,7 @@ def prune_command(
 ) -> list[str]:
     return [
         "prune", "--network", network, "--weights", weights, "--data", "images",
-        "--keep-ratio", "0.4", *NORMALISED, *more,
+        "--keep-ratio", "0.4", "--seconds", "0", *NORMALISED, *more,
     ]  # fmt: skip
 
 
@@ -144,7 +144,7 @@ def test_the_loaded_net_is_the_trained_one(weights, there, tmp_path):
     load_weights(net, there / "net.pt")
     found = experiment.prune_trained(
         "ownnets:Skipping", weights, "images", keep_ratio=0.4, results=tmp_path, device="cpu",
-        images={"mean": MEAN, "std": STD},
+        images={"mean": MEAN, "std": STD}, seconds=0,
     )  # fmt: skip
     reference = found.found.results.iloc[0]
     assert reference["method"] == "reference"

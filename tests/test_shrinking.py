@@ -284,6 +284,18 @@ def test_blocks_are_rounded_to_the_nearest_and_keep_their_order():
     assert single == [[6], [1], [7], [8], [2], [4], [5], [3], [0]]
 
 
+def test_channels_of_zeros_may_stay_to_fill_a_multiple():
+    net, images = built("vgg16_bn"), images_for("vgg16_bn")
+    pruned = experiment.prune(net, [images], method="FT", keep_ratio=0.4)
+    exact = shrink(with_statistics(pruned.net, images), images)
+    rounded = shrink(pruned.net, images, round_channels=8)
+    assert any(after % 8 for _, after in exact.widths.values())
+    for layer, (before, after) in rounded.widths.items():
+        _, least = exact.widths[layer]
+        assert after % 8 == 0 and least <= after < least + 8 and after < before
+    assert rounded.difference <= SAME_NET
+
+
 def test_a_size_that_blocks_do_not_allow_is_explained():
     net, images = built("lenet5"), images_for("lenet5")
     with warnings.catch_warnings():

@@ -122,6 +122,28 @@ def add_net(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_round_channels(parser: argparse.ArgumentParser) -> None:
+    """`--round-channels N`, of a net that gets smaller."""
+    parser.add_argument(
+        "--round-channels",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="leave so many channels of zeros that the layers' widths are multiples of N",
+    )
+
+
+def add_seconds(parser: argparse.ArgumentParser, default: float) -> None:
+    """`--seconds X`, for which latency is measured."""
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=default,
+        metavar="X",
+        help="for which each batch size is measured (default: %(default)s)",
+    )
+
+
 def add_net_format(parser: argparse.ArgumentParser) -> None:
     """`--format NAME`, of `experiment.deployment.writing`."""
     parser.add_argument(

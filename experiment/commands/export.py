@@ -7,7 +7,13 @@ differ. A run that is still going on will do.
 
 import argparse
 
-from experiment.commands._arguments import add_net, add_net_format, add_no_own_code
+from experiment.commands._arguments import (
+    add_net,
+    add_net_format,
+    add_no_own_code,
+    add_round_channels,
+    add_seconds,
+)
 from experiment.core.console import say_line
 
 
@@ -17,6 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="where to write it (default: in exports/ of the run)"
     )
+    add_round_channels(parser)
+    add_seconds(parser, default=3.0)
     add_no_own_code(parser)
 
 
@@ -31,6 +39,8 @@ def run(options: argparse.Namespace) -> int:
         repetition=options.repetition,
         format=options.format,
         output=options.output,
+        seconds=options.seconds,
+        round_channels=options.round_channels,
         recompute=options.recompute,
         say=say_line,
     )

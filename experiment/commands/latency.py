@@ -6,7 +6,14 @@ turns. Writes latency.csv and plots/accuracy_vs_latency of the run.
 
 import argparse
 
-from experiment.commands._arguments import add_device, add_format, add_no_own_code, positive
+from experiment.commands._arguments import (
+    add_device,
+    add_format,
+    add_no_own_code,
+    add_round_channels,
+    add_seconds,
+    positive,
+)
 from experiment.core.console import say_line
 from experiment.reporting.shown_tables import shown_table
 
@@ -46,16 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of each runtime on a CPU (default: %(default)s)",
     )
-    parser.add_argument(
-        "--seconds",
-        type=positive,
-        default=10,
-        metavar="N",
-        help="for each batch size (default: %(default)s)",
-    )
+    add_seconds(parser, default=10.0)
     parser.add_argument(
         "--recompute", action="store_true", help="compute nets again that were not kept"
     )
+    add_round_channels(parser)
     add_device(parser)
     parser.set_defaults(device="cpu")
     add_format(parser)
@@ -76,6 +78,7 @@ def run(options: argparse.Namespace) -> int:
         threads=options.threads,
         seconds=options.seconds,
         device=choose_device(options.device),
+        round_channels=options.round_channels,
         recompute=options.recompute,
         say=say_line if options.format == "text" else lambda line: None,
     )

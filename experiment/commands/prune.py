@@ -12,6 +12,7 @@ from experiment.commands._arguments import (
     add_no_own_code,
     add_overrides,
     add_results,
+    add_seconds,
     positive,
 )
 from experiment.core.console import say_line
@@ -56,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_overrides(parser)
     add_results(parser)
     add_device(parser)
+    add_seconds(parser, default=3.0)
     add_no_own_code(parser)
 
 
@@ -117,6 +119,7 @@ def run(options: argparse.Namespace) -> int:
         overrides=options.overrides,
         format=options.format,
         output=options.output,
+        seconds=options.seconds,
         results=options.results,
         device=options.device,
         say=say_line,

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from experiment.core.errors import UserError, first_line
 from experiment.core.seeding import Stream
-from experiment.deployment.fidelity import OTHER_RUNTIME, require_equal
+from experiment.deployment.fidelity import OTHER_RUNTIME, relative_difference
 from experiment.deployment.packages import is_installed
 from experiment.deployment.runtimes import onnx_runtime, openvino, pytorch, pytorch_sparse
 from experiment.deployment.subject import Subject
@@ -68,6 +68,7 @@ def measure_latency(
     seconds: float = 10.0,
     device: str = "cpu",
     runtimes: Sequence[Runtime] | None = None,
+    say: Callable[[str], None] = lambda line: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> "pandas.DataFrame":
     """The latency of nets, of which the first is what the others are compared with.
@@ -78,6 +79,7 @@ def measure_latency(
         seconds: how long each batch size is measured; at least 10 rounds are made.
         device: for the runtimes that can use a GPU.
         runtimes: by default all that are installed.
+        say: hears which of them cannot be measured, and why.
 
     Returns:
         One row per net, runtime and batch size: net, runtime, version, device, threads, batch_size,
@@ -85,14 +87,14 @@ def measure_latency(
         as long the first net took in the same round and runtime, with its quartiles.
 
     Raises:
-        UserError: if a runtime cannot run a net, or computes something else.
+        UserError: if no runtime can run the nets, or all compute something else.
     """
     import pandas
 
     chosen = installed(RUNTIMES) if runtimes is None else runtimes
     rows: list[dict[str, object]] = []
     with torch_threads(threads):
-        contestants = list(_prepared(subjects, chosen, threads, device))
+        contestants = _prepared(subjects, chosen, threads, device, say)
         for batch_size in batch_sizes:
             images = _repeated(subjects[0].images, batch_size)
             times = _times(contestants, images, seconds, clock)
@@ -117,27 +119,56 @@ def torch_threads(threads: int) -> Iterator[None]:
 
 
 def _prepared(
-    subjects: Sequence[Subject], runtimes: Sequence[Runtime], threads: int, device: str
-) -> Iterator[Contestant]:
-    """Each net in each runtime that has a use for it; the first one where another is."""
+    subjects: Sequence[Subject],
+    runtimes: Sequence[Runtime],
+    threads: int,
+    device: str,
+    say: Callable[[str], None],
+) -> list[Contestant]:
+    """Each net in each runtime that has a use for it.
+
+    Raises UserError if no runtime can run them; one that cannot, while others can, is only told of.
+    """
+    contestants: list[Contestant] = []
+    mistakes: list[str] = []
     for runtime in runtimes:
-        where = torch.device(device if runtime.ON_GPU else "cpu")
-        for subject in subjects:
-            try:
-                run = runtime.prepare(subject, threads, str(where))
-                if run is None:
-                    continue
-                outputs = run(subject.images.to(where))
-            except UserError:
-                raise
-            except Exception as error:  # of another library
-                raise UserError(
-                    f"{runtime.NAME} cannot run {subject.name}: {first_line(error)}"
-                ) from error
-            require_equal(
-                outputs, subject.outputs, OTHER_RUNTIME, f"{subject.name} in {runtime.NAME}"
+        try:
+            contestants += _in_runtime(subjects, runtime, threads, device)
+        except UserError as error:
+            mistakes += error.mistakes
+    if not contestants:
+        raise UserError(*mistakes)
+    for mistake in mistakes:
+        say(f"not measured: {mistake}")
+    return contestants
+
+
+def _in_runtime(
+    subjects: Sequence[Subject], runtime: Runtime, threads: int, device: str
+) -> list[Contestant]:
+    """The nets in a runtime. Raises UserError if it cannot run one, or computes something else."""
+    where = torch.device(device if runtime.ON_GPU else "cpu")
+    found = []
+    for subject in subjects:
+        try:
+            run = runtime.prepare(subject, threads, str(where))
+            if run is None:
+                continue
+            outputs = run(subject.images.to(where))
+        except UserError as error:
+            raise error.within(f"{subject.name} in {runtime.NAME}") from None
+        except Exception as error:  # of another library
+            raise UserError(
+                f"{runtime.NAME} cannot run {subject.name}: {first_line(error)}"
+            ) from error
+        difference = relative_difference(outputs, subject.outputs)
+        if difference > OTHER_RUNTIME:
+            raise UserError(
+                f"{subject.name} in {runtime.NAME} does not compute what the net does: the outputs "
+                f"differ by {difference:.2g} of the largest"
             )
-            yield Contestant(subject.name, runtime, run, where)
+        found.append(Contestant(subject.name, runtime, run, where))
+    return found
 
 
 def _times(

@@ -18,6 +18,7 @@ from experiment.channels.graph import find_channels
 from experiment.core.errors import UserError
 from experiment.deployment.fidelity import SAME_NET, relative_difference, require_equal
 from experiment.deployment.resizing import without_channels
+from experiment.nets.checks import whole_number
 from experiment.nets.layers import joint_name
 from experiment.nets.running import copy_of
 from experiment.nets.surrogates import InPrecision, run_in_precision
@@ -46,12 +47,14 @@ class Shrunk:
         )
 
 
-def shrink(net: nn.Module, images: Any) -> Shrunk:
+def shrink(net: nn.Module, images: Any, round_channels: int = 1) -> Shrunk:
     """A copy of a pruned net, whose removed weights are 0, without superfluous channels.
 
     Args:
         images: a batch on which the outputs of both must be the same, within 1e-5 of the largest,
             in double precision.
+        round_channels: so many superfluous channels stay, as zeros, that the layers' widths are
+            multiples of this, where they were.
 
     Returns:
         A Shrunk with the smaller copy `net`, the `widths` of its layers before and after, and a
@@ -64,7 +67,7 @@ def shrink(net: nn.Module, images: Any) -> Shrunk:
         >>> pruned = experiment.prune(net, loader, method="PFP", keep_ratio=0.3)
         >>> small = experiment.shrink(pruned.net, next(iter(loader))[0]).net
     """
-    shrinking = Shrinking(net, images)
+    shrinking = Shrinking(net, images, round_channels)
     groups = shrinking.fitting_groups()
     smaller = without_channels(net, shrinking.channels, shrinking.kept_with(groups))
     difference = require_equal(
@@ -81,7 +84,8 @@ def shrink(net: nn.Module, images: Any) -> Shrunk:
 class Shrinking:
     """The search for channels that can go, in a copy of the net in double precision."""
 
-    def __init__(self, net: nn.Module, images: Any):
+    def __init__(self, net: nn.Module, images: Any, round_channels: int = 1):
+        self.round_channels = whole_number("round_channels", round_channels, least=1)
         self.net = copy_of(net).cpu().double()
         self.images = map_tensors(lambda tensor: _in_double(tensor.cpu()), images)
         self.outputs = self.outputs_of(net)
@@ -93,7 +97,7 @@ class Shrinking:
 
     def kept_with(self, groups: list[int]) -> numpy.ndarray:
         """Which channels [channels] stay if only these groups get smaller."""
-        return self.needed | ~numpy.isin(self.channels.group, groups)
+        return self.kept | ~numpy.isin(self.channels.group, groups)
 
     def layers_of(self, groups: list[int]) -> list[str]:
         """The layers that make channels of these groups."""
@@ -125,7 +129,17 @@ class Shrinking:
     @cached_property
     def shrinkable(self) -> list[int]:
         """The groups that have superfluous channels."""
-        return sorted(set(self.channels.group[~self.needed].tolist()))
+        return sorted(set(self.channels.group[~self.kept].tolist()))
+
+    @cached_property
+    def kept(self) -> numpy.ndarray:
+        """Those that are needed, and as many others as make their number a multiple."""
+        kept = self.needed.copy()
+        for group in self.channels.groups:
+            others = group.start + numpy.flatnonzero(~kept[group])
+            missing = -int(kept[group].sum()) % self.round_channels
+            kept[others[:missing]] = True
+        return kept
 
     @cached_property
     def needed(self) -> numpy.ndarray:

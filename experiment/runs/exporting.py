@@ -15,8 +15,10 @@ from experiment.core.seeding import Stream
 from experiment.data.loading import Data, load_data, shape_of
 from experiment.deployment.cost import Cost
 from experiment.deployment.fidelity import relative_difference
+from experiment.deployment.latency import measure_latency
 from experiment.deployment.metadata import Metadata
 from experiment.deployment.shrinking import Shrunk, shrink
+from experiment.deployment.subject import Subject
 from experiment.deployment.writing import FORMATS, Written, format_for, write_checked
 from experiment.nets.running import run_in_eval_mode
 from experiment.reporting.environment import code_digest
@@ -26,6 +28,7 @@ from experiment.runs.stored_nets import MeasuredNet, StoredNets
 if TYPE_CHECKING:
     import pandas
 
+SECONDS = 3.0  # for which latency is measured
 NUM_IMAGES = 64  # test images on which outputs are compared
 HANDY = 8  # numbers of channels that are multiples of it suit most runtimes
 NUM_IN_DOUBLE = 16  # of them, on which smaller nets are compared in double precision
@@ -44,6 +47,7 @@ class Exported:
     sizes: "pandas.DataFrame"  # a row for the unpruned net, in the same format, and one for this
     num_images: int  # on which outputs were compared
     notes: list[str]  # what the numbers do not say
+    latency: "pandas.DataFrame | None"  # of the unpruned net and of this one, if it was measured
 
     def __repr__(self) -> str:
         return "\n".join(self.lines())
@@ -57,6 +61,7 @@ class Exported:
             f"(requested {about.keep_ratio_requested:.2%}), "
             f"test accuracy {about.test_accuracy:.2%}",
             *table.splitlines(),
+            *([] if self.latency is None else latency_lines(self.latency)),
             *(f"note: {note}" for note in self.notes),
             f"checked on {self.num_images} test images: outputs differ by at most "
             f"{self.difference:.1g} of the largest",
@@ -88,9 +93,9 @@ class Source:
         """What a net returns for the images."""
         return run_in_eval_mode(net, (self.images, None))
 
-    def shrunk(self, net: nn.Module) -> Shrunk:
+    def shrunk(self, net: nn.Module, round_channels: int) -> Shrunk:
         """The net without superfluous channels; some of the images are enough to check it."""
-        return shrink(net, self.images[:NUM_IN_DOUBLE])
+        return shrink(net, self.images[:NUM_IN_DOUBLE], round_channels)
 
     def metadata(self, found: MeasuredNet, net: nn.Module) -> Metadata:
         """What a file with a net, which may be a smaller one, says of itself."""
@@ -125,6 +130,8 @@ def export(
     repetition: int = 0,
     format: str | None = None,
     output: str | Path | None = None,
+    round_channels: int = 1,
+    seconds: float = SECONDS,
     recompute: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Exported:
@@ -143,11 +150,15 @@ def export(
             be read by torch.export.load; or `openvino`. By default what the suffix of the output
             says, or safetensors.
         output: the file; by default one in `exports/` of the run.
+        round_channels: so many superfluous channels stay, as zeros, that the layers' widths are
+            multiples of this.
+        seconds: for which the latency of batches of 1 and of 64 images is measured, each; 0 for
+            not at all.
         recompute: whether a net that is not kept is computed again.
         say: hears what takes long, line by line.
 
     Returns:
-        The path, and the sizes of the unpruned net and of this one.
+        The path, and the sizes and latencies of the unpruned net and of this one.
 
     Raises:
         UserError: if there is no such net, a package is missing or outputs differ.
@@ -163,7 +174,7 @@ def export(
     net = source.stored.load(found, recompute)
     original = source.stored.load(source.stored.find(None, None, net_seed, 0), recompute)
     path = Path(output) if output else default_path(source, found, format)
-    smaller = source.shrunk(net)
+    smaller = source.shrunk(net, round_channels)
     metadata = source.metadata(found, smaller.net)
     written = write_checked(smaller.net, format, path, metadata, source.images)
     return Exported(
@@ -174,6 +185,7 @@ def export(
         sizes=_sizes(source, original, smaller.net, written, format),
         num_images=len(source.images),
         notes=notes_on(smaller),
+        latency=_latency(source, original, smaller.net, seconds, say) if seconds else None,
     )
 
 
@@ -201,8 +213,8 @@ def notes_on(smaller: Shrunk) -> list[str]:
     if odd:
         notes.append(
             f"{len(odd)} layers have a number of channels that is no multiple of {HANDY}, with "
-            f"which some runtimes are several times slower: pruning.round_channels={HANDY} avoids "
-            f"it; measure, python -m experiment latency"
+            f"which some runtimes are several times slower; --round-channels {HANDY} leaves "
+            f"zeros in them, and pruning.round_channels: {HANDY} prunes multiples to begin with"
         )
     zeros = sum(int((one == 0).sum()) for one in smaller.net.parameters())
     total = sum(one.numel() for one in smaller.net.parameters())
@@ -235,6 +247,44 @@ def _sizes(
         cost = asdict(Cost.of(one, source.images))
         rows.append({"net": name, **cost, "file": file.size.plain, "zipped": file.size.compressed})
     return pandas.DataFrame(rows)
+
+
+def _latency(
+    source: Source,
+    original: nn.Module,
+    smaller: nn.Module,
+    seconds: float,
+    say: Callable[[str], None],
+) -> "pandas.DataFrame":
+    """The latencies of the unpruned net and of the written one, side by side."""
+    nets = {"original": original, "pruned": smaller}
+    subjects = [Subject(name, net, source.images) for name, net in nets.items()]
+    return measure_latency(subjects, seconds=seconds, say=say)
+
+
+def latency_lines(table: "pandas.DataFrame") -> list[str]:
+    """Latencies, as `measure_latency` returns them, for people."""
+    shown = table.assign(
+        median=table["median_ms"].map("{:.3g} ms".format),
+        quartiles=[
+            f"{lower:.3g} to {upper:.3g}"
+            for lower, upper in zip(table["quartile_1_ms"], table["quartile_3_ms"])
+        ],
+        faster=table["speedup"].map("{:.2f} x".format),
+    )
+    extra = [name for name in ("parameters", "macs") if name in table]
+    columns = ["net", *extra, "median", "quartiles", "faster"]
+    lines = []
+    for (runtime, version, size), rows in shown.groupby(
+        ["runtime", "version", "batch_size"], sort=False
+    ):
+        first = rows.iloc[0]
+        threads = "" if first["threads"] != first["threads"] else f", {first['threads']:g} thread"
+        threads += "s" if first["threads"] > 1 else ""
+        lines.append(f"{runtime} {version}, batches of {size}, {first['device']}{threads}:")
+        text = rows[columns].to_string(index=False, formatters=dict.fromkeys(extra, "{:,}".format))
+        lines += [f"  {line}" for line in text.splitlines()]
+    return lines
 
 
 def _numbers(split: Any, name: str) -> tuple[float, ...] | None:

@@ -12,7 +12,7 @@ from experiment.deployment.cost import Cost
 from experiment.deployment.latency import BATCH_SIZES, measure_latency
 from experiment.deployment.subject import Subject
 from experiment.reporting.records import REFERENCE
-from experiment.runs.exporting import Source
+from experiment.runs.exporting import Source, latency_lines
 from experiment.runs.stored_nets import MeasuredNet
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def measure_run(
     threads: int = 1,
     seconds: float = 10.0,
     device: str = "cpu",
+    round_channels: int = 1,
     recompute: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Latencies:
@@ -60,6 +61,7 @@ def measure_run(
         keep_ratios: only these of those that were asked for.
         net_seed: which of several nets; of several repetitions the first.
         batch_sizes, threads, seconds, device: see `measure_latency`.
+        round_channels: see `shrink`.
         recompute: whether nets that are not kept are computed again.
 
     Returns:
@@ -72,6 +74,8 @@ def measure_run(
     source = Source.of(run, choose_device("auto") if recompute else "cpu", say)
     chosen, left_out = _chosen(source, methods, keep_ratios, net_seed, recompute)
     reference = source.stored.find(None, None, net_seed, 0)
+    if not chosen and not left_out:
+        raise UserError(f"{run}: has no pruned nets yet")
     if not chosen:
         raise UserError(
             f"{run}: none of these nets is kept: {'; '.join(left_out)}. --recompute computes them "
@@ -81,12 +85,17 @@ def measure_run(
     subjects = []
     about = {}
     for title, found in nets.items():
-        net = source.shrunk(source.stored.load(found, recompute)).net
+        net = source.shrunk(source.stored.load(found, recompute), round_channels).net
         subjects.append(Subject(title, net, source.images))
         about[title] = _about(found, Cost.of(net, source.images))
     say(f"measuring {len(subjects)} nets, {seconds:g} s for each batch size")
     table = measure_latency(
-        subjects, batch_sizes=batch_sizes, threads=threads, seconds=seconds, device=device
+        subjects,
+        batch_sizes=batch_sizes,
+        threads=threads,
+        seconds=seconds,
+        device=device,
+        say=say,
     )
     return _written(table, about, source.stored.run.directory, left_out)
 
@@ -143,30 +152,11 @@ def _written(
 def summary(found: Latencies) -> list[str]:
     """What to tell people of latencies."""
     table = found.table
-    shown = table.assign(
-        net=[
-            "unpruned" if method == REFERENCE else f"{method} {1 - kept:.0%} pruned"
-            for method, kept in zip(table["method"], table["keep_ratio"])
-        ],
-        parameters=table["parameters"].map("{:,}".format),
-        macs=table["macs"].map("{:,}".format),
-        median=table["median_ms"].map("{:.3g} ms".format),
-        quartiles=[
-            f"{lower:.3g} to {upper:.3g}"
-            for lower, upper in zip(table["quartile_1_ms"], table["quartile_3_ms"])
-        ],
-        faster=table["speedup"].map("{:.2f} x".format),
-    )
-    columns = ["net", "parameters", "macs", "median", "quartiles", "faster"]
-    lines = []
-    for (runtime, version, batch_size), rows in shown.groupby(
-        ["runtime", "version", "batch_size"], sort=False
-    ):
-        first = rows.iloc[0]
-        threads = "" if first["threads"] != first["threads"] else f", {first['threads']:g} thread"
-        threads += "s" if first["threads"] > 1 else ""
-        lines.append(f"{runtime} {version}, batches of {batch_size}, {first['device']}{threads}:")
-        lines += [f"  {line}" for line in rows[columns].to_string(index=False).splitlines()]
+    names = [
+        "unpruned" if method == REFERENCE else f"{method} {1 - kept:.0%} pruned"
+        for method, kept in zip(table["method"], table["keep_ratio"])
+    ]
+    lines = latency_lines(table.assign(net=names))
     if found.left_out:
         lines.append(
             f"not kept, and so not measured (see --recompute): {'; '.join(found.left_out)}"

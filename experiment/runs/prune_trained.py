@@ -12,7 +12,7 @@ from experiment.core.text import shown
 from experiment.deployment.writing import format_for
 from experiment.nets.checks import valid_keep_ratio
 from experiment.reporting.records import REFERENCE
-from experiment.runs.exporting import Exported, export
+from experiment.runs.exporting import SECONDS, Exported, export
 from experiment.runs.run_experiment import run_named
 from experiment.runs.run_results import RunResults
 
@@ -66,6 +66,7 @@ def prune_trained(
     overrides: Sequence[str] = (),
     format: str | None = None,
     output: str | Path | None = None,
+    seconds: float = SECONDS,
     results: str | Path = "results",
     device: str = "auto",
     say: Callable[[str], None] = lambda line: None,
@@ -86,6 +87,7 @@ def prune_trained(
         overrides: `key.path=value` texts, as for any experiment.
         format: of the file; by default what its suffix says, or safetensors.
         output: the file; by default one in the directory of the run.
+        seconds: for which its latency is measured; 0 for not at all.
         results: where that directory is put.
         device: where to compute.
         say: hears what takes long, line by line.
@@ -119,7 +121,9 @@ def prune_trained(
     found = run_named(experiment, name, overrides, results=results, device=device)
     if len(found.failures):
         raise UserError(str(found.failures["reason"].iloc[0]))
-    exported = export(found.directory, method, keep_ratio, format=chosen, output=output, say=say)
+    exported = export(
+        found.directory, method, keep_ratio, format=chosen, output=output, seconds=seconds, say=say
+    )
     return PrunedTrained(found, exported)
 
 
