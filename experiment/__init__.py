@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from experiment.pruning.prune import prune as prune
     from experiment.reporting.tables import load_results as load_results
     from experiment.runs.exporting import export as export
+    from experiment.runs.load_network import load_network as load_network
     from experiment.runs.prune_trained import prune_trained as prune_trained
     from experiment.runs.run_experiment import run as run
-    from experiment.runs.stored_nets import load_network as load_network
     from experiment.runs.tasks import tasks as tasks
     from experiment.sensitivity.empirical import sensitivities as sensitivities
     from experiment.sensitivity.sample_size import sample_size as sample_size
@@ -52,7 +52,7 @@ _MODULES = {
     "certify": "experiment.certification.certify",
     "export": "experiment.runs.exporting",
     "load_config": "experiment.config.loading",
-    "load_network": "experiment.runs.stored_nets",
+    "load_network": "experiment.runs.load_network",
     "load_results": "experiment.reporting.tables",
     "prune": "experiment.pruning.prune",
     "prune_to": "experiment.certification.prune_to",

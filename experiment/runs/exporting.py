@@ -7,31 +7,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from experiment.core.devices import choose_device
-from experiment.core.seeding import Stream
-from experiment.data.loading import Data, load_data, shape_of
 from experiment.deployment.cost import Cost
 from experiment.deployment.fidelity import relative_difference
 from experiment.deployment.latency import measure_latency
+from experiment.deployment.latency_text import latency_lines
 from experiment.deployment.metadata import Metadata
-from experiment.deployment.shrinking import Shrunk, shrink
+from experiment.deployment.shrinking import Shrunk
 from experiment.deployment.subject import Subject
 from experiment.deployment.writing import FORMATS, Written, format_for, write_checked
-from experiment.nets.running import run_in_eval_mode
-from experiment.reporting.environment import code_digest
-from experiment.runs.found import found_run
-from experiment.runs.stored_nets import MeasuredNet, StoredNets
+from experiment.runs.net_source import Source
+from experiment.runs.stored_nets import MeasuredNet
 
 if TYPE_CHECKING:
     import pandas
 
 SECONDS = 3.0  # for which latency is measured
-NUM_IMAGES = 64  # test images on which outputs are compared
 HANDY = 8  # numbers of channels that are multiples of it suit most runtimes
-NUM_IN_DOUBLE = 16  # of them, on which smaller nets are compared in double precision
 COUNTS = ("parameters", "nonzero_parameters", "macs", "nonzero_macs", "file", "zipped")
 FOLDER = "exports"  # in the directory of the run, unless a file is named
 
@@ -67,58 +61,6 @@ class Exported:
             f"{self.difference:.1g} of the largest",
             f"file: {self.path}",
         ]
-
-
-@dataclass(frozen=True)
-class Source:
-    """The nets of a run, with real images for them."""
-
-    stored: StoredNets
-    data: Data
-    images: Tensor  # the first test images, as the net sees them
-
-    @classmethod
-    def of(
-        cls, run: str | Path, device: str = "cpu", say: Callable[[str], None] = lambda line: None
-    ) -> "Source":
-        """Those of the run in a directory. Raises UserError without its data."""
-        stored = StoredNets(found_run(run), device, say)
-        config = stored.config
-        data = load_data(config.dataset, Stream(config.seed))
-        count = min(NUM_IMAGES, len(data.test))
-        images, _ = next(data.test.subset(torch.arange(count)).batches(count))
-        return cls(stored, data, images)
-
-    def outputs_of(self, net: nn.Module) -> Tensor:
-        """What a net returns for the images."""
-        return run_in_eval_mode(net, (self.images, None))
-
-    def shrunk(self, net: nn.Module, round_channels: int) -> Shrunk:
-        """The net without superfluous channels; some of the images are enough to check it."""
-        return shrink(net, self.images[:NUM_IN_DOUBLE], round_channels)
-
-    def metadata(self, found: MeasuredNet, net: nn.Module) -> Metadata:
-        """What a file with a net, which may be a smaller one, says of itself."""
-        values = found.values
-        config = self.stored.config
-        cost = Cost.of(net, self.images)
-        own = ("method", "net_seed", "repetition", "keep_ratio_requested", "keep_ratio")
-        accuracies = ("test_accuracy", "validation_accuracy")
-        return Metadata(
-            software=f"sipp-experiment, code {code_digest()}",
-            network=config.network.name,
-            network_options=config.network.options,
-            input_shape=self.data.input_shape,
-            num_classes=self.data.num_classes,
-            classes=shape_of(config.dataset).classes,
-            mean=_numbers(self.data.test, "mean"),
-            std=_numbers(self.data.test, "std"),
-            dataset=config.dataset.name,
-            run_id=self.stored.run.directory.resolve().name,
-            parameters=cost.parameters,
-            macs=cost.macs,
-            **{name: values[name] for name in (*own, *accuracies)},
-        )
 
 
 def export(
@@ -260,34 +202,3 @@ def _latency(
     nets = {"original": original, "pruned": smaller}
     subjects = [Subject(name, net, source.images) for name, net in nets.items()]
     return measure_latency(subjects, seconds=seconds, say=say)
-
-
-def latency_lines(table: "pandas.DataFrame") -> list[str]:
-    """Latencies, as `measure_latency` returns them, for people."""
-    shown = table.assign(
-        median=table["median_ms"].map("{:.3g} ms".format),
-        quartiles=[
-            f"{lower:.3g} to {upper:.3g}"
-            for lower, upper in zip(table["quartile_1_ms"], table["quartile_3_ms"])
-        ],
-        faster=table["speedup"].map("{:.2f} x".format),
-    )
-    extra = [name for name in ("parameters", "macs") if name in table]
-    columns = ["net", *extra, "median", "quartiles", "faster"]
-    lines = []
-    for (runtime, version, size), rows in shown.groupby(
-        ["runtime", "version", "batch_size"], sort=False
-    ):
-        first = rows.iloc[0]
-        threads = "" if first["threads"] != first["threads"] else f", {first['threads']:g} thread"
-        threads += "s" if first["threads"] > 1 else ""
-        lines.append(f"{runtime} {version}, batches of {size}, {first['device']}{threads}:")
-        text = rows[columns].to_string(index=False, formatters=dict.fromkeys(extra, "{:,}".format))
-        lines += [f"  {line}" for line in text.splitlines()]
-    return lines
-
-
-def _numbers(split: Any, name: str) -> tuple[float, ...] | None:
-    """Mean or standard deviation by which a split normalises; None if it does not say."""
-    values = getattr(split, name, None)
-    return tuple(values.tolist()) if isinstance(values, Tensor) else None

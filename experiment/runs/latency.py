@@ -10,9 +10,10 @@ from experiment.core.errors import UserError
 from experiment.core.files import write_whole
 from experiment.deployment.cost import Cost
 from experiment.deployment.latency import BATCH_SIZES, measure_latency
+from experiment.deployment.latency_text import latency_lines
 from experiment.deployment.subject import Subject
 from experiment.reporting.records import REFERENCE
-from experiment.runs.exporting import Source, latency_lines
+from experiment.runs.net_source import Source
 from experiment.runs.stored_nets import MeasuredNet
 
 if TYPE_CHECKING:

@@ -1,0 +1,31 @@
+"""Latencies as text for people."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def latency_lines(table: "pandas.DataFrame") -> list[str]:
+    """Latencies, as `measure_latency` returns them, for people."""
+    shown = table.assign(
+        median=table["median_ms"].map("{:.3g} ms".format),
+        quartiles=[
+            f"{lower:.3g} to {upper:.3g}"
+            for lower, upper in zip(table["quartile_1_ms"], table["quartile_3_ms"])
+        ],
+        faster=table["speedup"].map("{:.2f} x".format),
+    )
+    extra = [name for name in ("parameters", "macs") if name in table]
+    columns = ["net", *extra, "median", "quartiles", "faster"]
+    lines = []
+    for (runtime, version, size), rows in shown.groupby(
+        ["runtime", "version", "batch_size"], sort=False
+    ):
+        first = rows.iloc[0]
+        threads = "" if first["threads"] != first["threads"] else f", {first['threads']:g} thread"
+        threads += "s" if first["threads"] > 1 else ""
+        lines.append(f"{runtime} {version}, batches of {size}, {first['device']}{threads}:")
+        text = rows[columns].to_string(index=False, formatters=dict.fromkeys(extra, "{:,}".format))
+        lines += [f"  {line}" for line in text.splitlines()]
+    return lines
