@@ -278,6 +278,7 @@ def test_the_nets_of_a_run(run, capsys, monkeypatch):
     [
         (["--method", "SNIP"], "method 'SNIP' is not among them; this run has pruned with WT, FT"),
         (["--keep-ratio", "0.3"], "has no keep ratio 0.3 of WT; its keep ratios are 0.5, 0.1"),
+        (["--batch-size", "9999999999"], "batches of 9,999,999,999 images cannot be measured"),
         (["--batch-size", "0"], "must be a whole number of at least 1, not '0'"),
     ],
 )

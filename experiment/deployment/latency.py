@@ -87,7 +87,8 @@ def measure_latency(
         as long the first net took in the same round and runtime, with its quartiles.
 
     Raises:
-        UserError: if no runtime can run the nets, or all compute something else.
+        UserError: if no runtime can run the nets, or all compute something else, or a batch does
+            not fit into memory.
     """
     import pandas
 
@@ -96,8 +97,13 @@ def measure_latency(
     with torch_threads(threads):
         contestants = _prepared(subjects, chosen, threads, device, say)
         for batch_size in batch_sizes:
-            images = _repeated(subjects[0].images, batch_size)
-            times = _times(contestants, images, seconds, clock)
+            try:
+                images = _repeated(subjects[0].images, batch_size)
+                times = _times(contestants, images, seconds, clock)
+            except (RuntimeError, MemoryError) as error:  # too little memory, for instance
+                raise UserError(
+                    f"batches of {batch_size:,} images cannot be measured: {first_line(error)}"
+                ) from error
             rows += _rows(contestants, times, subjects[0].name, threads, batch_size)
     return pandas.DataFrame(rows)
 

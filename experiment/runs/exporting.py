@@ -18,6 +18,7 @@ from experiment.deployment.metadata import Metadata
 from experiment.deployment.shrinking import Shrunk
 from experiment.deployment.subject import Subject
 from experiment.deployment.writing import FORMATS, Written, format_for, write_checked
+from experiment.reporting.records import REFERENCE
 from experiment.runs.net_source import Source
 from experiment.runs.stored_nets import MeasuredNet
 
@@ -49,9 +50,10 @@ class Exported:
     def lines(self) -> list[str]:
         """What to tell people."""
         about = self.metadata
+        name = "unpruned" if about.method == REFERENCE else about.method
         table = self.sizes.to_string(index=False, formatters=dict.fromkeys(COUNTS, "{:,}".format))
         return [
-            f"{about.network}, {about.method}: {about.keep_ratio:.2%} of the parameters are kept "
+            f"{about.network}, {name}: {about.keep_ratio:.2%} of the parameters are kept "
             f"(requested {about.keep_ratio_requested:.2%}), "
             f"test accuracy {about.test_accuracy:.2%}",
             *table.splitlines(),
@@ -153,10 +155,11 @@ def notes_on(smaller: Shrunk) -> list[str]:
         if not before % HANDY and after % HANDY
     ]
     if odd:
+        named = ", ".join(odd[:3]) + (" ..." if len(odd) > 3 else "")
         notes.append(
-            f"{len(odd)} layers have a number of channels that is no multiple of {HANDY}, with "
-            f"which some runtimes are several times slower; --round-channels {HANDY} leaves "
-            f"zeros in them, and pruning.round_channels: {HANDY} prunes multiples to begin with"
+            f"the number of channels of {named} is no multiple of {HANDY}, with which some runtimes "
+            f"are several times slower; --round-channels {HANDY} leaves zeros in them, and "
+            f"pruning.round_channels: {HANDY} prunes multiples to begin with"
         )
     zeros = sum(int((one == 0).sum()) for one in smaller.net.parameters())
     total = sum(one.numel() for one in smaller.net.parameters())
@@ -185,7 +188,7 @@ def _sizes(
             source.images,
         )
     rows: list[dict[str, Any]] = []
-    for name, one, file in (("original", original, before), ("pruned", smaller, written)):
+    for name, one, file in (("original", original, before), ("exported", smaller, written)):
         cost = asdict(Cost.of(one, source.images))
         rows.append({"net": name, **cost, "file": file.size.plain, "zipped": file.size.compressed})
     return pandas.DataFrame(rows)
@@ -199,6 +202,6 @@ def _latency(
     say: Callable[[str], None],
 ) -> "pandas.DataFrame":
     """The latencies of the unpruned net and of the written one, side by side."""
-    nets = {"original": original, "pruned": smaller}
+    nets = {"original": original, "exported": smaller}
     subjects = [Subject(name, net, source.images) for name, net in nets.items()]
     return measure_latency(subjects, seconds=seconds, say=say)
