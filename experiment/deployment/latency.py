@@ -263,4 +263,5 @@ def _processor() -> str:
 
 def _repeated(images: Tensor, count: int) -> Tensor:
     """So many images, of which some may be the same."""
-    return images[torch.arange(count) % len(images)].contiguous()
+    times = -(-count // len(images))
+    return images.repeat(times, *[1] * (images.dim() - 1))[:count]

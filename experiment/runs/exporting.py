@@ -157,9 +157,9 @@ def notes_on(smaller: Shrunk) -> list[str]:
     if odd:
         named = ", ".join(odd[:3]) + (" ..." if len(odd) > 3 else "")
         notes.append(
-            f"the number of channels of {named} is no multiple of {HANDY}, with which some runtimes "
-            f"are several times slower; --round-channels {HANDY} leaves zeros in them, and "
-            f"pruning.round_channels: {HANDY} prunes multiples to begin with"
+            f"the number of channels of {named} is no multiple of {HANDY}, with which some "
+            f"runtimes are several times slower; --round-channels {HANDY} leaves zeros in them, "
+            f"and pruning.round_channels: {HANDY} prunes multiples to begin with"
         )
     zeros = sum(int((one == 0).sum()) for one in smaller.net.parameters())
     total = sum(one.numel() for one in smaller.net.parameters())
