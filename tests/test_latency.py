@@ -371,4 +371,15 @@ def test_the_figure_has_a_panel_for_each_runtime_and_batch_size(tmp_path):
     ]  # fmt: skip
     [legend] = figure.legends
     assert [one.get_text() for one in legend.get_texts()] == ["unpruned", r" _odd\$name"]
+    assert figure.get_suptitle() == "lenet5 on digits, on a processor, 1 thread"
     assert save(figure, tmp_path / "figure").is_file()
+    for row in rows:
+        if row["runtime"] == "PyTorch":
+            row |= {"device": "a GPU", "threads": None}
+    figure = accuracy_vs_latency(pandas.DataFrame(rows))
+    assert figure.get_suptitle() == "lenet5 on digits"
+    assert [axes.get_title() for axes in figure.axes] == [
+        f"{runtime}, batches of {size}\non {device}"
+        for size in (1, 64)
+        for runtime, device in (("PyTorch", "a GPU"), ("OpenVINO", "a processor, 1 thread"))
+    ]
