@@ -31,7 +31,12 @@ PLUG_INS = {
     "trackers": "TRACKERS",
 }
 PUBLIC = {*experiment.__all__, "run", "prune", "export", "tasks", "load_results"}
-WITHOUT_TORCH = ("reporting.plots.run", "reporting.plots.sweep", "reporting.plots.certificates")
+WITHOUT_TORCH = (
+    "reporting.plots.run",
+    "reporting.plots.sweep",
+    "reporting.plots.certificates",
+    "reporting.plots.latency",
+)
 
 EXCEPTIONS = {("__main__", "experiment")}  # the version
 

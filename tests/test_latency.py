@@ -18,6 +18,8 @@ from experiment.deployment import latency, packages
 from experiment.deployment.cost import Cost, FileSize
 from experiment.deployment.crossing import crossing, first_faster
 from experiment.deployment.latency import LEAST_ROUNDS, RUNTIMES, WARM_UPS, measure_latency
+from experiment.deployment.latency_text import latency_lines
+from experiment.deployment.onnx_graph import onnx_graph
 from experiment.deployment.runtimes import onnx_runtime, openvino, pytorch, pytorch_sparse
 from experiment.deployment.subject import Subject
 from experiment.reporting.plots.figures import save
@@ -197,6 +199,67 @@ def test_sparse_rows_are_compared_with_the_dense_unpruned_net():
     assert table["speedup"].notna().all()
 
 
+@torch.no_grad()
+def test_nets_on_different_devices_are_not_compared():
+    """The device without data stands in for a GPU, on which sparse rows do not run."""
+
+    class Stored(Made):
+        def prepare(self, subject, threads, device):
+            if subject.name == "unpruned" and not self.ON_GPU:
+                return None
+            return lambda images: subject.outputs
+
+    dense, sparse = Stored(Clock(), {}), Stored(Clock(), {})
+    dense.NAME, dense.ON_GPU = pytorch.NAME, True
+    sparse.NAME = pytorch_sparse.NAME
+    for device, is_compared in (("cpu", True), ("meta", False)):
+        table = measure_latency(
+            subjects("unpruned", "pruned"),
+            runtimes=[dense, sparse],
+            batch_sizes=[1],
+            seconds=0,
+            device=device,
+        )
+        of_sparse = table[table["runtime"] == sparse.NAME]
+        assert of_sparse["net"].tolist() == ["pruned"]
+        assert of_sparse["speedup"].notna().tolist() == [is_compared]
+        assert table.loc[table["runtime"] == dense.NAME, "speedup"].notna().all()
+        text = "\n".join(latency_lines(table))
+        assert "nan" not in text and text.count(" x") == 2 + is_compared
+
+
+class Branching(nn.Module):
+    """A net whose course depends on its values, which no graph can show."""
+
+    def forward(self, x):
+        return x.flatten(1) if x.sum() > 0 else -x.flatten(1)
+
+
+def test_a_net_that_cannot_become_a_graph_is_told_in_one_line(capfd):
+    pytest.importorskip("onnxscript")
+    with pytest.raises(UserError) as caught:
+        onnx_graph(Branching(), torch.rand(2, 3, 4, 4))
+    [mistake] = caught.value.mistakes
+    assert mistake.startswith("torch cannot write this net as ONNX: ") and "\n" not in mistake
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_graphs_take_batches_of_any_size(count, capfd):
+    """Also those made from a single image, whose size torch might take for a constant."""
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    net = sparse_net().train()
+    graph = onnx_graph(net, torch.rand(count, 3, 8, 8))
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    for size in (1, 2, 7):
+        images = torch.rand(size, 3, 8, 8)
+        [outputs] = session.run(["logits"], {"images": images.numpy()})
+        with torch.no_grad():
+            assert numpy.allclose(outputs, net(images).numpy(), atol=1e-5)
+    assert net.training and capfd.readouterr() == ("", "")
+
+
 def test_missing_runtimes_are_left_out(monkeypatch):
     monkeypatch.setattr(latency, "is_installed", lambda name: name == "torch")
     assert latency.installed(RUNTIMES) == [pytorch, pytorch_sparse]
@@ -216,9 +279,10 @@ def test_where_sparse_products_begin_to_be_faster():
     assert first_faster(table(0.5, 0.6, 0.9)) is None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = crossing(30, 20, 4, zeros=[0.5, 0.9], seconds=0)
-    assert found["zeros"].tolist() == [0.5, 0.9]
-    assert (found[["dense_ms", "sparse_ms", "speedup"]] > 0).all(axis=None)
+        for pixels in (None, (3, 2)):
+            found = crossing(30, 20, 4, pixels=pixels, zeros=[0.5, 0.9], seconds=0)
+            assert found["zeros"].tolist() == [0.5, 0.9]
+            assert (found[["dense_ms", "sparse_ms", "speedup"]] > 0).all(axis=None)
 
 
 def test_costs_by_hand(tmp_path):
@@ -308,4 +372,15 @@ def test_the_figure_has_a_panel_for_each_runtime_and_batch_size(tmp_path):
     ]  # fmt: skip
     [legend] = figure.legends
     assert [one.get_text() for one in legend.get_texts()] == ["unpruned", r" _odd\$name"]
+    assert figure.get_suptitle() == "lenet5 on digits, on a processor, 1 thread"
     assert save(figure, tmp_path / "figure").is_file()
+    for row in rows:
+        if row["runtime"] == "PyTorch":
+            row |= {"device": "a GPU", "threads": None}
+    figure = accuracy_vs_latency(pandas.DataFrame(rows))
+    assert figure.get_suptitle() == "lenet5 on digits"
+    assert [axes.get_title() for axes in figure.axes] == [
+        f"{runtime}, batches of {size}\non {device}"
+        for size in (1, 64)
+        for runtime, device in (("PyTorch", "a GPU"), ("OpenVINO", "a processor, 1 thread"))
+    ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from experiment.core.seeding import Stream
 from experiment.deployment.latency import torch_threads
@@ -24,12 +25,16 @@ def crossing(
     num_inputs: int,
     batch_size: int,
     *,
+    pixels: tuple[int, int] | None = None,
     zeros: Sequence[float] = ZEROS,
     threads: int = 1,
     seconds: float = 0.5,
     clock: Callable[[], float] = time.perf_counter,
 ) -> "pandas.DataFrame":
-    """The times of a linear layer, dense and by compressed rows, for some shares of zeros.
+    """The times of a layer, dense and by compressed rows, for some shares of zeros.
+
+    Args:
+        pixels: height and width of the images of a 1x1 convolution; None for a linear layer.
 
     Returns:
         One row per share of zeros: zeros, dense_ms and sparse_ms, which are medians, and speedup,
@@ -39,7 +44,7 @@ def crossing(
     import pandas
 
     generator = torch.Generator().manual_seed(0)
-    inputs = torch.randn(batch_size, num_inputs, generator=generator)
+    inputs = torch.randn(batch_size, num_inputs, *(pixels or ()), generator=generator)
     rows = []
     with torch_threads(threads), torch.inference_mode():
         for share in zeros:
@@ -67,12 +72,21 @@ def first_faster(table: "pandas.DataFrame") -> float | None:
     return shares[start] if start < len(shares) else None
 
 
+def _products(weight: Tensor, inputs: Tensor) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
+    """The dense and the sparse product with vectors, or with each pixel of images."""
+    if inputs.dim() == 2:
+        rows = SparseRows(weight, None)
+        return lambda: functional.linear(inputs, weight), lambda: rows(inputs)
+    rows = SparseRows(weight, None, stride=(1, 1))
+    kernel = weight[:, :, None, None]
+    return lambda: functional.conv2d(inputs, kernel), lambda: rows(inputs)
+
+
 def _times(
     weight: Tensor, inputs: Tensor, seconds: float, clock: Callable[[], float]
 ) -> tuple[numpy.ndarray, numpy.ndarray]:
     """Seconds of the dense and the sparse product, which take turns."""
-    rows = SparseRows(weight, None)
-    products = (lambda: torch.nn.functional.linear(inputs, weight), lambda: rows(inputs))
+    products = _products(weight, inputs)
     order = Stream(0).child("crossing").numpy_generator()
     for product in products:
         product()

@@ -84,7 +84,8 @@ def measure_latency(
     Returns:
         One row per net, runtime and batch size: net, runtime, version, device, threads, batch_size,
         rounds, median_ms and its quartiles, and speedup, the median over rounds of how many times
-        as long the first net took in the same round and runtime, with its quartiles.
+        as long the first net took in the same round and runtime, with its quartiles. Sparse rows
+        are compared with the first net in PyTorch if that ran on the same device.
 
     Raises:
         UserError: if no runtime can run the nets, or all compute something else, or a batch does
@@ -217,15 +218,16 @@ def _rows(
 ) -> Iterator[dict[str, object]]:
     """What is known of each contestant from its times [rounds, contestants]."""
     baseline = {
-        one.runtime.NAME: times[:, index]
+        (one.runtime.NAME, one.device): times[:, index]
         for index, one in enumerate(contestants)
         if one.net == first
     }
-    dense = baseline.get(pytorch.NAME)
     for index, one in enumerate(contestants):
         lower, median, upper = numpy.percentile(1000 * times[:, index], [25, 50, 75])
-        # The unpruned net has no zeros, so that sparse rows are compared with its dense ones.
-        before = baseline.get(one.runtime.NAME, dense)
+        # The unpruned net has no zeros, so that sparse rows are compared with its dense ones, but
+        # never with those on another device.
+        dense = baseline.get((pytorch.NAME, one.device))
+        before = baseline.get((one.runtime.NAME, one.device), dense)
         row: dict[str, object] = {
             "net": one.net,
             "runtime": one.runtime.NAME,

@@ -14,7 +14,8 @@ def latency_lines(table: "pandas.DataFrame") -> list[str]:
             f"{lower:.3g} to {upper:.3g}"
             for lower, upper in zip(table["quartile_1_ms"], table["quartile_3_ms"])
         ],
-        faster=table["speedup"].map("{:.2f} x".format),
+        # It is missing where the first net was not measured on the same device.
+        faster=[f"{one:.2f} x" if one == one else "" for one in table["speedup"]],
     )
     extra = [name for name in ("parameters", "macs") if name in table]
     columns = ["net", *extra, "median", "quartiles", "faster"]

@@ -71,8 +71,13 @@ def _quiet() -> Iterator[None]:
     """A block whose prints, warnings and log lines nobody sees."""
     disabled = logging.root.manager.disable
     logging.disable(logging.ERROR)
+    hidden = io.StringIO()  # torch prints what it could not follow to stderr, for pages
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(hidden),
+            contextlib.redirect_stderr(hidden),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:

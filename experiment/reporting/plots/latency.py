@@ -15,7 +15,7 @@ UNPRUNED = "unpruned"
 def accuracy_vs_latency(table: pandas.DataFrame) -> Figure:
     """Draw what pruned nets reach, and how long they take, from the rows of latency.csv.
 
-    Points are medians with their quartiles; the larger, the more of the net is kept.
+    Points are medians with their quartiles; a line joins those of a method by how much is kept.
     """
     runtimes = list(dict.fromkeys(table["runtime"]))
     batch_sizes = sorted(table["batch_size"].unique())
@@ -29,7 +29,10 @@ def accuracy_vs_latency(table: pandas.DataFrame) -> Figure:
         for axes, runtime in zip(line, runtimes):
             is_shown = (table["runtime"] == runtime) & (table["batch_size"] == batch_size)
             _draw(axes, table[is_shown], methods, colours)
-            axes.set_title(f"{runtime}, batches of {batch_size}", fontsize=8)
+            title = [f"{runtime}, batches of {batch_size}"]
+            if table["device"].nunique() > 1 and is_shown.any():
+                title.append(f"on {_processors(table[is_shown])}")
+            axes.set_title("\n".join(map(literal, title)), fontsize=8)
             axes.grid(alpha=0.3)
     for axes in panels[-1]:
         axes.set_xlabel("latency of a batch (ms)", fontsize=8)
@@ -77,10 +80,18 @@ def _draw(axes: Axes, table: pandas.DataFrame, methods: list[str], colours: dict
 
 
 def _title(table: pandas.DataFrame) -> str:
-    """What was measured, on what."""
+    """What was measured, and on what, unless runtimes differ in that."""
     first = table.iloc[0]
-    title = f"{first['network']} on {first['dataset']}, on {first['device']}"
-    if first["threads"] == first["threads"]:  # not on a GPU
-        threads = int(first["threads"])
-        title += f", {threads} thread{'s' if threads > 1 else ''}"
+    title = f"{first['network']} on {first['dataset']}"
+    if table["device"].nunique() == 1:
+        title += f", on {_processors(table)}"
     return literal(title)
+
+
+def _processors(table: pandas.DataFrame) -> str:
+    """The device of some rows, and its threads if it is no GPU."""
+    first = table.iloc[0]
+    if first["threads"] != first["threads"]:
+        return str(first["device"])
+    threads = int(first["threads"])
+    return f"{first['device']}, {threads} thread{'s' if threads > 1 else ''}"
