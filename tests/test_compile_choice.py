@@ -5,7 +5,7 @@ import json
 import pytest
 
 import experiment
-from experiment.config.schema import Config, DatasetPart, Part, Training
+from experiment.config.schema import Config, DatasetPart, NetworkPart, Training
 from experiment.core.seeding import Stream
 from experiment.data.loading import load_data
 from experiment.runs import compile_choice
@@ -27,7 +27,7 @@ def workplace():
 
 @pytest.fixture
 def lenet():
-    return Config(network=Part(name="lenet300_100"))
+    return Config(network=NetworkPart(name="lenet300_100"))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import torch
 from conftest import SmallNet
 from torch import nn
 
-from experiment.config.schema import DatasetPart, Part
+from experiment.config.schema import DatasetPart
 from experiment.core.seeding import Stream
 from experiment.data.loading import load_data
 from experiment.nets import layout
@@ -103,7 +103,7 @@ def test_pruning_sees_the_default_layout():
     """So that a method finds the same in a run as in `experiment.prune`."""
     data = load_data(DatasetPart(name="digits"), Stream(0))
     workplace = Workplace(data)
-    network = Part(name="resnet20")
+    network = NetworkPart(name="resnet20")
     assert layout.has_channels_last(workplace.net(network))
     import experiment
 

@@ -120,7 +120,7 @@ def prune_trained(
     name = f"prune-{network.rpartition(':')[2]}"
     found = run_named(experiment, name, overrides, results=results, device=device)
     if len(found.failures):
-        raise UserError(str(found.failures["reason"].iloc[0]))
+        raise UserError(*found.failures["reason"].astype(str))
     exported = export(
         found.directory, method, keep_ratio, format=chosen, output=output, seconds=seconds, say=say
     )
