@@ -5,7 +5,7 @@ import torch
 from conftest import SmallNet
 from torch import nn
 
-from experiment.config.schema import DatasetPart
+from experiment.config.schema import DatasetPart, NetworkPart
 from experiment.core.seeding import Stream
 from experiment.data.loading import load_data
 from experiment.nets import layout
