@@ -6,7 +6,7 @@ a table in Markdown with the parameters, MACs, bytes of the file, plain and comp
 median latency of each, of batches of 1 and of 64 images, on one thread. All variants of a network
 take turns in one run. The nets are not trained, which makes no difference to any of this.
 
-A second table says from which share of zeros on a linear layer is faster by compressed rows (CSR).
+A second table says from which share of zeros on a layer is faster by compressed rows (CSR).
 """
 
 import argparse
@@ -33,7 +33,14 @@ NETWORKS = ("resnet20", "vgg16_bn", "mobilenet_v2")
 METHODS = {"weights": ("WTLayer", 1), "filters": ("FT", 1), "filters, in eights": ("FT", 8)}
 KEEP_RATIOS = (0.5, 0.2, 0.1)
 SHAPE = (3, 32, 32)
-LAYERS = ((300, 784), (512, 512), (4096, 4096))  # outputs and inputs
+LAYERS = (  # outputs, inputs and, of 1x1 convolutions, the side of the images
+    (300, 784, None),
+    (512, 512, None),
+    (4096, 4096, None),
+    (64, 64, 32),
+    (256, 256, 8),
+    (1280, 320, 1),
+)
 UNPRUNED = "nothing"
 
 
@@ -120,20 +127,22 @@ def _latencies(rows: pandas.DataFrame) -> str:
 def crossings() -> str:
     """From how many zeros on sparse products win, and what they gain at 90 and 99%."""
     lines = []
-    for outputs, inputs in LAYERS:
+    for outputs, inputs, side in LAYERS:
         for batch_size in BATCH_SIZES:
-            table = crossing(outputs, inputs, batch_size)
+            pixels = None if side is None else (side, side)
+            table = crossing(outputs, inputs, batch_size, pixels=pixels)
             start = first_faster(table)
             gains = table.set_index("zeros")["speedup"]
+            kind = "linear" if side is None else f"1x1 convolution, {side}x{side} pixels"
             lines.append(
                 [
-                    f"{inputs} to {outputs}",
+                    f"{kind}, {inputs} to {outputs}",
                     f"{batch_size}",
                     "never" if start is None else f"{start:.0%}",
                     *(f"{gains[zeros]:.2g} x" for zeros in (0.9, 0.99)),
                 ]
             )
-    titles = ("linear layer", "images", "faster from", "at 90% zeros", "at 99% zeros")
+    titles = ("layer", "images", "faster from", "at 90% zeros", "at 99% zeros")
     return markdown_table(titles, lines)
 
 

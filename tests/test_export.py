@@ -1,5 +1,6 @@
 """Nets that people take away: each format, what a file says of itself, and what is refused."""
 
+import dataclasses
 import functools
 import json
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy
 import pytest
+import safetensors.torch
 import torch
 from conftest import ROOT
 from test_shrinking import NETS, built, images_for, with_statistics
@@ -25,6 +27,7 @@ from experiment.deployment.onnx_graph import OPSET, onnx_graph
 from experiment.deployment.shrinking import shrink
 from experiment.deployment.writing import FORMATS, write_checked
 from experiment.nets.masks import set_removed_to_zero
+from experiment.runs import exporting
 from experiment.runs.results import read_state
 
 needs_onnx = pytest.mark.skipif(
@@ -87,7 +90,7 @@ def metadata_of(name: str, net: torch.nn.Module) -> Metadata:
 
 @needs_onnx
 @needs_openvino
-@pytest.mark.parametrize("method", ["FT", "Uniform"])
+@pytest.mark.parametrize("method", ["FT", "WTLayer"])
 @pytest.mark.parametrize("name", NETS)
 def test_every_net_in_every_format(name, method, tmp_path, monkeypatch):
     """Files are read back and run by what they are for; `write_checked` compares the outputs."""
@@ -325,6 +328,41 @@ def test_the_script_for_those_who_do_not_have_this_software(run, tmp_path):
     assert right >= 3
 
 
+def test_a_file_that_names_own_code_is_not_trusted(tmp_path):
+    net = built("lenet5")
+    path = tmp_path / "x.safetensors"
+    named = dataclasses.replace(metadata_of("lenet5", net), network="antigravity:Class")
+    safetensors.torch.save_file(net.state_dict(), path, metadata=named.as_texts())
+    with pytest.raises(UserError, match="run only with own_code=True"):
+        experiment.load_network(path)
+
+
+def test_a_failure_of_the_unpruned_net_writes_nothing(run, tmp_path, monkeypatch):
+    from experiment.deployment.formats import safetensors as format_module
+
+    def fails(net, images, path, metadata):
+        if metadata.method == "reference":
+            raise UserError("the unpruned net cannot be written")
+        raise AssertionError("too early")
+
+    monkeypatch.setattr(format_module, "write", fails)
+    with pytest.raises(UserError, match="the unpruned net cannot be written"):
+        experiment.export(run, "FT", 0.2, output=tmp_path / "x.safetensors", seconds=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_latency_that_cannot_be_measured_is_told(run, tmp_path, monkeypatch):
+    def fails(*arguments, **more):
+        raise UserError("no runtime can")
+
+    monkeypatch.setattr(exporting, "measure_latency", fails)
+    lines: list[str] = []
+    path = tmp_path / "x.safetensors"
+    exported = experiment.export(run, "FT", 0.2, output=path, say=lines.append)
+    assert path.is_file() and exported.latency is None
+    assert lines == ["latency is not measured: no runtime can"]
+
+
 def test_files_that_are_no_exported_nets(tmp_path):
     path = tmp_path / "x.safetensors"
     with pytest.raises(UserError, match="cannot be read as safetensors"):
@@ -332,8 +370,6 @@ def test_files_that_are_no_exported_nets(tmp_path):
     path.write_bytes(b"not a net")
     with pytest.raises(UserError, match="cannot be read as safetensors"):
         experiment.load_network(path)
-    import safetensors.torch
-
     safetensors.torch.save_file({"weight": torch.ones(2)}, path)
     with pytest.raises(UserError, match="was not written by `python -m experiment export`"):
         experiment.load_network(path)

@@ -1,6 +1,7 @@
 """Latency: nets and runtimes take turns, and what is computed from the times is right."""
 
 import itertools
+import re
 import warnings
 
 import matplotlib.image
@@ -322,7 +323,7 @@ def test_the_nets_of_a_run(run, capsys, monkeypatch):
     assert command_line(["latency", str(run), *arguments]) == 0
     out = capsys.readouterr().out
     assert "PyTorch 2." in out and "batches of 2" in out and "1 thread:" in out
-    assert "WT 90% pruned" in out and "dense kernels" in out
+    assert re.search(r"WT \d\d\.\d+% pruned", out) and "dense kernels" in out
     table = pandas.read_csv(run / "latency.csv")
     assert set(table["method"]) == {"reference", "WT", "FT"}
     assert set(table["step"]) == {0, 2}

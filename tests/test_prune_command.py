@@ -155,6 +155,14 @@ def test_the_loaded_net_is_the_trained_one(weights, there, tmp_path):
     assert found.exported.path.parent.name == "exports"
 
 
+def test_more_than_one_net_may_be_asked_for(there, tmp_path):
+    found = experiment.prune_trained(
+        "ownnets:Skipping", "net.pt", "images", keep_ratio=0.4, results=tmp_path, device="cpu",
+        seconds=0, overrides=["num_nets=2", "num_repetitions=2"],
+    )  # fmt: skip
+    assert len(found.found.results) == 6 and "test accuracy: before pruning" in repr(found)
+
+
 def test_a_net_that_only_guesses_is_told(there, tmp_path, capsys):
     import ownnets
 
@@ -169,7 +177,7 @@ def test_a_net_that_only_guesses_is_told(there, tmp_path, capsys):
     [
         (prune_command(weights="none.pt"), "network.weights: none.pt: no such file"),
         (prune_command(weights="whole.pt"), "whole.pt: holds Python objects, which could run any"),
-        (prune_command(weights="ownnets.py"), "network.weights: ownnets.py: "),
+        (prune_command(weights="ownnets.py"), "network.weights: ownnets.py: cannot be read as"),
         (prune_command(network="lenet5"), "lacks conv1.weight, conv1.bias, conv2.weight and"),
         (prune_command("--method", "SiP"), "unknown method 'SiP'; did you mean 'SiPP'?"),
         (prune_command("--keep-ratio", "1.5"), "keep_ratio must be a number above 0 and at most 1"),
@@ -195,6 +203,10 @@ def test_weights_of_another_head(there, tmp_path):
     torch.save(ownnets.Skipping(7).state_dict(), tmp_path / "seven.pt")
     with pytest.raises(UserError, match=r"head.bias is \[7\], but \[2\].*other classes"):
         load_weights(ownnets.Skipping(2), tmp_path / "seven.pt")
+    for index, content in enumerate((b"<html>", b"\x85\x01\x02\x03", b"version https://git-lfs")):
+        (tmp_path / f"{index}.pt").write_bytes(content)
+        with pytest.raises(UserError, match="cannot be read as weights"):
+            load_weights(ownnets.Skipping(), tmp_path / f"{index}.pt")
     torch.save({"epoch": 3}, tmp_path / "empty.pt")
     with pytest.raises(UserError, match="holds no weights by name"):
         load_weights(ownnets.Skipping(), tmp_path / "empty.pt")

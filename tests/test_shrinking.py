@@ -155,6 +155,43 @@ def test_a_net_of_ones_own_with_a_skip_connection():
         assert relative_difference(smaller(images), pruned.net(images)) <= SAME_NET
 
 
+@pytest.mark.parametrize(
+    "norm", [nn.BatchNorm2d(8, affine=False), nn.InstanceNorm2d(8), nn.PReLU(), nn.PReLU(8)]
+)
+def test_layers_without_entries_to_cut_get_smaller_too(norm):
+    images = torch.rand(6, 1, 8, 8)
+    net = nn.Sequential(nn.Conv2d(1, 8, 3), norm, nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 3))
+    net.eval()
+    pruned = experiment.prune(net, [images], method="FT", keep_ratio=0.5)
+    smaller = shrink(pruned.net, images)
+    width = smaller.net[0].out_channels
+    assert width < 8 and smaller.note is None
+    assert getattr(smaller.net[1], "num_features", width) == width
+    assert getattr(smaller.net[1], "num_parameters", width) in (1, width)
+    with torch.no_grad():
+        smaller.net(images)  # warnings are errors
+
+
+class InFloat(nn.Module):
+    """A net that cannot run in double precision, in which channels are followed."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(4, 8)
+        self.second = nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.second(torch.relu(self.first(x)).float())
+
+
+def test_why_nothing_was_cut_out_is_told():
+    net = InFloat()
+    with torch.no_grad():
+        net.second.weight[:, :4] = 0
+    smaller = shrink(net, torch.rand(4, 4))
+    assert smaller.widths == {} and smaller.note.startswith("no channels were cut out: ")
+
+
 def test_widths_by_hand():
     """Three neurons, of which the second is read by nobody: it goes, with its bias."""
     net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
@@ -249,8 +286,15 @@ def test_differences_are_relative_to_the_largest_output(outputs, expected):
     assert relative_difference(torch.tensor(outputs), reference) == pytest.approx(expected, 1e-4)
 
 
-@pytest.mark.parametrize("method", ["FT", "PFP", "UniformFilters", "ThiNet"])
-@pytest.mark.parametrize("name", ["vgg16_bn", "mobilenet_v2"])
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        ("FT", "vgg16_bn"),
+        ("PFP", "mobilenet_v2"),
+        ("UniformFilters", "mobilenet_v2"),
+        ("ThiNet", "mobilenet_v2"),
+    ],
+)
 def test_channels_in_blocks_of_eight(method, name):
     net, images = built(name), images_for(name)
     pruned = experiment.prune(net, [images], method=method, keep_ratio=0.4, round_channels=8)

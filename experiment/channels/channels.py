@@ -5,7 +5,7 @@ weights of its producers, their biases and normalisation entries, and the column
 that read it. A group consists of the channels that the same layers produce.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy
@@ -25,6 +25,8 @@ class Channels:
     rows: dict[str, numpy.ndarray]  # by layer, the channel of each row of its weight
     columns: dict[str, numpy.ndarray]  # by layer, that of each column (dimension 1) of its weight
     vectors: dict[str, numpy.ndarray]  # by parameter, that of each entry of a bias or normalisation
+    # By normalisation, with parameters or without, that of each entry that it normalises.
+    normalised: dict[str, numpy.ndarray] = field(default_factory=dict)
 
     @cached_property
     def num_channels(self) -> int:
@@ -60,6 +62,7 @@ class Channels:
             rows=renumbered(self.rows),
             columns=renumbered(self.columns),
             vectors=renumbered(self.vectors),
+            normalised=renumbered(self.normalised),
         )
 
     def alive(self, masks: dict[str, Tensor]) -> numpy.ndarray:

@@ -27,6 +27,7 @@ class Trace:
         self.rows: dict[str, Tensor] = {}  # by layer, the labels of the rows of its weight
         self.columns: dict[str, Tensor] = {}
         self.vectors: dict[str, Tensor] = {}  # by parameter name, the labels of its entries
+        self.normalised: dict[str, Tensor] = {}  # by normalisation
 
     def hooks(self, net: nn.Module) -> list[RemovableHandle]:
         """Handles of hooks that give labels to layers as they run."""
@@ -119,6 +120,8 @@ class Trace:
         if num_outputs != len(inputs) or not {1, num_outputs}.issuperset(lengths):
             return None
         labels = self.labels.joined_along(inputs)
+        known = self.normalised.get(name, torch.tensor(CONSTANT))
+        self.normalised[name] = self.labels.join(labels, known)
         for attribute, parameter in layer._parameters.items():
             if parameter is not None and len(parameter) > 1:
                 vector = joint_name(name, attribute)
@@ -157,6 +160,7 @@ class Trace:
             rows=numbered(self.rows),
             columns=numbered(self.columns),
             vectors=numbered(self.vectors),
+            normalised=numbered(self.normalised),
         )
 
     def _producers(self, net: nn.Module) -> dict[int, tuple[int, ...]]:

@@ -28,6 +28,9 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+KINDS = {"files": "", "contents": "what is in ", "source": ""}  # of what a run depends on
+
+
 def settings_of(found: "FoundRun") -> dict[str, object]:
     """The configuration of a run, and the digests of the own code and files that it depends on."""
     from experiment.runs.identity import read_identity
@@ -37,7 +40,7 @@ def settings_of(found: "FoundRun") -> dict[str, object]:
         {}
         if identity is None
         else {
-            f"{place}: {one.description}": one.digest
+            f"{place}: {KINDS[one.kind]}{one.description}": one.digest
             for (place, _, _), one in identity.by_key().items()
         }
     )

@@ -13,8 +13,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 LEFTOVERS = (".part", ".right")  # the ends of names of files that are there for a moment only
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def write_whole(path: Path, content: str | bytes, *, durable: bool = True) -> None:
     """Write a file so that it is there whole or, if the process dies, as it was before.
+
+    Unless it is `durable`, it may be damaged if the machine dies within seconds.
 
     Raises:
         StorageError: if that cannot be done.
@@ -26,8 +28,9 @@ def write_whole(path: Path, content: str | bytes) -> None:
         try:
             with temporary.open("wb") as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             temporary.replace(path)
         finally:
             with contextlib.suppress(OSError):

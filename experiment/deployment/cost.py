@@ -20,7 +20,7 @@ class Cost:
     parameters: int  # that are stored, zeros included
     nonzero_parameters: int
     macs: int  # for one image, those with zeros included: what dense kernels do
-    nonzero_macs: int  # those with weights other than 0, in linear and convolutional layers
+    nonzero_macs: int  # those, less the ones with weights of 0 in linear and convolutional layers
 
     @classmethod
     def of(cls, net: nn.Module, images: Tensor) -> "Cost":
@@ -30,13 +30,14 @@ class Cost:
         with FlopCounterMode(display=False) as counter, evaluating(copy), torch.no_grad():
             copy(image)
         layers = find_layers(copy, [(image, None)]).prunable.values()
-        kept = sum(layer.flops * _share_nonzero(layer.weight(copy)) for layer in layers)
+        gone = sum(layer.flops * (1 - _share_nonzero(layer.weight(copy))) for layer in layers)
         parameters = list(copy.parameters())
+        macs = counter.get_total_flops() // 2
         return cls(
             parameters=sum(one.numel() for one in parameters),
             nonzero_parameters=sum(int(one.count_nonzero()) for one in parameters),
-            macs=counter.get_total_flops() // 2,
-            nonzero_macs=round(kept / 2),
+            macs=macs,
+            nonzero_macs=macs - round(gone / 2),
         )
 
 

@@ -24,8 +24,9 @@ def latency_lines(table: "pandas.DataFrame") -> list[str]:
         ["runtime", "version", "batch_size"], sort=False
     ):
         first = rows.iloc[0]
-        threads = "" if first["threads"] != first["threads"] else f", {first['threads']:g} thread"
-        threads += "s" if first["threads"] > 1 else ""
+        threads = ""
+        if first["threads"] == first["threads"] and first["threads"] is not None:  # on a CPU
+            threads = f", {first['threads']:g} thread{'s' if first['threads'] > 1 else ''}"
         lines.append(f"{runtime} {version}, batches of {size}, {first['device']}{threads}:")
         text = rows[columns].to_string(index=False, formatters=dict.fromkeys(extra, "{:,}".format))
         lines += [f"  {line}" for line in text.splitlines()]

@@ -35,7 +35,10 @@ def without_channels(net: nn.Module, channels: Channels, kept: numpy.ndarray) ->
         keep(name, 0, channel)
     tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     smaller = {name: _selected(tensors[name], chosen) for name, chosen in indices.items()}
-    return with_tensors(copy_of(net), smaller)
+    copy = with_tensors(copy_of(net), smaller)
+    for name, channel in channels.normalised.items():
+        _say_width(copy.get_submodule(name), int(spread(kept, channel, len(channel), True).sum()))
+    return copy
 
 
 def with_tensors(net: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
@@ -70,21 +73,24 @@ def _adapt_widths(module: nn.Module) -> None:
             module.groups = len(weight)
         module.out_channels = len(weight)
         module.in_channels = weight.shape[1] * module.groups
-    elif isinstance(module, nn.PReLU):
-        module.num_parameters = len(weight)
     elif isinstance(module, PER_CHANNEL):
-        module.num_features = len(weight)
+        _say_width(module, len(weight))
+
+
+def _say_width(module: nn.Module, width: int) -> None:
+    """Make the attributes of a normalisation or PReLU say how wide it is."""
+    if not isinstance(module, nn.PReLU):
+        module.num_features = width  # type: ignore[assignment]
+    elif module.num_parameters > 1:
+        module.num_parameters = width
 
 
 def _statistics(net: nn.Module, channels: Channels) -> Iterable[tuple[str, numpy.ndarray]]:
     """The running statistics of normalisations, with the channel of each entry."""
-    for name, channel in channels.vectors.items():
-        path, _, attribute = name.rpartition(".")
-        if attribute != "weight":
-            continue
-        for buffer, tensor in net.get_submodule(path)._buffers.items():
+    for name, channel in channels.normalised.items():
+        for buffer, tensor in net.get_submodule(name)._buffers.items():
             if tensor is not None and tensor.shape == (len(channel),):
-                yield joint_name(path, buffer), channel
+                yield joint_name(name, buffer), channel
 
 
 def _selected(tensor: Tensor, indices: list[Tensor | None]) -> Tensor:

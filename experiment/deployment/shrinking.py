@@ -33,10 +33,13 @@ class Shrunk:
     widths: dict[str, tuple[int, int]]  # by layer whose width changed: before and after
     left: list[str]  # layers with channels that are superfluous, but could not be cut out
     difference: float  # of outputs, relative to the largest
+    not_followed: str | None = None  # why nothing is known of the channels, if so
 
     @property
     def note(self) -> str | None:
         """What could not be cut out, in words."""
+        if self.not_followed:
+            return f"no channels were cut out: {self.not_followed}"
         if not self.left:
             return None
         named = ", ".join(self.left[:3])
@@ -78,6 +81,7 @@ def shrink(net: nn.Module, images: Any, round_channels: int = 1) -> Shrunk:
         widths=changed_widths(net, smaller),
         left=shrinking.layers_of([one for one in shrinking.shrinkable if one not in groups]),
         difference=difference,
+        not_followed=shrinking.not_followed,
     )
 
 
@@ -85,6 +89,7 @@ class Shrinking:
     """The search for channels that can go, in a copy of the net in double precision."""
 
     def __init__(self, net: nn.Module, images: Any, round_channels: int = 1):
+        self.not_followed: str | None = None
         self.round_channels = whole_number("round_channels", round_channels, least=1)
         self.net = copy_of(net).cpu().double()
         self.images = map_tensors(lambda tensor: _in_double(tensor.cpu()), images)
@@ -123,7 +128,9 @@ class Shrinking:
         """The channels that could be removed; none if that cannot be told of this net."""
         try:
             return find_channels(self.net, self.images)
-        except UserError:
+        except UserError as error:
+            if "no filter that could be removed" not in str(error):
+                self.not_followed = str(error)
             return Channels(numpy.zeros(0, dtype=numpy.int64), {}, {}, {})
 
     @cached_property

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -55,12 +54,12 @@ def _read(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise UserError(
-            "holds Python objects, which could run any code when they are read, and are not: save "
-            "the weights alone, torch.save(net.state_dict(), FILE)"
-        ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, safetensors.SafetensorError) as error:
+    except Exception as error:  # of whatever the file may hold
+        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error).upper():
+            raise UserError(
+                "holds Python objects, which could run any code when they are read, and are not: "
+                "save the weights alone, torch.save(net.state_dict(), FILE)"
+            ) from None
         raise UserError(f"cannot be read as weights: {first_line(error)}") from None
     found = _state_dict(content)
     if found is None:

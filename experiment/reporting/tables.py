@@ -105,7 +105,8 @@ def load_training(directory: Path) -> "pandas.DataFrame":
 
 def load_layers(directory: Path) -> "pandas.DataFrame":
     """The layers of a run's pruned nets. Raises UserError if the file is not a table of layers."""
-    return _loaded(directory / LAYERS, LayerRecord)
+    rows = _loaded(directory / LAYERS, LayerRecord)
+    return rows.assign(layer=rows["layer"].fillna(""))  # the name of a net that is itself a layer
 
 
 def _loaded(path: Path, record: type) -> "pandas.DataFrame":
@@ -181,4 +182,4 @@ def load_results(directory: str | Path) -> "pandas.DataFrame":
     if missing:
         raise UserError(f"{path}: is not a table of results: it has no column {missing[0]}")
     swept = [name for name in rows if name not in types]
-    return rows.drop_duplicates([*swept, *KEY], ignore_index=True)
+    return rows.drop_duplicates([*swept, "network", "dataset", *KEY], ignore_index=True)

@@ -5,19 +5,20 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from experiment.core.devices import choose_device
-from experiment.deployment.cost import Cost
+from experiment.core.errors import UserError
+from experiment.deployment.cost import Cost, FileSize
 from experiment.deployment.fidelity import relative_difference
 from experiment.deployment.latency import measure_latency
 from experiment.deployment.latency_text import latency_lines
 from experiment.deployment.metadata import Metadata
 from experiment.deployment.shrinking import Shrunk
 from experiment.deployment.subject import Subject
-from experiment.deployment.writing import FORMATS, Written, format_for, write_checked
+from experiment.deployment.writing import FORMATS, format_for, write_checked
 from experiment.reporting.records import REFERENCE
 from experiment.runs.net_source import Source
 from experiment.runs.stored_nets import MeasuredNet
@@ -118,7 +119,8 @@ def export(
     net = source.stored.load(found, recompute)
     original = source.stored.load(source.stored.find(None, None, net_seed, 0), recompute)
     path = Path(output) if output else default_path(source, found, format)
-    smaller = source.shrunk(net, round_channels)
+    smaller = source.shrunk(net, round_channels, len(source.images))
+    before = _size_of_original(source, original, net_seed, format)
     metadata = source.metadata(found, smaller.net)
     written = write_checked(smaller.net, format, path, metadata, source.images)
     return Exported(
@@ -126,11 +128,23 @@ def export(
         metadata=metadata,
         widths=smaller.widths,
         difference=relative_difference(written.outputs, source.outputs_of(net)),
-        sizes=_sizes(source, original, smaller.net, written, format),
+        sizes=_sizes(
+            source, {"original": (original, before), "exported": (smaller.net, written.size)}
+        ),
         num_images=len(source.images),
         notes=notes_on(smaller),
         latency=_latency(source, original, smaller.net, seconds, say) if seconds else None,
     )
+
+
+def _size_of_original(source: Source, original: nn.Module, net_seed: int, format: str) -> FileSize:
+    """The size of a file of the unpruned net. Raises UserError if there cannot be one."""
+    chosen = FORMATS[format]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"original{chosen.SUFFIX}")
+        unpruned = source.stored.find(None, None, net_seed, 0)
+        chosen.write(original, source.images, path, source.metadata(unpruned, original))
+        return FileSize.of(sorted(Path(folder).iterdir()))
 
 
 def default_path(source: Source, found: MeasuredNet, format: str) -> Path:
@@ -172,26 +186,21 @@ def notes_on(smaller: Shrunk) -> list[str]:
     return notes
 
 
-def _sizes(
-    source: Source, original: nn.Module, smaller: nn.Module, written: Written, format: str
-) -> "pandas.DataFrame":
-    """What the unpruned net and the written one cost, side by side."""
+def _sizes(source: Source, nets: dict[str, tuple[nn.Module, FileSize]]) -> "pandas.DataFrame":
+    """What the nets and their files cost, side by side."""
     import pandas
 
-    suffix = FORMATS[format].SUFFIX
-    with tempfile.TemporaryDirectory() as folder:
-        before = write_checked(
-            original,
-            format,
-            Path(folder, f"original{suffix}"),
-            written.metadata,
-            source.images,
-        )
-    rows: list[dict[str, Any]] = []
-    for name, one, file in (("original", original, before), ("exported", smaller, written)):
-        cost = asdict(Cost.of(one, source.images))
-        rows.append({"net": name, **cost, "file": file.size.plain, "zipped": file.size.compressed})
-    return pandas.DataFrame(rows)
+    return pandas.DataFrame(
+        [
+            {
+                "net": name,
+                **asdict(Cost.of(net, source.images)),
+                "file": size.plain,
+                "zipped": size.compressed,
+            }
+            for name, (net, size) in nets.items()
+        ]
+    )
 
 
 def _latency(
@@ -200,8 +209,12 @@ def _latency(
     smaller: nn.Module,
     seconds: float,
     say: Callable[[str], None],
-) -> "pandas.DataFrame":
-    """The latencies of the unpruned net and of the written one, side by side."""
+) -> "pandas.DataFrame | None":
+    """The latencies of the unpruned net and of the written one; None if that is impossible."""
     nets = {"original": original, "exported": smaller}
     subjects = [Subject(name, net, source.images) for name, net in nets.items()]
-    return measure_latency(subjects, seconds=seconds, say=say)
+    try:
+        return measure_latency(subjects, seconds=seconds, say=say)
+    except UserError as error:  # the file is there, and right
+        say(f"latency is not measured: {error}")
+        return None

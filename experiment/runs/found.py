@@ -100,7 +100,8 @@ class FoundRun:
         num_chains = config.num_prunings // config.pruning.num_ratios
         num_retrainings = num_chains * sum(step.retrained for step in steps(config))
         expected = config.num_nets * config.training.epochs
-        expected += num_retrainings * config.retraining.epochs
+        epochs_before = config.pruning.rewind_epoch if config.pruning.schedule == "rewind" else 0
+        expected += num_retrainings * (config.retraining.epochs - epochs_before)
         path = self.directory / TRAINING
         epochs = _rows(path)
         if not len(epochs):
@@ -129,7 +130,7 @@ def found_run(path: str | Path) -> FoundRun:
     """
     runs = find_runs(Path(path))
     if not runs:
-        raise UserError(f"{path}: holds no run, that is no {CONFIG} with a {RESULTS}")
+        raise UserError(f"{path}: holds no run, that is no {CONFIG} with an environment.json")
     if len(runs) > 1:
         names = ", ".join(str(run.directory.relative_to(path)) for run in runs[:5])
         more = f" and {len(runs) - 5} more" if len(runs) > 5 else ""

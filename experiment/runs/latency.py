@@ -154,7 +154,7 @@ def summary(found: Latencies) -> list[str]:
     """What to tell people of latencies."""
     table = found.table
     names = [
-        "unpruned" if method == REFERENCE else f"{method} {1 - kept:.0%} pruned"
+        "unpruned" if method == REFERENCE else f"{method} {100 * (1 - kept):.4g}% pruned"
         for method, kept in zip(table["method"], table["keep_ratio"])
     ]
     lines = latency_lines(table.assign(net=names))

@@ -1,5 +1,6 @@
 """A running experiment as people see it: its summary, figures, report and trackers."""
 
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,17 +79,19 @@ class Live:
             StorageError: if that cannot be written, or the tables are no longer there.
         """
         try:
-            written = self._write(is_concluded=True)
+            return self._write(is_concluded=True)
         except UserError as error:
             raise StorageError(
                 f"the files of the run have vanished meanwhile: {error}; run the same command "
                 f"again to write what is missing"
             ) from error
-        self.tracking.close()
-        return written
+        finally:
+            self.tracking.close()
 
     def abandon(self) -> None:
-        """The run is interrupted."""
+        """The run is interrupted, which its report says from now on."""
+        with contextlib.suppress(StorageError, UserError):
+            write_report(self.directory, is_concluded=True)
         self.tracking.close(SHORT_PATIENCE)
 
     def _write(self, *, is_concluded: bool) -> Written:

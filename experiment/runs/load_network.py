@@ -22,6 +22,7 @@ def load_network(
     repetition: int = 0,
     smaller: bool = False,
     recompute: bool = False,
+    own_code: bool = False,
 ) -> nn.Module:
     """A pruned net of a run, retrained as the run did, or one that was exported.
 
@@ -33,6 +34,8 @@ def load_network(
         net_seed: which of several nets.
         repetition: of the pruning.
         smaller: whether channels that pruning has made superfluous are cut out.
+        own_code: whether a file may name code that is not this software's, `package.module:Class`,
+            which is then imported and called.
         recompute: whether a net that is not kept is computed again.
 
     Returns:
@@ -45,7 +48,7 @@ def load_network(
         >>> net = experiment.load_network("results/mine/4a1c0d27be", "SiPP", 0.2)
     """
     if Path(source).suffix == ".safetensors":
-        return load_exported(Path(source))
+        return load_exported(Path(source), own_code=own_code)
     stored = StoredNets(found_run(source), choose_device("auto") if recompute else "cpu")
     found = stored.find(method, keep_ratio, net_seed, repetition)
     net = stored.load(found, recompute)

@@ -19,7 +19,7 @@ from experiment.runs.found import found_run
 from experiment.runs.stored_nets import MeasuredNet, StoredNets
 
 NUM_IMAGES = 64  # test images on which outputs are compared
-NUM_IN_DOUBLE = 16  # of them, on which smaller nets are compared in double precision
+FEW = 16  # of them, for nets that are only timed
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class Source:
         """What a net returns for the images."""
         return run_in_eval_mode(net, (self.images, None))
 
-    def shrunk(self, net: nn.Module, round_channels: int) -> Shrunk:
-        """The net without superfluous channels; some of the images are enough to check it."""
-        return shrink(net, self.images[:NUM_IN_DOUBLE], round_channels)
+    def shrunk(self, net: nn.Module, round_channels: int, num_images: int = FEW) -> Shrunk:
+        """The net without superfluous channels, checked on so many of the images."""
+        return shrink(net, self.images[:num_images], round_channels)
 
     def metadata(self, found: MeasuredNet, net: nn.Module) -> Metadata:
         """What a file with a net, which may be a smaller one, says of itself."""

@@ -16,11 +16,14 @@ def clear(directory: Path) -> list[str]:
     Returns:
         What was moved and to where, one text each.
     """
-    found = [path for folder in FOLDERS for path in _inside(directory / folder) if _is_in_way(path)]
+    linked = [directory / name for name in FOLDERS if name and (directory / name).is_symlink()]
+    folders = [directory / name for name in FOLDERS if directory / name not in linked]
+    found = [*linked, *(path for one in folders for path in _inside(one) if _is_in_way(path))]
     aside = directory / STEPS / DAMAGED
+    moved = {path: move_aside(path, aside / path.relative_to(directory)) for path in found}
     return [
-        f"{path}: is no file; moved to {move_aside(path, aside / path.relative_to(directory))}"
-        for path in found
+        f"{path}: is {'a link' if path in linked else 'no file'}; moved to {target}"
+        for path, target in moved.items()
     ]
 
 

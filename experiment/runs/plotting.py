@@ -43,8 +43,9 @@ def plot_runs(
     from experiment.reporting.plots.figures import save_as
     from experiment.reporting.published import published_beside
 
-    rows = {label: run.results for label, run in found.items()}
-    if not any(len(table) for table in rows.values()):
+    rows = {label: run.results for label, run in found.items() if run.num_rows}
+    found = {label: found[label] for label in rows}
+    if not rows:
         raise UserError(f"{directories[0]}: no net is measured yet, so there is nothing to draw")
     points = None
     if published:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas
+
 from experiment.core.errors import UserError
 from experiment.core.registry import DATASETS, METHODS
 from experiment.core.spelling import nearest
@@ -32,8 +34,12 @@ class PrunedTrained:
     def lines(self) -> list[str]:
         """What to tell people."""
         rows = self.found.results
-        [before] = rows[rows["method"] == REFERENCE].to_dict("records")
-        [after] = rows[rows["method"] != REFERENCE].to_dict("records")
+        of_net = rows[rows["net_seed"] == self.exported.metadata.net_seed]
+        before = of_net[of_net["method"] == REFERENCE].iloc[0]
+        is_exported = pandas.Series(True, index=of_net.index)
+        for name in ("method", "repetition", "keep_ratio_requested"):
+            is_exported &= of_net[name] == getattr(self.exported.metadata, name)
+        after = of_net[is_exported].iloc[0]
         accuracies = [
             f"before pruning {before['test_accuracy']:.2%}",
             f"right after {after['accuracy_before_retraining']:.2%}",

@@ -49,7 +49,9 @@ def reported_runs(directory: Path) -> Mapping[str, FoundRun]:
         return _runs_of_sweep(directory)
     runs = find_runs(directory)
     if not runs:
-        raise UserError(f"{directory}: holds no run, that is no config.yaml with a results.csv")
+        raise UserError(
+            f"{directory}: holds no run, that is no config.yaml with an environment.json"
+        )
     if runs[0].directory == directory:
         return {visible(directory.resolve().name): runs[0]}
     return {visible(str(run.directory.relative_to(directory))): run for run in runs}

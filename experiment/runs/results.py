@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -150,7 +151,9 @@ class Store:
             "state": digest,
         }
         stored["sha256"] = _digest(stored)
-        write_whole(self._record_path(key), json.dumps(stored, indent=1))
+        # What only measures is quickly computed again, and waiting for the disk costs more.
+        text = json.dumps(stored, indent=1)
+        write_whole(self._record_path(key), text, durable=result.has_state)
         return Result(result.record, result._state, path=path, digest=digest, inputs=inputs)
 
     def keeps_net(self, key: str) -> bool:
@@ -177,9 +180,13 @@ class Store:
 
     def _links(self, path: Path) -> list[Path]:
         """The outermost folder of the store above a file that is a link, if there is one."""
-        inside = path.relative_to(self.directory).parents
-        folders = [self.directory / folder for folder in reversed(inside) if folder.parts]
-        return [folder for folder in folders if folder.is_symlink()][:1]
+        found: list[Path] = []
+        for folder in path.parents:
+            if folder == self.directory:
+                break
+            if os.path.islink(folder):
+                found = [folder]
+        return found
 
     def _check(self, stored: Any, key: str) -> None:
         """Raise ValueError unless a record is what was stored with that key."""

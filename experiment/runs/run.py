@@ -151,6 +151,7 @@ class Run:
         Raises UserError for bad input.
         """
         if self.bad_input is not None:
+            self.live.abandon()
             raise self.bad_input
         if len(self.ledger.results):
             self.ledger.sort_tables()

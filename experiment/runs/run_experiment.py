@@ -1,5 +1,6 @@
 """Running an experiment from Python."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from experiment.reporting.sweep_tables import collect
 from experiment.runs import driver, paths
 from experiment.runs.lock import locked
 from experiment.runs.preflight import Preflight
+from experiment.runs.report import write_report
 from experiment.runs.run_results import RunResults
 
 NAME = "notebook"  # of the folder for experiments that are in no file
@@ -67,14 +69,23 @@ def run_named(
     configs = configs_of(content)
     directories = [paths.results_directory(name, one.run_id(), results) for one in configs]
     _try_out(configs, directories, chosen)
+    mistakes: list[UserError] = []
     for one, directory in zip(configs, directories):
-        with locked(directory) as lock:
-            driver.run(one, directory, chosen, paths.shared_nets(results), lock)
+        try:
+            with locked(directory) as lock:
+                driver.run(one, directory, chosen, paths.shared_nets(results), lock)
+        except UserError as error:  # of one run of a sweep, perhaps
+            mistakes.append(error)
+    if len(mistakes) == len(configs):
+        raise mistakes[0]
     if not isinstance(content, Sweep):
         return RunResults(directories[0])
+    for mistake in mistakes:
+        warnings.warn(f"a run of the sweep failed: {mistake}", stacklevel=3)
     together = paths.results_directory(name, content.sweep_id(), results)
     with locked(together):
         collect(content, directories, together)
+        write_report(together)
     return RunResults(together)
 
 

@@ -2,14 +2,15 @@
 
 import base64
 import html
+import json
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiment.core.columns import columns
 from experiment.core.errors import UserError
-from experiment.reporting.records import REFERENCE, ResultRecord
-from experiment.reporting.run_files import REPORT, SUMMARY
+from experiment.reporting.records import REFERENCE, ResultRecord, Subject
+from experiment.reporting.run_files import REPORT, SUMMARY, SWEEP_RUNS
 from experiment.reporting.tables import FAILURES, RESULTS, TRAINING, load_results
 
 if TYPE_CHECKING:
@@ -40,17 +41,20 @@ class RunResults:
     @cached_property
     def summary(self) -> "pandas.DataFrame":
         """How far each method prunes at commensurate accuracy; empty if nothing was pruned."""
-        return self._table(SUMMARY)
+        return _table(self.directory / SUMMARY)
 
     @cached_property
     def training(self) -> "pandas.DataFrame":
         """One row per epoch; empty for a sweep, whose runs have their own."""
-        return self._table(TRAINING)
+        return _table(self.directory / TRAINING)
 
     @cached_property
     def failures(self) -> "pandas.DataFrame":
-        """What failed, where and why; empty if nothing did."""
-        return self._table(FAILURES)
+        """What failed, where and why; empty if nothing did. Of a sweep, in any of its runs."""
+        import pandas
+
+        tables = [_table(one / FAILURES) for one in self._directories()]
+        return pandas.concat(tables, ignore_index=True)
 
     @property
     def report(self) -> Path:
@@ -69,6 +73,7 @@ class RunResults:
     def _by_run(self) -> dict[str, "pandas.DataFrame"]:
         """The rows of each run of a sweep by what was swept; all rows of a single run."""
         swept = [name for name in self.results if name not in columns(ResultRecord)]
+        swept += [name for name in columns(Subject) if self.results[name].nunique() > 1]
         if not swept:
             return {"": self.results}
         return {
@@ -76,16 +81,15 @@ class RunResults:
             for values, rows in self.results.groupby(swept, sort=False, dropna=False)
         }
 
-    def _table(self, name: str) -> "pandas.DataFrame":
-        import pandas
-
-        path = self.directory / name
+    def _directories(self) -> list[Path]:
+        """Those of the runs of a sweep, which lie beside it, or of a single run."""
         try:
-            return pandas.read_csv(path)
-        except (FileNotFoundError, pandas.errors.EmptyDataError):
-            return pandas.DataFrame()
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read: {error}") from None
+            names = json.loads((self.directory / SWEEP_RUNS).read_text())
+            return [self.directory.parent / name for name in names.values()]
+        except FileNotFoundError:
+            return [self.directory]
+        except (OSError, ValueError, AttributeError, TypeError) as error:
+            raise UserError(f"{self.directory / SWEEP_RUNS}: cannot be read: {error}") from None
 
     def __repr__(self) -> str:
         methods = [name for name in self.results["method"].unique() if name != REFERENCE]
@@ -111,3 +115,15 @@ class RunResults:
         from experiment.reporting.plots.figures import content_of
 
         return f"data:image/png;base64,{base64.b64encode(content_of(self.plot(), 'png')).decode()}"
+
+
+def _table(path: Path) -> "pandas.DataFrame":
+    """The rows of a table; none if it is not there. Raises UserError if it cannot be read."""
+    import pandas
+
+    try:
+        return pandas.read_csv(path)
+    except (FileNotFoundError, pandas.errors.EmptyDataError):
+        return pandas.DataFrame()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None

@@ -95,7 +95,10 @@ class StoredNets:
         """
         of_net = self._of_net(net_seed)
         if method is None or method == REFERENCE:
-            return next(one for one in of_net if one.values["method"] == REFERENCE)
+            unpruned = [one for one in of_net if one.values["method"] == REFERENCE]
+            if not unpruned:
+                raise UserError(f"{self.run.directory}: its unpruned net is not measured yet")
+            return unpruned[0]
         of_method = self._of_method(of_net, method)
         repeated = [one for one in of_method if one.values["repetition"] == repetition]
         if not repeated:

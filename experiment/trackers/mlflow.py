@@ -67,7 +67,15 @@ class mlflow(Tracker):
         return experiment.experiment_id if experiment else self._new_experiment()
 
     def _new_experiment(self) -> str:
-        return self.client.create_experiment(self.experiment)
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.create_experiment(self.experiment)
+        except MlflowException:  # another run may have made it just now
+            experiment = self.client.get_experiment_by_name(self.experiment)
+            if experiment is None:
+                raise
+            return experiment.experiment_id
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

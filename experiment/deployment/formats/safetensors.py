@@ -8,6 +8,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from experiment.core.errors import UserError
+from experiment.core.text import shown
 from experiment.deployment.fidelity import SAME_NET
 from experiment.deployment.metadata import Metadata
 from experiment.deployment.resizing import with_tensors
@@ -26,12 +27,15 @@ def write(net: nn.Module, images: Tensor, path: Path, metadata: Metadata) -> Non
 
 def read(path: Path) -> Callable[[Tensor], Tensor]:
     """What the net of a file computes."""
-    net = load_exported(path)
+    net = load_exported(path, own_code=True)  # it was written by this process
     return lambda images: run_in_eval_mode(net, (images, None))
 
 
-def load_exported(path: Path) -> nn.Module:
-    """The net of a file that `write` has written, in eval mode. Raises UserError if it is none."""
+def load_exported(path: Path, *, own_code: bool) -> nn.Module:
+    """The net of a file that `write` has written, in eval mode.
+
+    Raises UserError if it is none, or names own code that is not allowed.
+    """
     try:
         with safetensors.safe_open(path, "pt") as file:
             texts = file.metadata() or {}
@@ -39,6 +43,11 @@ def load_exported(path: Path) -> nn.Module:
     except (OSError, safetensors.SafetensorError) as error:
         raise UserError(f"{path}: cannot be read as safetensors: {error}") from None
     metadata = Metadata.from_texts(texts, str(path))
+    if ":" in metadata.network and not own_code:
+        raise UserError(
+            f"{path}: its network is the code {shown(metadata.network)}, which is run only with "
+            f"own_code=True: treat a file from others like code"
+        )
     net = build_network(
         metadata.network,
         input_shape=metadata.input_shape,

@@ -79,6 +79,7 @@ def draw_unpruned(
     label: str | None = "unpruned",
     linewidth: float = 1.0,
     unit: str = "%",
+    digits: str = ".1f",
 ) -> None:
     """Draw what unpruned nets reach as a line of long dashes.
 
@@ -89,5 +90,5 @@ def draw_unpruned(
         color=colour,
         linestyle=(0, (8, 3)),
         linewidth=linewidth,
-        label=literal(f"{label} ({value:.1f}{unit})") if label else None,
+        label=literal(f"{label} ({value:{digits}}{unit})") if label else None,
     )

@@ -118,15 +118,15 @@ def _draw_unpruned_nets(axes: Axes, runs: Runs, y: str) -> None:
         draw_unpruned(axes, 0.0, label=None)
         return
     column = "test_accuracy" if y == "accuracy_before_retraining" else y
-    factor, unit = (100, "%") if y in SHARES else (1, "")
+    factor, unit, digits = (100, "%", ".1f") if y in SHARES else (1, "", ".3g")
     means = {label: factor * references(rows)[column].mean() for label, rows in runs.items()}
     by_value: dict[str, list[str]] = {}
     for label, mean in means.items():
         if not math.isnan(mean):
-            by_value.setdefault(f"{mean:.1f}", []).append(label)
+            by_value.setdefault(f"{mean:.4g}", []).append(label)
     for labels in by_value.values():
         name = "unpruned" if len(by_value) == 1 else f"unpruned, {', '.join(labels)}"
-        draw_unpruned(axes, means[labels[0]], label=name, unit=unit)
+        draw_unpruned(axes, means[labels[0]], label=name, unit=unit, digits=digits)
 
 
 def _draw_published(

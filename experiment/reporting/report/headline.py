@@ -111,7 +111,7 @@ def _unpruned(runs: list[RunContent]) -> str:
 
 def _nothing_commensurate(runs: list[RunContent], so_far: str) -> str:
     """What is said if every method loses more than it may: which one loses least, and where."""
-    losses = pandas.concat([_losses(run) for run in runs], ignore_index=True)
+    losses = pandas.concat([_losses(run) for run in runs if len(run.rows)], ignore_index=True)
     least = losses.loc[losses["difference"].idxmax()]
     points = f"{-100 * least['difference']:.1f} points"
     name = _name(least["method"], least["run"], runs)
