@@ -307,11 +307,11 @@ def test_what_an_onnx_file_says_of_itself(run, tmp_path):
 
 @needs_onnx
 def test_the_script_for_those_who_do_not_have_this_software(run, tmp_path):
-    """The page's script classifies a picture with onnxruntime alone."""
+    """The script of the README classifies a picture with onnxruntime alone."""
     from PIL import Image
     from sklearn.datasets import load_digits
 
-    page = (ROOT / "docs" / "export.md").read_text()
+    page = (ROOT / "README.md").read_text()
     [script] = re.findall(r"```python\n(# classify\.py.*?)```", page, re.DOTALL)
     experiment.export(run, "WT", 0.2, format="onnx", output=tmp_path / "net.onnx", seconds=0)
     (tmp_path / "classify.py").write_text(script)
