@@ -193,7 +193,7 @@ def test_weights_of_another_head(there, tmp_path):
     import ownnets
 
     torch.save(ownnets.Skipping(7).state_dict(), tmp_path / "seven.pt")
-    with pytest.raises(UserError, match=r"head.bias is \[7\], but \[2\].*other classes"):
+    with pytest.raises(UserError, match=r"head.bias is \[7\], but \[2\].*a net for 7 classes"):
         load_weights(ownnets.Skipping(2), tmp_path / "seven.pt")
     torch.save({"epoch": 3}, tmp_path / "empty.pt")
     with pytest.raises(UserError, match="holds no weights by name"):
