@@ -180,6 +180,11 @@ def test_a_net_that_only_guesses_is_told(there, tmp_path, capsys):
             "a.onnx: a file of format openvino",
         ),
         (prune_command("--mean", "0.5"), "mean and std must both be lists of 3 numbers"),
+        (prune_command("--mean", "123", "1", "0"), "dataset.mean[0]: 123.0 is wrong"),
+        (
+            prune_command("--data", "digits", "--num-workers", "1"),
+            "--data digits: this data set has no mean and no std and no num_workers to set",
+        ),
         (prune_command("--epochs", "-1"), "retraining.epochs: -1 is wrong"),
     ],
 )
@@ -187,6 +192,42 @@ def test_bad_input_is_told_in_one_line(arguments, expected, there, tmp_path, cap
     assert command_line([*arguments, "--results", str(tmp_path)]) == 2
     captured = capsys.readouterr()
     assert expected in captured.err and captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--set", "num_nets=2", "--set", "num_repetitions=2"],
+        ["--set", "pruning.methods=[WT, FT]", "--set", "pruning.keep_ratios=[0.6, 0.4]"],
+    ],
+)
+def test_of_several_nets_the_exported_one_is_told_of(more, there, tmp_path, capsys):
+    arguments = ["--results", str(tmp_path), "--method", "FT", "--num-workers", "0", *more]
+    assert command_line(prune_command(*arguments)) == 0
+    out = capsys.readouterr().out
+    [right_after] = re.findall(r"right after ([\d.]+)%", out)
+    [exported] = re.findall(r"FT: .*requested 40.00%\), test accuracy ([\d.]+)%", out)
+    assert right_after == exported
+
+
+def test_normalisation_is_the_same_in_memory_and_streamed(there, tmp_path):
+    config = {"network": {"name": "ownnets:Skipping", "weights": "net.pt"}}
+    config |= {"pruning": {"schedule": "train"}}
+    accuracies = []
+    for in_memory in (True, False):
+        folder = {"name": "ImageFolder", "root": "images", "mean": MEAN, "std": STD}
+        config["dataset"] = folder | {"in_memory": in_memory, "num_workers": 0}
+        results = tmp_path / str(in_memory)
+        found = experiment.run(config, results=results, device="cpu")
+        accuracies.append(found.results["test_accuracy"].item())
+        assert found.results["test_loss"].item() > 0
+    net = safetensors.torch.load_file("net.safetensors")
+    import ownnets
+
+    trained = ownnets.Skipping()
+    trained.load_state_dict(net)
+    expected = accuracy_of(trained.eval(), there)
+    assert accuracies == pytest.approx([expected, expected], abs=1e-6)
 
 
 def test_weights_of_another_head(there, tmp_path):

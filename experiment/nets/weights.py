@@ -2,6 +2,7 @@
 
 import pickle
 import platform
+import warnings
 import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -94,7 +95,9 @@ def _read_torch(path: Path) -> Any:
         with path.open("rb") as file:
             is_torchs = file.read(1) == PICKLE or zipfile.is_zipfile(file)
         if is_torchs:
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # on files of other versions, or with odd tensors
+                return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(
             f"holds Python objects, which could run any code when they are read, and are not: "
