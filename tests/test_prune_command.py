@@ -177,7 +177,10 @@ def test_a_net_that_only_guesses_is_told(there, tmp_path, capsys):
     [
         (prune_command(weights="none.pt"), "network.weights: none.pt: no such file"),
         (prune_command(weights="whole.pt"), "whole.pt: holds Python objects, which could run any"),
-        (prune_command(weights="ownnets.py"), "network.weights: ownnets.py: cannot be read as"),
+        (
+            prune_command(weights="ownnets.py"),
+            "network.weights: ownnets.py: is not, or not wholly, a file",
+        ),
         (prune_command(network="lenet5"), "lacks conv1.weight, conv1.bias, conv2.weight and"),
         (prune_command("--method", "SiP"), "unknown method 'SiP'; did you mean 'SiPP'?"),
         (prune_command("--keep-ratio", "1.5"), "keep_ratio must be a number above 0 and at most 1"),
@@ -188,6 +191,11 @@ def test_a_net_that_only_guesses_is_told(there, tmp_path, capsys):
             "a.onnx: a file of format openvino",
         ),
         (prune_command("--mean", "0.5"), "mean and std must both be lists of 3 numbers"),
+        (prune_command("--mean", "123", "1", "0"), "dataset.mean[0]: 123.0 is wrong"),
+        (
+            prune_command("--data", "digits", "--num-workers", "1"),
+            "--data digits: this data set has no mean and no std and no num_workers to set",
+        ),
         (prune_command("--epochs", "-1"), "retraining.epochs: -1 is wrong"),
     ],
 )
@@ -197,15 +205,53 @@ def test_bad_input_is_told_in_one_line(arguments, expected, there, tmp_path, cap
     assert expected in captured.err and captured.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--set", "num_nets=2", "--set", "num_repetitions=2"],
+        ["--set", "pruning.methods=[WT, FT]", "--set", "pruning.keep_ratios=[0.6, 0.4]"],
+    ],
+)
+def test_of_several_nets_the_exported_one_is_told_of(more, there, tmp_path, capsys):
+    arguments = ["--results", str(tmp_path), "--method", "FT", "--num-workers", "0", *more]
+    assert command_line(prune_command(*arguments)) == 0
+    out = capsys.readouterr().out
+    [right_after] = re.findall(r"right after ([\d.]+)%", out)
+    [exported] = re.findall(r"FT: .*requested 40.00%\), test accuracy ([\d.]+)%", out)
+    assert right_after == exported
+
+
+def test_normalisation_is_the_same_in_memory_and_streamed(there, tmp_path):
+    config = {"network": {"name": "ownnets:Skipping", "weights": "net.pt"}}
+    config |= {"pruning": {"schedule": "train"}}
+    accuracies = []
+    for in_memory in (True, False):
+        folder = {"name": "ImageFolder", "root": "images", "mean": MEAN, "std": STD}
+        config["dataset"] = folder | {"in_memory": in_memory, "num_workers": 0}
+        results = tmp_path / str(in_memory)
+        found = experiment.run(config, results=results, device="cpu")
+        accuracies.append(found.results["test_accuracy"].item())
+        assert found.results["test_loss"].item() > 0
+    net = safetensors.torch.load_file("net.safetensors")
+    import ownnets
+
+    trained = ownnets.Skipping()
+    trained.load_state_dict(net)
+    expected = accuracy_of(trained.eval(), there)
+    assert accuracies == pytest.approx([expected, expected], abs=1e-6)
+
+
 def test_weights_of_another_head(there, tmp_path):
     import ownnets
 
     torch.save(ownnets.Skipping(7).state_dict(), tmp_path / "seven.pt")
-    with pytest.raises(UserError, match=r"head.bias is \[7\], but \[2\].*other classes"):
+    with pytest.raises(UserError, match=r"head.bias is \[7\], but \[2\].*a net for 7 classes"):
         load_weights(ownnets.Skipping(2), tmp_path / "seven.pt")
     for index, content in enumerate((b"<html>", b"\x85\x01\x02\x03", b"version https://git-lfs")):
         (tmp_path / f"{index}.pt").write_bytes(content)
-        with pytest.raises(UserError, match="cannot be read as weights"):
+        with pytest.raises(
+            UserError, match="cannot be read as weights|is not, or not wholly, a file"
+        ):
             load_weights(ownnets.Skipping(), tmp_path / f"{index}.pt")
     torch.save({"epoch": 3}, tmp_path / "empty.pt")
     with pytest.raises(UserError, match="holds no weights by name"):

@@ -83,7 +83,7 @@ def add_retraining(parser: argparse.ArgumentParser) -> None:
 
 
 def add_images(parser: argparse.ArgumentParser) -> None:
-    """`--image-size N --mean ... --std ...`."""
+    """`--image-size N --mean ... --std ... --num-workers N`."""
     parser.add_argument(
         "--image-size",
         type=positive,
@@ -99,12 +99,18 @@ def add_images(parser: argparse.ArgumentParser) -> None:
             help="of each channel on the scale 0 to 1, with which the net was trained (default: "
             "that of the training images)",
         )
+    parser.add_argument(
+        "--num-workers",
+        type=int,
+        metavar="N",
+        help="processes that read images which do not fit into memory (default: 4)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     from experiment.runs.prune_trained import prune_trained
 
-    images = {name: getattr(options, name) for name in ("image_size", "mean", "std")}
+    images = {name: getattr(options, name) for name in ("image_size", "mean", "std", "num_workers")}
     pruned = prune_trained(
         options.network,
         options.weights,

@@ -1,12 +1,12 @@
 """What a configuration's methods, network and data set depend on besides their settings."""
 
-import hashlib
 import inspect
 from pathlib import Path
 
-from experiment.config.schema import DatasetPart, NetworkPart, Part
+from experiment.config.schema import UNREADABLE, WEIGHTS, DatasetPart, NetworkPart, Part
 from experiment.core.dependencies import Dependencies, Dependency, Kind, looked_up
 from experiment.core.errors import UserError, one_line
+from experiment.core.files import content_digest
 from experiment.core.own_code import exits_as_errors, place
 from experiment.core.own_sources import own_sources
 from experiment.core.registry import DATASETS, Registry
@@ -52,10 +52,13 @@ def _files(part: DatasetPart, verify: bool) -> Dependencies:
 
 
 def _weights(path: Path) -> Dependencies:
-    """A file with weights: all that it holds."""
+    """A file with weights: all that it holds.
+
+    One that cannot be read counts as well: without it, the run would be that of a network with no
+    weights given.
+    """
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        digest = content_digest(path)
     except OSError:
-        return ()
-    return (Dependency(Kind.FILES, "weights", digest, f"the weights in {path}"),)
+        digest = UNREADABLE
+    return (Dependency(Kind.FILES, WEIGHTS, digest, f"the weights in {path}"),)

@@ -145,6 +145,9 @@ def _completed(registry: Registry, part: Part, path: KeyPath, document: Document
     """
     try:
         options = registry.complete(part.name, part.options)
+        # A part's own argument may have the name of a key that all parts of its kind have, such as
+        # `weights` of networks like torchvision's. The key is what the file sets.
+        options = {key: options[key] for key in options if key not in type(part).model_fields}
         completed = type(part)(**(part.model_dump() | options))
         return completed.depending_on(dependencies_of(registry, completed))
     except UserError as error:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 from pydantic import Field
 
-from experiment.core.dependencies import Dependencies
+from experiment.core.dependencies import Dependencies, Kind
 from experiment.core.registry import DATASETS
 from experiment.core.text import shown
 from experiment.sensitivity.constants import DEFAULT_DELTA
@@ -26,6 +26,9 @@ LARGEST = 1e6  # of factors, weight decays and minutes
 LARGEST_SEED = 2**63 - 1
 SMALLEST_RATIO = 1e-9  # which keeps a parameter of a billion
 SMALLEST_STEP = 1e-9  # from one keep ratio to the next, on average
+
+WEIGHTS = "weights"  # the name of a network's dependency on a file
+UNREADABLE = "unreadable"  # its digest if the file cannot be read
 
 KeepRatio = Annotated[float, Field(ge=SMALLEST_RATIO, le=1)]
 Count = Annotated[int, Field(ge=1, le=MOST)]
@@ -89,6 +92,13 @@ class NetworkPart(Part):
     """A network and, if it is trained already, the file with its weights."""
 
     weights: str | None = None
+
+    @property
+    def weights_digest(self) -> str | None:
+        """Of the file when the configuration was loaded; None if it could not be read."""
+        digests = {one.name: one.digest for one in self._dependencies if one.kind == Kind.FILES}
+        found = digests.get(WEIGHTS)
+        return None if found == UNREADABLE else found
 
     def affecting_numbers(self) -> dict[str, Any]:
         """The same without the path of the weights: what the file holds is a dependency."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -42,6 +43,12 @@ def read_file(path: Path) -> bytes:
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "it is not a file", str(path))
     return path.read_bytes()
+
+
+def content_digest(path: Path) -> str:
+    """The first digits of the SHA-256 of all that a file holds. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def remove(path: Path) -> None:

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas
-
 from experiment.core.errors import UserError
 from experiment.core.registry import DATASETS, METHODS
 from experiment.core.spelling import nearest
@@ -33,13 +31,7 @@ class PrunedTrained:
 
     def lines(self) -> list[str]:
         """What to tell people."""
-        rows = self.found.results
-        of_net = rows[rows["net_seed"] == self.exported.metadata.net_seed]
-        before = of_net[of_net["method"] == REFERENCE].iloc[0]
-        is_exported = pandas.Series(True, index=of_net.index)
-        for name in ("method", "repetition", "keep_ratio_requested"):
-            is_exported &= of_net[name] == getattr(self.exported.metadata, name)
-        after = of_net[is_exported].iloc[0]
+        before, after = self._rows()
         accuracies = [
             f"before pruning {before['test_accuracy']:.2%}",
             f"right after {after['accuracy_before_retraining']:.2%}",
@@ -55,6 +47,20 @@ class PrunedTrained:
                 f"the alphabetical order of the folders?"
             )
         return [*lines, *self.exported.lines(), f"report: {self.found.report}"]
+
+    def _rows(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Of the tables: the unpruned net, and the exported one, which may be one of several."""
+        about = self.exported.metadata
+        rows = self.found.results
+        of_net = rows[rows["net_seed"] == about.net_seed]
+        pruned = of_net[
+            (of_net["method"] == about.method)
+            & (of_net["repetition"] == about.repetition)
+            & (of_net["keep_ratio_requested"] == about.keep_ratio_requested)
+        ]
+        [before] = of_net[of_net["method"] == REFERENCE].to_dict("records")
+        [after] = pruned.to_dict("records")
+        return before, after
 
 
 def prune_trained(
@@ -109,7 +115,7 @@ def prune_trained(
     METHODS.get(method)
     experiment = {
         "network": {"name": network, "weights": str(weights)},
-        "dataset": {**_dataset(data), **(images or {})},
+        "dataset": _with_options(_dataset(data), images or {}),
         "retraining": {
             "epochs": epochs,
             "batch_size": batch_size,
@@ -145,3 +151,15 @@ def _dataset(data: str | Path) -> dict[str, Any]:
         f"{nearest(data, names)} (a folder holds train/<class>/ and test/<class>/; data sets are "
         f"{', '.join(names)})"
     )
+
+
+def _with_options(dataset: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """The data set with options. Raises UserError if it does not have them."""
+    model = DATASETS.options_model(dataset["name"])
+    unknown = [name for name in options if name not in model.model_fields]
+    if unknown and model.model_config.get("extra") != "allow":
+        raise UserError(
+            f"--data {dataset['name']}: this data set has no {' and no '.join(unknown)} to set; "
+            f"they are for folders of images"
+        )
+    return dataset | options

@@ -102,7 +102,8 @@ class Workplace:
         with task.net_stream.child("initialise").as_global():
             net = self._build(task.network)
         if task.network.weights is not None:
-            load_weights(net, task.network.weights, "network.weights: ")
+            digest = task.network.weights_digest
+            load_weights(net, task.network.weights, "network.weights: ", digest)
         return NetState.of(net)
 
     def layers(self, network: Part) -> Layers:

@@ -48,8 +48,8 @@ class ImageFolder(Dataset):
     crop_padding: Annotated[int, Field(ge=0, le=256)] = 4
     horizontal_flip: bool = True
     grayscale: bool = False
-    mean: list[float] | None = None
-    std: list[Annotated[float, Field(gt=0)]] | None = None
+    mean: Annotated[list[Annotated[float, Field(le=1)]], Field(min_length=1)] | None = None
+    std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] | None = None
     in_memory: bool = True
     num_workers: Annotated[int, Field(ge=0, le=1024)] = 4
     skip_unreadable: bool = False
