@@ -250,7 +250,7 @@ def test_weights_of_another_head(there, tmp_path):
     for index, content in enumerate((b"<html>", b"\x85\x01\x02\x03", b"version https://git-lfs")):
         (tmp_path / f"{index}.pt").write_bytes(content)
         with pytest.raises(
-            UserError, match="cannot be read as weights|is not, or not wholly, a file"
+            UserError, match=r"cannot be read as weights|is not, or not wholly, a file"
         ):
             load_weights(ownnets.Skipping(), tmp_path / f"{index}.pt")
     torch.save({"epoch": 3}, tmp_path / "empty.pt")
