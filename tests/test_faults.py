@@ -118,8 +118,8 @@ def test_a_checkpoint_stays_until_the_next_is_stored(config, tmp_path, monkeypat
     config = config.model_copy(update={"training": training})
     written = []
 
-    def write(path, content):
-        write_whole(path, content)
+    def write(path, content, **options):
+        write_whole(path, content, **options)
         if ".checkpoint" in path.name and path.suffix == ".safetensors":
             written.append(path)
             if len(written) == 2:

@@ -89,7 +89,7 @@ def test_measures_are_drawn_by_their_names(y, expected):
 def test_differences_have_a_zero_line_and_losses_no_percent():
     zero = draw({"": made_up_rows()}, y="delta").axes[0].get_lines()[0]
     assert list(zero.get_ydata()) == [0, 0]
-    assert "unpruned (0.1)" in lines(draw({"": made_up_rows()}, y="loss"))
+    assert "unpruned (0.09)" in lines(draw({"": made_up_rows()}, y="loss"))
 
 
 def test_the_kept_share_is_on_a_logarithmic_axis_with_small_nets_on_the_right():

@@ -172,7 +172,8 @@ def test_what_is_no_run_is_told_in_one_line(tmp_path, capsys, command):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "config.yaml").write_text("mine: yes")
     error = printed(capsys, command, tmp_path, expected=2)
-    assert error == f"error: {tmp_path}: holds no run, that is no config.yaml with a results.csv\n"
+    reason = "holds no run, that is no config.yaml with an environment.json"
+    assert error == f"error: {tmp_path}: {reason}\n"
     error = printed(capsys, command, tmp_path / "none", expected=2)
     assert error == f"error: {tmp_path / 'none'}: no such directory\n"
 
