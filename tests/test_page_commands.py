@@ -24,7 +24,8 @@ CONFIG = """
 network: {name: lenet5}
 dataset: {name: digits}
 training: {epochs: 1, batch_size: 64}
-pruning: {methods: [SiPP, PFP], keep_ratios: [0.2]}
+pruning: {methods: [SiPP, PFP], keep_ratios: [0.2, 0.1]}
+checkpoints: all
 """
 OWN_NET = """
 from torch import nn
