@@ -105,9 +105,7 @@ def add_net(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-ratio", type=float, metavar="RATIO", help="one of those that were asked for"
     )
-    parser.add_argument(
-        "--net-seed", type=int, default=0, metavar="N", help="which net (default: %(default)s)"
-    )
+    add_net_seed(parser)
     parser.add_argument(
         "--repetition",
         type=int,
@@ -119,6 +117,13 @@ def add_net(parser: argparse.ArgumentParser) -> None:
         "--recompute",
         action="store_true",
         help="compute a net again that was not kept, as runs keep only the last of each method",
+    )
+
+
+def add_net_seed(parser: argparse.ArgumentParser) -> None:
+    """`--net-seed N`, of the nets of a run."""
+    parser.add_argument(
+        "--net-seed", type=int, default=0, metavar="N", help="which net (default: %(default)s)"
     )
 
 

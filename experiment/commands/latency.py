@@ -9,6 +9,7 @@ import argparse
 from experiment.commands._arguments import (
     add_device,
     add_format,
+    add_net_seed,
     add_no_own_code,
     add_round_channels,
     add_seconds,
@@ -35,9 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RATIO",
         help="only this one of those that were asked for; repeatable (default: all)",
     )
-    parser.add_argument(
-        "--net-seed", type=int, default=0, metavar="N", help="which net (default: %(default)s)"
-    )
+    add_net_seed(parser)
     parser.add_argument(
         "--batch-size",
         action="append",

@@ -1,5 +1,6 @@
 """From how many zeros on products with compressed rows are faster than dense ones."""
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -9,15 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from experiment.core.seeding import Stream
-from experiment.deployment.latency import torch_threads
+from experiment.deployment.latency import take_turns, torch_threads
 from experiment.deployment.runtimes.pytorch_sparse import SparseRows
 
 if TYPE_CHECKING:
     import pandas
 
 ZEROS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
-LEAST_ROUNDS = 10
 
 
 def crossing(
@@ -87,17 +86,14 @@ def _times(
 ) -> tuple[numpy.ndarray, numpy.ndarray]:
     """Seconds of the dense and the sparse product, which take turns."""
     products = _products(weight, inputs)
-    order = Stream(0).child("crossing").numpy_generator()
+
+    def measure(product: Callable[[], Tensor]) -> float:
+        start = clock()
+        product()
+        return clock() - start
+
     for product in products:
         product()
-    rounds: list[numpy.ndarray] = []
-    end = clock() + seconds
-    while len(rounds) < LEAST_ROUNDS or clock() < end:
-        taken = numpy.empty(2)
-        for index in order.permutation(2):
-            start = clock()
-            products[index]()
-            taken[index] = clock() - start
-        rounds.append(taken)
-    dense, sparse = numpy.array(rounds).T
+    measures = [functools.partial(measure, product) for product in products]
+    dense, sparse = take_turns(measures, "crossing", seconds, clock).T
     return dense, sparse

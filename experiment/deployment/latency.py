@@ -4,6 +4,7 @@ All nets and runtimes take turns, one batch each, in an order that is drawn anew
 that whatever else the machine does meets all of them alike.
 """
 
+import functools
 import importlib
 import platform
 import time
@@ -187,7 +188,6 @@ def _times(
 ) -> numpy.ndarray:
     """Seconds of each contestant [rounds, contestants]."""
     of_device = {one.device: images.to(one.device) for one in contestants}
-    generator = Stream(0).child("latency").numpy_generator()
 
     def measure(contestant: Contestant) -> float:
         batch = of_device[contestant.device]
@@ -200,12 +200,27 @@ def _times(
     for _ in range(WARM_UPS):
         for contestant in contestants:
             measure(contestant)
+    measures = [functools.partial(measure, contestant) for contestant in contestants]
+    return take_turns(measures, "latency", seconds, clock)
+
+
+def take_turns(
+    measures: Sequence[Callable[[], float]],
+    label: str,
+    seconds: float,
+    clock: Callable[[], float],
+) -> numpy.ndarray:
+    """What measures return [rounds, measures], one call of each in a round, in a random order.
+
+    `label` names the stream of the order; at least 10 rounds are made.
+    """
+    generator = Stream(0).child(label).numpy_generator()
     rounds: list[numpy.ndarray] = []
     end = clock() + seconds
     while len(rounds) < LEAST_ROUNDS or clock() < end:
-        taken = numpy.empty(len(contestants))
-        for index in generator.permutation(len(contestants)):
-            taken[index] = measure(contestants[index])
+        taken = numpy.empty(len(measures))
+        for index in generator.permutation(len(measures)):
+            taken[index] = measures[index]()
         rounds.append(taken)
     return numpy.array(rounds)
 

@@ -93,7 +93,7 @@ class Shrinking:
         self.round_channels = whole_number("round_channels", round_channels, least=1)
         self.net = copy_of(net).cpu().double()
         self.images = map_tensors(lambda tensor: _in_double(tensor.cpu()), images)
-        self.outputs = self.outputs_of(net)
+        self.outputs = self._run(self.net)
 
     def fitting_groups(self) -> list[int]:
         """The groups of channels, of those that can be smaller, with which the net still runs."""
@@ -118,7 +118,11 @@ class Shrinking:
 
         Raises UserError if it cannot run, or does not return one tensor.
         """
-        outputs = run_in_precision(copy_of(net).cpu().double(), self.images, InPrecision())
+        return self._run(copy_of(net).cpu().double())
+
+    def _run(self, net: nn.Module) -> Tensor:
+        """The same of a net that is in double precision already."""
+        outputs = run_in_precision(net, self.images, InPrecision())
         if not isinstance(outputs, Tensor):
             raise UserError(f"the net returns a {type(outputs).__name__}, not one tensor")
         return outputs
@@ -157,7 +161,7 @@ class Shrinking:
             return needed
         # An activation function may make something of 0, as sigmoid does: it is tried out.
         trial = self._with_readers_at_zero(~needed & read_only)
-        same = relative_difference(self.outputs_of(trial), self.outputs) <= SAME_NET
+        same = relative_difference(self._run(trial), self.outputs) <= SAME_NET
         return needed if same else read_only
 
     def _needed(self, may_lack_inputs: bool) -> numpy.ndarray:
@@ -215,7 +219,7 @@ class Shrinking:
         """Whether the net without the superfluous channels of these groups has the same outputs."""
         smaller = without_channels(self.net, self.channels, self.kept_with(groups))
         try:
-            outputs = self.outputs_of(smaller)
+            outputs = self._run(smaller)
         except Exception:  # its forward pass counts on the number of channels
             return False
         return relative_difference(outputs, self.outputs) <= SAME_NET

@@ -117,10 +117,11 @@ def export(
     source = Source.of(run, device, say)
     found = source.stored.find(method, keep_ratio, net_seed, repetition)
     net = source.stored.load(found, recompute)
-    original = source.stored.load(source.stored.find(None, None, net_seed, 0), recompute)
+    unpruned = source.stored.find(None, None, net_seed, 0)
+    original = source.stored.load(unpruned, recompute)
     path = Path(output) if output else default_path(source, found, format)
     smaller = source.shrunk(net, round_channels, len(source.images))
-    before = _size_of_original(source, original, net_seed, format)
+    before = _size_of_original(source, original, unpruned, format)
     metadata = source.metadata(found, smaller.net)
     written = write_checked(smaller.net, format, path, metadata, source.images)
     return Exported(
@@ -137,12 +138,13 @@ def export(
     )
 
 
-def _size_of_original(source: Source, original: nn.Module, net_seed: int, format: str) -> FileSize:
+def _size_of_original(
+    source: Source, original: nn.Module, unpruned: MeasuredNet, format: str
+) -> FileSize:
     """The size of a file of the unpruned net. Raises UserError if there cannot be one."""
     chosen = FORMATS[format]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"original{chosen.SUFFIX}")
-        unpruned = source.stored.find(None, None, net_seed, 0)
         chosen.write(original, source.images, path, source.metadata(unpruned, original))
         return FileSize.of(sorted(Path(folder).iterdir()))
 

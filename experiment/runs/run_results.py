@@ -2,7 +2,6 @@
 
 import base64
 import html
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,9 @@ from experiment.core.columns import columns
 from experiment.core.errors import UserError
 from experiment.reporting.records import REFERENCE, ResultRecord, Subject
 from experiment.reporting.run_files import REPORT, SUMMARY, SWEEP_RUNS
-from experiment.reporting.tables import FAILURES, RESULTS, TRAINING, load_results
+from experiment.reporting.tables import RESULTS, TRAINING, load_results
+from experiment.runs.found import FoundRun
+from experiment.runs.report import reported_runs
 
 if TYPE_CHECKING:
     import pandas
@@ -53,8 +54,10 @@ class RunResults:
         """What failed, where and why; empty if nothing did. Of a sweep, in any of its runs."""
         import pandas
 
-        tables = [_table(one / FAILURES) for one in self._directories()]
-        return pandas.concat(tables, ignore_index=True)
+        is_sweep = (self.directory / SWEEP_RUNS).is_file()
+        runs = reported_runs(self.directory).values() if is_sweep else [FoundRun(self.directory)]
+        tables = [run.failures for run in runs]
+        return pandas.concat(tables, ignore_index=True) if tables else pandas.DataFrame()
 
     @property
     def report(self) -> Path:
@@ -80,16 +83,6 @@ class RunResults:
             ", ".join(f"{name}={value}" for name, value in zip(swept, values)): rows
             for values, rows in self.results.groupby(swept, sort=False, dropna=False)
         }
-
-    def _directories(self) -> list[Path]:
-        """Those of the runs of a sweep, which lie beside it, or of a single run."""
-        try:
-            names = json.loads((self.directory / SWEEP_RUNS).read_text())
-            return [self.directory.parent / name for name in names.values()]
-        except FileNotFoundError:
-            return [self.directory]
-        except (OSError, ValueError, AttributeError, TypeError) as error:
-            raise UserError(f"{self.directory / SWEEP_RUNS}: cannot be read: {error}") from None
 
     def __repr__(self) -> str:
         methods = [name for name in self.results["method"].unique() if name != REFERENCE]
