@@ -174,7 +174,8 @@ def test_all_figures_of_a_run_are_written(small_config, tmp_path, all_figures):
 
 def test_a_run_of_many_methods_is_drawn(tmp_path):
     rows = made_up_rows([*SHIPPED_COLOURS, *own_methods(4)])
-    path = draw_all(rows, pandas.DataFrame(), pandas.DataFrame(), tmp_path / "plots")
+    nothing = pandas.DataFrame()
+    path = draw_all(rows, nothing, nothing, nothing, tmp_path / "plots")
     assert path == tmp_path / "plots" / "accuracy_vs_sparsity.png"
     assert path.exists() and path.with_suffix(".pdf").exists()
 

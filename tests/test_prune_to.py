@@ -83,8 +83,8 @@ def test_power(count, low, high):
     drops = random.choice([-1, 0, 1], size=(REPETITIONS, count), p=[0.01, 0.98, 0.01])
     power = float((accuracy_drop_p_value(drops, 0.01, 0.95) <= 0.05).mean())
     assert low < power < high
-    assert images_needed(drops[0], 0.01) > 0
-    assert images_needed(numpy.array([1, 1, 0, 0]), 0.3) is None
+    assert images_needed("accuracy_drop", drops[0], 0.01, 0.95) > 0
+    assert images_needed("accuracy_drop", numpy.array([1, 1, 0, 0]), 0.3, 0.95) is None
 
 
 def net_with_noise(size: int = 40):

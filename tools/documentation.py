@@ -17,7 +17,13 @@ from experiment.core.columns import columns
 from experiment.core.own_code import PACKAGE, PLUGINS
 from experiment.core.registry import DATASETS, METHODS, NETWORKS, TRACKERS, Registry
 from experiment.pruning.method import Method
-from experiment.reporting.records import FailureRecord, LayerRecord, ResultRecord, TrainingRecord
+from experiment.reporting.records import (
+    FailureRecord,
+    HoldoutRecord,
+    LayerRecord,
+    ResultRecord,
+    TrainingRecord,
+)
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -93,6 +99,7 @@ def blocks() -> dict[str, dict[str, str]]:
             "training-columns": column_table(TrainingRecord),
             "failures-columns": column_table(FailureRecord),
             "layers-columns": column_table(LayerRecord),
+            "holdout-columns": column_table(HoldoutRecord),
         },
         "methods.md": {"methods": method_table()},
         "networks.md": {

@@ -8,31 +8,43 @@ The loss of an image is either whether the predicted class changes (`disagreemen
 the unpruned net was right, -1 where only the pruned one was, and 0 elsewhere (`accuracy_drop`).
 """
 
+import functools
 import math
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy
 from scipy import stats
 
+from experiment.config.schema import Measure
 from experiment.core.errors import UserError
 from experiment.core.spelling import nearest
 from experiment.core.text import shown
 
-Measure = Literal["accuracy_drop", "disagreement"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 LARGEST_BET = 0.75  # share of the capital that an image can cost
-WIDTH = (
-    1.6  # a drop can be certified to about WIDTH sqrt(share that changes / images) above its own
-)
+MOST_IMAGES = 2**22  # that are thought of
 
 
 def losses(
     measure: Measure, before: numpy.ndarray, after: numpy.ndarray, labels: numpy.ndarray
 ) -> numpy.ndarray:
     """The loss of each image from the classes predicted before and after pruning (all [images])."""
+    return losses_of_pairs(
+        measure, changed=before != after, right_before=before == labels, right_after=after == labels
+    )
+
+
+def losses_of_pairs(
+    measure: Measure,
+    *,
+    changed: numpy.ndarray,
+    right_before: numpy.ndarray,
+    right_after: numpy.ndarray,
+) -> numpy.ndarray:
+    """The loss of each image: whether its class changes, and was right before and after (bool)."""
     if measure == "disagreement":
-        return (before != after).astype(int)
-    return (before == labels).astype(int) - (after == labels).astype(int)
+        return changed.astype(int)
+    return right_before.astype(int) - right_after.astype(int)
 
 
 def p_value(measure: Measure, found: numpy.ndarray, at_most: float, confidence: float) -> float:
@@ -76,16 +88,48 @@ def accuracy_drop_p_value(drops: numpy.ndarray, at_most: float, confidence: floa
     return float(result) if result.ndim == 0 else result
 
 
-def images_needed(found: numpy.ndarray, at_most: float) -> int | None:
-    """About how many images the test of an accuracy drop like this one would take.
+def images_needed(
+    measure: Measure, found: numpy.ndarray, at_most: float, confidence: float
+) -> int | None:
+    """About how many images the test would take if losses went on like these.
 
-    None if the drop itself is not below the limit.
+    With a share d of the predictions changing, a loss can be certified to about z sqrt(d / n)
+    above the observed one, z the normal quantile. None if the mean loss is not below the limit.
     """
     room = at_most - float(found.mean())
     if room <= 0:
         return None
     share = float(numpy.abs(found).mean())
-    return max(1, math.ceil(share * (WIDTH / room) ** 2))
+    width = max(0.0, float(stats.norm.ppf(confidence)))
+    enough = math.ceil(share * (width / room) ** 2)
+    fewest = fewest_images(measure, at_most, confidence)
+    return None if fewest is None else max(fewest, enough)
+
+
+def can_pass(measure: Measure, num_images: int, at_most: float, confidence: float) -> bool:
+    """Whether a net that predicts just what the unpruned one does would pass the test."""
+    if num_images == 0:
+        return False
+    unchanged = numpy.zeros(num_images, dtype=int)
+    return p_value(measure, unchanged, at_most, confidence) <= 1 - confidence
+
+
+@functools.cache
+def fewest_images(measure: Measure, at_most: float, confidence: float) -> int | None:
+    """The number of images from which on `can_pass`; None if there are millions of them."""
+    most = 1
+    while not can_pass(measure, most, at_most, confidence):
+        most *= 2
+        if most > MOST_IMAGES:
+            return None
+    least = most // 2
+    while most - least > 1:
+        middle = (least + most) // 2
+        if can_pass(measure, middle, at_most, confidence):
+            most = middle
+        else:
+            least = middle
+    return most
 
 
 def require_measure(measure: str) -> None:

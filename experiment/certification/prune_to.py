@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from experiment.certification.holdout_tests import (
-    Measure,
     images_needed,
     losses,
     p_value,
     require_measure,
 )
+from experiment.config.schema import Measure
 from experiment.core.errors import UserError
 from experiment.core.seeding import Stream
 from experiment.nets.batches import as_batches
@@ -113,6 +113,7 @@ def prune_to(
         found = losses(measure, before, _predicted(pruned.net, images), labels)[order]
         p = p_value(measure, found, at_most, confidence)
         passes = p <= 1 - confidence
+        needed = None if passes else images_needed(measure, found, at_most, confidence)
         rows.append(
             {
                 "keep_ratio_requested": ratio,
@@ -121,7 +122,7 @@ def prune_to(
                 "p_value": p,
                 "passes": passes,
                 "images": len(found),
-                "images_needed": None if passes else _needed(measure, found, at_most),
+                "images_needed": needed,
             }
         )
         if not passes:
@@ -173,7 +174,3 @@ def _predicted(net: nn.Module, batches: Sequence[Any]) -> numpy.ndarray:
             raise UserError("the net must return one row of logits for each image")
         found.append(outputs.argmax(1).cpu().numpy())
     return numpy.concatenate(found)
-
-
-def _needed(measure: Measure, found: numpy.ndarray, at_most: float) -> int | None:
-    return images_needed(found, at_most) if measure == "accuracy_drop" else None

@@ -30,6 +30,8 @@ SMALLEST_STEP = 1e-9  # from one keep ratio to the next, on average
 WEIGHTS = "weights"  # the name of a network's dependency on a file
 UNREADABLE = "unreadable"  # its digest if the file cannot be read
 
+Measure = Literal["accuracy_drop", "disagreement"]  # the loss of a pruned net to the unpruned one
+
 KeepRatio = Annotated[float, Field(ge=SMALLEST_RATIO, le=1)]
 Count = Annotated[int, Field(ge=1, le=MOST)]
 Epochs = Annotated[int, Field(ge=0, le=MOST_EPOCHS)]
@@ -278,6 +280,14 @@ class Pruning(Section):
         )
 
 
+class Guarantee(Section):
+    """What is tested of pruned nets on validation images set aside: that they lose at most this."""
+
+    loss: Measure = "accuracy_drop"
+    at_most: float = Field(0.005, gt=0, lt=1)
+    confidence: float = Field(0.95, gt=0, lt=1)
+
+
 class Config(Section):
     """A whole experiment."""
 
@@ -286,6 +296,7 @@ class Config(Section):
     training: Training = Training()
     retraining: Training = Training()
     pruning: Pruning = Pruning()
+    guarantee: Guarantee | None = None
     num_nets: int = Field(1, ge=1, le=MOST_NETS)
     num_repetitions: int = Field(1, ge=1, le=MOST_NETS)
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
@@ -327,6 +338,12 @@ class Config(Section):
                 )
         return self
 
+    @pydantic.model_validator(mode="after")
+    def _guarantees_pruned_nets(self) -> Self:
+        if self.guarantee is not None and self.pruning.schedule == "train":
+            raise ValueError("guarantee: with pruning.schedule train there are no pruned nets")
+        return self
+
     @property
     def num_prunings(self) -> int:
         """How often a net is pruned."""
@@ -360,6 +377,10 @@ class Config(Section):
         values["pruning"]["methods"] = [
             method.affecting_numbers() for method in self.pruning.methods
         ]
+        # Only whether images are set aside affects nets; it was added later, like the one above.
+        values["guarantee"] = True
+        if self.guarantee is None:
+            del values["guarantee"]
         values["training"] = self.training.affecting_numbers()
         values["retraining"] = self.retraining.affecting_numbers()
         text = json.dumps(values, sort_keys=True)

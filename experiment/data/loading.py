@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -34,15 +34,31 @@ class Data:
     num_classes: int
     note: str | None = None  # for the log
 
+    def divided(self, stream: Stream) -> tuple["Data", Split]:
+        """The same with half of the validation images, and the other half in random order."""
+        order = stream.permutation(len(self.validation))
+        half = num_choosing(len(order), True)
+        choosing = self.validation.subset(order[:half].sort().values)
+        return replace(self, validation=choosing), self.validation.subset(order[half:])
+
     def sample(self, size: int, stream: Stream) -> list[tuple[Tensor, Tensor]]:
         """The sample S: `size` validation images in batches."""
         chosen = stream.permutation(len(self.validation))[:size]
         return list(self.validation.subset(chosen).batches(SAMPLE_BATCH))
 
+    def outside_sample(self, size: int, stream: Stream) -> Split:
+        """The validation images that are not in the sample of that size, in random order."""
+        return self.validation.subset(stream.permutation(len(self.validation))[size:])
+
 
 def allowed_sample_size(asked: int, num_validation: int) -> int:
     """The size of S: as asked for, but at most half of the validation split."""
     return min(asked, max(1, num_validation // 2))
+
+
+def num_choosing(num_images: int, holdout: bool) -> int:
+    """How many validation images are left for choosing, S included; see `Data.divided`."""
+    return num_images // 2 if holdout else num_images
 
 
 def num_validation(config: DatasetPart, num_train: int) -> int:

@@ -109,6 +109,28 @@ class LayerRecord(Place):
 
 
 @dataclass(frozen=True, kw_only=True)
+class HoldoutRecord(Place):
+    """A row of holdout.csv: the test of a pruned net on the images set aside."""
+
+    loss: str = column(
+        "`accuracy_drop`, or `disagreement`: the share of images whose predicted class changes"
+    )
+    observed: float = column("the loss on the images set aside, against the unpruned net")
+    at_most: float = column("the limit of the loss on new images that is tested")
+    confidence: float = column("of the guarantee")
+    p_value: float = column("of the hypothesis that the loss on new images is above the limit")
+    passes: bool = column(
+        "whether the p-value is at most 1 - `confidence`. A net is guaranteed if it passes and so "
+        "do all of its method that keep more"
+    )
+    images: int = column("how many are set aside")
+    images_needed: int | None = column(
+        "about how many it would take to pass; empty if it passes, or if the observed loss is too "
+        "large"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class FailureRecord(Place):
     """A row of failures.csv: a task that failed, so that what follows from it was not done."""
 

@@ -17,14 +17,16 @@ SWEEP_RUNS = "runs.json"  # of a sweep: the names of its runs' directories, by w
 
 
 def write_summary(rows: "pandas.DataFrame", directory: Path, margin: float) -> str:
-    """Write summary.csv, from the rows of results.csv.
+    """Write summary.csv, from the rows of results.csv and the tests of holdout.csv.
 
     Returns it as text for people, empty if nothing was pruned.
     """
+    from experiment.reporting.guaranteed import with_guarantees
     from experiment.reporting.summary import summarise
     from experiment.reporting.summary_text import summary_text
+    from experiment.reporting.tables import load_holdout
 
-    summary = summarise(rows, margin)
+    summary = with_guarantees(summarise(rows, margin), rows, load_holdout(directory))
     write_whole(directory / SUMMARY, summary.to_csv(index=False))
     return summary_text(summary) if len(summary) else ""
 
@@ -35,7 +37,12 @@ def write_plots(rows: "pandas.DataFrame", directory: Path) -> Path:
     Returns the path of the main one.
     """
     from experiment.reporting.plots.run import draw_all
-    from experiment.reporting.tables import load_layers, load_training
+    from experiment.reporting.tables import load_holdout, load_layers, load_training
 
-    folder = directory / PLOT.parent
-    return draw_all(rows, load_training(directory), load_layers(directory), folder)
+    return draw_all(
+        rows,
+        load_training(directory),
+        load_layers(directory),
+        load_holdout(directory),
+        directory / PLOT.parent,
+    )

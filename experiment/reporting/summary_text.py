@@ -2,6 +2,7 @@
 
 import pandas
 
+from experiment.reporting.guaranteed import promise
 from experiment.reporting.summary import FAULTS
 
 SHOWN = {
@@ -10,23 +11,38 @@ SHOWN = {
     "chosen on validation": "prune_ratio_chosen_on_validation",
     "its test accuracy": "test_accuracy_chosen_on_validation",
 }
+GUARANTEED = {
+    "guaranteed": "prune_ratio_guaranteed",
+    "its drop on test": "test_accuracy_drop_guaranteed",
+}
 
 
 def summary_text(summary: pandas.DataFrame) -> str:
     """A heading, a table of the main columns, and one line per kind of fault that occurred."""
     margins = " or ".join(f"{100 * margin:g}" for margin in summary["commensurate_margin"].unique())
     table = summary[_naming_columns(summary)].astype(str)
-    for title, column in SHOWN.items():
+    is_guaranteed = "guarantee_loss" in summary
+    for title, column in {**SHOWN, **(GUARANTEED if is_guaranteed else {})}.items():
         means = summary[f"{column}_mean"]
         deviations = summary[f"{column}_std"]
         table[title] = [_percent(*pair) for pair in zip(means, deviations)]
     lines = [
         f"largest prune ratio with an error at most {margins} points above the unpruned net's, "
         f"mean over nets, chosen on the test or the validation set:",
+        *_promises(summary),
         table.to_string(index=False),
         *fault_lines(summary),
     ]
     return "\n".join(lines)
+
+
+def _promises(summary: pandas.DataFrame) -> list[str]:
+    """What the columns of guarantees mean, if there are any."""
+    if "guarantee_loss" not in summary:
+        return []
+    columns = ["guarantee_loss", "guarantee_at_most", "guarantee_confidence"]
+    kinds = summary[columns].dropna().drop_duplicates().itertuples(index=False)
+    return [f"guaranteed, by tests on images set aside: {promise(*kind)}" for kind in kinds]
 
 
 def fault_lines(summary: pandas.DataFrame) -> list[str]:

@@ -9,13 +9,14 @@ from experiment.config.sweeps import Combination, Sweep, plain
 from experiment.config.yaml_syntax import dump
 from experiment.core.files import write_whole
 from experiment.core.text import visible
+from experiment.reporting.guaranteed import with_guarantees
 from experiment.reporting.plots.sweep import sweep_accuracy_vs_sparsity
 from experiment.reporting.run_files import PLOT, SUMMARY, SWEEP_RUNS
 from experiment.reporting.summary import summarise
 from experiment.reporting.summary_text import summary_text
-from experiment.reporting.tables import RESULTS, load_results
+from experiment.reporting.tables import RESULTS, load_holdout, load_results
 
-Found = list[tuple[Combination, pandas.DataFrame]]  # the runs that have results, with these
+Found = list[tuple[Combination, Path, pandas.DataFrame]]  # runs with results: where, and these
 
 
 def collect(sweep: Sweep, runs: list[Path], directory: Path) -> tuple[str, Path]:
@@ -39,7 +40,7 @@ def collect(sweep: Sweep, runs: list[Path], directory: Path) -> tuple[str, Path]
     write_whole(directory / RESULTS, _all_results(found).to_csv(index=False))
     summary = _all_summaries(found)
     write_whole(directory / SUMMARY, summary.to_csv(index=False))
-    labelled = [(combination.label, rows) for combination, rows in found]
+    labelled = [(combination.label, rows) for combination, _, rows in found]
     plot = sweep_accuracy_vs_sparsity(labelled, directory / PLOT)
     return summary_text(summary), plot
 
@@ -47,22 +48,23 @@ def collect(sweep: Sweep, runs: list[Path], directory: Path) -> tuple[str, Path]
 def _load(sweep: Sweep, runs: list[Path]) -> Found:
     """The results of the runs that have any."""
     loaded = [
-        (combination, load_results(run))
+        (combination, run, load_results(run))
         for combination, run in zip(sweep.combinations, runs)
         if (run / RESULTS).exists()
     ]
-    return [(combination, rows) for combination, rows in loaded if len(rows)]
+    return [one for one in loaded if len(one[2])]
 
 
 def _all_results(found: Found) -> pandas.DataFrame:
-    tables = [_with_swept_values(rows, combination) for combination, rows in found]
+    tables = [_with_swept_values(rows, combination) for combination, _, rows in found]
     return pandas.concat(tables, ignore_index=True)
 
 
 def _all_summaries(found: Found) -> pandas.DataFrame:
     summaries = []
-    for combination, rows in found:
+    for combination, run, rows in found:
         summary = summarise(rows, combination.config.pruning.commensurate_margin)
+        summary = with_guarantees(summary, rows, load_holdout(run))
         summaries.append(_with_swept_values(summary, combination))
     return pandas.concat(summaries, ignore_index=True)
 

@@ -14,6 +14,7 @@ from experiment.reporting import csv_files
 from experiment.reporting.records import (
     KEY,
     FailureRecord,
+    HoldoutRecord,
     LayerRecord,
     ResultRecord,
     TrainingRecord,
@@ -26,6 +27,7 @@ RESULTS = "results.csv"
 TRAINING = "training.csv"
 FAILURES = "failures.csv"
 LAYERS = "layers.csv"
+HOLDOUT = "holdout.csv"
 
 
 class Table:
@@ -93,6 +95,11 @@ def layer_table(directory: Path) -> Table:
     return Table(directory / LAYERS, LayerRecord)
 
 
+def holdout_table(directory: Path) -> Table:
+    """The tests of a run's pruned nets on images set aside: one row per net."""
+    return Table(directory / HOLDOUT, HoldoutRecord)
+
+
 def failure_table(directory: Path) -> Table:
     """What has failed in a run, since it was started: one row per task. No file if nothing has."""
     return Table(directory / FAILURES, FailureRecord)
@@ -107,6 +114,11 @@ def load_layers(directory: Path) -> "pandas.DataFrame":
     """The layers of a run's pruned nets. Raises UserError if the file is not a table of layers."""
     rows = _loaded(directory / LAYERS, LayerRecord)
     return rows.assign(layer=rows["layer"].fillna(""))  # the name of a net that is itself a layer
+
+
+def load_holdout(directory: Path) -> "pandas.DataFrame":
+    """The tests of a run's pruned nets; no rows if there are none. Raises UserError likewise."""
+    return _loaded(directory / HOLDOUT, HoldoutRecord)
 
 
 def _loaded(path: Path, record: type) -> "pandas.DataFrame":

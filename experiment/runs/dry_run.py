@@ -6,18 +6,23 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from experiment.config.doubts import doubts
 from experiment.config.schedules import schedule
 from experiment.config.schema import Config, Training
 from experiment.config.sweeps import Sweep
 from experiment.config.yaml_syntax import dump
 from experiment.core.text import visible
 from experiment.data.dataset import Shape
-from experiment.data.loading import allowed_sample_size, num_validation, shape_of
+from experiment.data.loading import (
+    allowed_sample_size,
+    num_choosing,
+    num_validation,
+    shape_of,
+)
 from experiment.nets.building import build_network
 from experiment.nets.weights import load_weights
 from experiment.pruning.method import build_method
 from experiment.runs.cost import Cost, Hours, epochs_of, hours, without_shared_trainings
+from experiment.runs.holdout import all_doubts
 from experiment.runs.tasks import Prune, Retrain, tasks
 from experiment.sensitivity.sample_size import sample_size
 from experiment.training.precision import Precision
@@ -51,7 +56,7 @@ def describe(config: Config, path: str) -> str:
 def warnings(config: Config, shape: Shape) -> list[str]:
     """What may be a mistake in a configuration, as YAML comments."""
     num_set_aside = num_validation(config.dataset, shape.num_train)
-    found = doubts(config, shape.num_train - num_set_aside, num_set_aside)
+    found = all_doubts(config, shape.num_train - num_set_aside, num_set_aside)
     return [f"# warning: {doubt}" for doubt in found]
 
 
@@ -92,8 +97,13 @@ def describe_sample(config: Config, shape: Shape) -> str:
         build_method(method.name, method.options)
     example = torch.zeros(1, *shape.input_shape)
     asked = config.pruning.sample_size or sample_size(net, example, config.pruning.delta)
-    allowed = allowed_sample_size(asked, num_validation(config.dataset, shape.num_train))
-    capped = f", of which half of the validation split allows {allowed}" if allowed < asked else ""
+    num_images = num_validation(config.dataset, shape.num_train)
+    is_divided = config.guarantee is not None
+    allowed = allowed_sample_size(asked, num_choosing(num_images, is_divided))
+    share = "a quarter" if is_divided else "half"
+    capped = (
+        f", of which {share} of the validation split allows {allowed}" if allowed < asked else ""
+    )
     note = f"; {visible(shape.note)}" if shape.note else ""
     return f"network: {num_parameters:,} parameters; sample size |S| = {asked}{capped}{note}"
 

@@ -18,6 +18,7 @@ from experiment.runs.results import Result
 from experiment.runs.tasks import Evaluate, Prune, Retrain, Task, Train
 from experiment.runs.workplace import Workplace
 from experiment.training.checkpoints import Checkpoints
+from experiment.training.evaluation import predictions
 from experiment.training.records import EpochRecord
 from experiment.training.trainer import Fit
 
@@ -69,15 +70,23 @@ def _prune(task: Prune, inputs: Sequence[Result], workplace: Workplace) -> Resul
 def _evaluate(task: Evaluate, inputs: Sequence[Result], workplace: Workplace) -> Result:
     net = workplace.net(task.network)
     inputs[0].state.load_into(net)
-    data = workplace.data
+    data = workplace.data_of(task)
     test = workplace.trainer.evaluate(net, data.test)
     record = EvaluatedRecord(
-        validation_accuracy=validation_accuracy(inputs[0], net, workplace),
+        validation_accuracy=validation_accuracy(task, inputs[0], net, workplace),
         test_accuracy=test.accuracy,
         test_top5=test.top5,
         test_loss=test.loss,
         constant_output=has_constant_output(net, data.validation.batches(SAMPLE_BATCH)),
     )
+    if task.holdout:
+        _, holdout = workplace.divided(task.seed)
+        predicted, labels = predictions(net, holdout)
+        record = replace(
+            record,
+            holdout_classes=predicted.tolist(),
+            holdout_correct=(predicted == labels).tolist(),
+        )
     return Result(record)
 
 
@@ -168,9 +177,14 @@ def trained(
     return Result(TrainedRecord(epochs=epochs, seconds=seconds), state)
 
 
-def validation_accuracy(evaluated: Result, net: nn.Module, workplace: Workplace) -> float:
-    """The accuracy of the net, which is loaded into `net`. Its training has measured it already."""
+def validation_accuracy(
+    task: Evaluate, evaluated: Result, net: nn.Module, workplace: Workplace
+) -> float:
+    """The accuracy of the net, which is loaded into `net`.
+
+    Its training has measured it already, unless some of the images are set aside.
+    """
     record = evaluated.record
-    if isinstance(record, TrainedRecord) and record.epochs:
+    if not task.holdout and isinstance(record, TrainedRecord) and record.epochs:
         return record.epochs[-1].validation_accuracy
-    return workplace.trainer.evaluate(net, workplace.data.validation).accuracy
+    return workplace.trainer.evaluate(net, workplace.data_of(task).validation).accuracy

@@ -90,9 +90,18 @@ class FoundRun:
     @cached_property
     def summary(self) -> "pandas.DataFrame":
         """How far each method can prune. Raises UserError if the results cannot be read."""
+        from experiment.reporting.guaranteed import with_guarantees
         from experiment.reporting.summary import summarise
 
-        return summarise(self.results, self.config.pruning.commensurate_margin)
+        summary = summarise(self.results, self.config.pruning.commensurate_margin)
+        return with_guarantees(summary, self.results, self.tests)
+
+    @cached_property
+    def tests(self) -> "pandas.DataFrame":
+        """The tests of the guarantee; no rows without any. Raises UserError for another file."""
+        from experiment.reporting.tables import load_holdout
+
+        return load_holdout(self.directory)
 
     def seconds_left(self) -> float | None:
         """How long its epochs would take in one process; None if none was measured yet."""

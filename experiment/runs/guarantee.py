@@ -172,9 +172,9 @@ def fresh_points(
 
 def sample_sizes(task: Prune, workplace: Workplace, measurement: Measurement) -> list[int]:
     """The sizes asked for, as far as the images go, or a sixteenth, a quarter and all of S."""
-    full = workplace.sample_size(task.network, task.sample_size, task.delta)
+    full = workplace.sample_size(task)
     asked = measurement.sample_sizes or (max(1, full // 16), max(1, full // 4), full)
-    num_validation = len(workplace.data.validation)
+    num_validation = len(workplace.data_of(task).validation)
     return sorted({allowed_sample_size(size, num_validation) for size in asked})
 
 

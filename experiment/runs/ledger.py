@@ -1,26 +1,37 @@
 """Which tasks of a run are finished, and what follows: stored results, rows of tables."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from experiment.config.schema import Guarantee
 from experiment.core.columns import as_dict
 from experiment.core.errors import UserError
 from experiment.core.text import visible
 from experiment.reporting.logger import Logger
 from experiment.reporting.records import (
     KEY,
+    REFERENCE,
     FailureRecord,
+    HoldoutRecord,
     LayerRecord,
     Place,
     ResultRecord,
     TrainingRecord,
 )
-from experiment.reporting.tables import failure_table, layer_table, result_table, training_table
+from experiment.reporting.tables import (
+    failure_table,
+    holdout_table,
+    layer_table,
+    result_table,
+    training_table,
+)
 from experiment.runs.claims import Claims
+from experiment.runs.holdout import holdout_row
 from experiment.runs.lock import Owner
 from experiment.runs.paths import DAMAGED, STEPS
-from experiment.runs.records import PrunedRecord, TrainedRecord
+from experiment.runs.records import EvaluatedRecord, PrunedRecord, TrainedRecord
 from experiment.runs.results import DamagedError, Layout, Result, Store
 from experiment.runs.rows import result_row
 from experiment.runs.tasks import Evaluate, Prune, Retrain, Task, Train
@@ -48,6 +59,7 @@ class Ledger:
         keep_all: bool = False,
         shared: Store | None = None,
         layout: Layout | None = None,
+        guarantee: Guarantee | None = None,
         listen: Callable[[ResultRecord | TrainingRecord], None] = lambda row: None,
     ):
         self.tasks = tasks
@@ -60,6 +72,8 @@ class Ledger:
         self.trainings = training_table(directory)
         self.layers = layer_table(directory)
         self.failures = failure_table(directory)
+        self._guarantee = guarantee
+        self.tests = None if guarantee is None else holdout_table(directory)
         self._failed: list[FailureRecord] = []
         self._found: dict[str, Result] = {}
         self._tasks = {task.key: task for task in tasks}
@@ -85,9 +99,11 @@ class Ledger:
                 done.append(task)
         epochs = [epoch for task in self.tasks for epoch in self._epoch_rows(task)]
         self.trainings.rewrite(epochs)
-        complete = filter(self._is_complete, self._evaluations)
+        complete = list(filter(self._is_complete, self._evaluations))
         results = [self._result_row(place) for place in complete]
         self.results.rewrite(results)
+        if self.tests is not None:
+            self.tests.rewrite(self._tests(complete))
         self.layers.rewrite([row for task in done for row in self._layer_rows(task)])
         for epoch in epochs:
             self._listen(epoch)
@@ -188,6 +204,8 @@ class Ledger:
             return None
         row = self._result_row(task.place)
         self.results.add(row)
+        if self.tests is not None:
+            self.tests.add(*self._tests(self._testable_after(task.place)))
         self._listen(row)
         return row
 
@@ -196,8 +214,9 @@ class Ledger:
         order: dict[tuple[str, ...], int] = {}
         for task in self.tasks:
             order.setdefault(_place_of(as_dict(task.place)), len(order))
-        for table in (self.results, self.trainings, self.layers):
-            table.sort(lambda row: order[_place_of(row)])
+        for table in (self.results, self.trainings, self.layers, self.tests):
+            if table is not None:
+                table.sort(lambda row: order[_place_of(row)])
 
     def _note(self, task: Task, result: Result) -> None:
         """A task is done and its result stored: clean up what is not needed."""
@@ -245,6 +264,29 @@ class Ledger:
 
     def _result_row(self, place: Place) -> ResultRecord:
         return result_row(self._evaluations[place], self._tasks, self._found)
+
+    def _testable_after(self, place: Place) -> list[Place]:
+        """The places that may be tested now that one is complete: it, or those of the net."""
+        if place.method != REFERENCE:
+            return [place]
+        of_net = [one for one in self._evaluations if one.net_seed == place.net_seed]
+        return list(filter(self._is_complete, of_net))
+
+    def _tests(self, places: Sequence[Place]) -> list[HoldoutRecord]:
+        """The tests of pruned nets whose unpruned net is measured too; all places are complete."""
+        assert self._guarantee is not None
+        rows = []
+        for place in places:
+            unpruned = replace(place, method=REFERENCE, repetition=0, step=0)
+            if place != unpruned and self._is_complete(unpruned):
+                before, after = map(self._last_evaluation, (unpruned, place))
+                rows.append(holdout_row(place, before, after, self._guarantee))
+        return rows
+
+    def _last_evaluation(self, place: Place) -> EvaluatedRecord:
+        record = self._found[self._evaluations[place][-1].key].record
+        assert isinstance(record, EvaluatedRecord)
+        return record
 
     def add_epoch(self, task: Task, epoch: EpochRecord) -> None:
         """Write the row of an epoch that has just ended."""

@@ -56,7 +56,8 @@ def plot_runs(
                 "--published: no published result is of the same network, data set, schedule and "
                 "method; paper/published.md tells what there is"
             )
-    figure = draw(rows, x=x, y=y, log=log, published=points)
+    tests = {label: run.tests for label, run in found.items()}
+    figure = draw(rows, x=x, y=y, log=log, published=points, tests=tests)
     path = target or _default_path(list(found.values()), x, y, log)
     save_as(figure, path)
     return path

@@ -40,6 +40,9 @@ class EvaluatedRecord:
     test_top5: float
     test_loss: float
     constant_output: bool
+    # Of the validation images set aside, if any are: the predicted class, and whether it is right.
+    holdout_classes: list[int] | None = None
+    holdout_correct: list[bool] | None = None
 
 
 Record = TrainedRecord | PrunedRecord | EvaluatedRecord

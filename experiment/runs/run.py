@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from experiment.config.doubts import doubts
 from experiment.config.schema import Config
 from experiment.config.yaml_syntax import dump
 from experiment.core.devices import or_cpu
@@ -22,12 +21,13 @@ from experiment.runs import obstacles
 from experiment.runs.compile_choice import for_a_team, with_compilation_decided
 from experiment.runs.engines.engine import Failure
 from experiment.runs.forecast import Forecast
+from experiment.runs.holdout import all_doubts
 from experiment.runs.identity import write_identity
 from experiment.runs.ledger import Ledger
 from experiment.runs.live import Live
 from experiment.runs.lock import Lock
 from experiment.runs.results import Result, Store, layout_of
-from experiment.runs.tasks import Task, tasks
+from experiment.runs.tasks import Prune, Task, tasks
 from experiment.runs.waiting import Ranks, Waiting, as_listed
 from experiment.runs.workplace import Workplace
 from experiment.training.records import EpochRecord
@@ -252,7 +252,7 @@ def open_run(
         logger.say(f"{difference}: this is a new run")
     if data.note:
         logger.say(visible(data.note))  # names of files may hold line breaks
-    for doubt in doubts(config, len(data.train), len(data.validation)):
+    for doubt in all_doubts(config, len(data.train), len(data.validation)):
         logger.note(f"warning: {doubt}")
     workplace = Workplace(data, here, team=team)
     workplace.layers(config.network)  # runs the net once: whether it fits the data is seen here
@@ -267,19 +267,22 @@ def open_run(
         keep_all=config.checkpoints == "all",
         shared=Store(nets / torch.device(device).type, SHARED, layout) if nets else None,
         layout=layout,
+        guarantee=config.guarantee,
         listen=live.add,
     )
-    if config.pruning.schedule != "train":
-        _describe_pruning(config, workplace, logger)
+    prunings = [task for task in ledger.tasks if isinstance(task, Prune)]
+    if prunings:
+        _describe_pruning(prunings[0], workplace, logger)
     return Run(settled, ledger, live, ranks=ranks, lock=lock), workplace
 
 
-def _describe_pruning(config: Config, workplace: Workplace, logger: Logger) -> None:
-    """Say how large S is, and which parameters of the net are not pruned."""
-    pruning = config.pruning
-    size = workplace.sample_size(config.network, pruning.sample_size, pruning.delta)
-    logger.say(f"sample S: {size} validation images")
-    left_out = workplace.layers(config.network).left_out
+def _describe_pruning(task: Prune, workplace: Workplace, logger: Logger) -> None:
+    """Say how large S is, what is set aside, and which parameters of the net are not pruned."""
+    logger.say(f"sample S: {workplace.sample_size(task)} validation images")
+    if task.holdout:
+        _, holdout = workplace.divided(task.seed)
+        logger.say(f"set aside for tests of the guarantee: {len(holdout)} validation images")
+    left_out = workplace.layers(task.network).left_out
     if left_out:
         notes = ", ".join(f"{name} ({note})" for name, note in left_out.items())
         logger.say(f"not pruned: {notes}")

@@ -8,7 +8,12 @@ import torch
 from experiment.config.schema import Config, Part, Training
 from experiment.core.registry import METHODS
 from experiment.data.dataset import Shape
-from experiment.data.loading import allowed_sample_size, num_validation, shape_of
+from experiment.data.loading import (
+    allowed_sample_size,
+    num_choosing,
+    num_validation,
+    shape_of,
+)
 from experiment.runs.cost import Images
 from experiment.runs.tasks import Prune
 from experiment.runs.timing import (
@@ -102,7 +107,8 @@ class MeasuredSpeeds:
             ("sample size", *self._net_key(config), pruning.delta),
             lambda: _sample_size(self._workplace(config), config.network, pruning.delta),
         )
-        return allowed_sample_size(asked, self.images(config).validation)
+        num_images = self.images(config).validation
+        return allowed_sample_size(asked, num_choosing(num_images, config.guarantee is not None))
 
     def _workplace(self, config: Config, num_validation: int = 1) -> Workplace:
         return Workplace(random_data(self.shape(config), num_validation, self.device), self.device)

@@ -109,6 +109,7 @@ class Prune(Task):
     delta: float
     min_kept_per_layer: int
     round_channels: int = 1
+    holdout: bool = False  # half of the validation images are set aside for tests, not for S
 
     __hash__ = Task.__hash__
 
@@ -139,7 +140,12 @@ class Retrain(Task):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(Task):
-    """Measure the net of its input on the validation and the test images."""
+    """Measure the net of its input on the validation and the test images.
+
+    With `holdout`, half of the validation images are set aside for tests of the guarantee.
+    """
+
+    holdout: bool = False
 
     __hash__ = Task.__hash__
 
@@ -202,7 +208,8 @@ def _net_tasks(config: Config, net_seed: int) -> list[Task]:
         ]
     else:
         training = [train(trained, until=epochs)]
-    result = [*training, task(Evaluate, f"net{net_seed}/evaluate", trained)]
+    evaluate = functools.partial(task, Evaluate, holdout=config.guarantee is not None)
+    result = [*training, evaluate(f"net{net_seed}/evaluate", trained)]
     if config.pruning.schedule == "random":
         result.append(train(_initialised(net_seed), until=0))
     return result
@@ -234,6 +241,8 @@ def _step_tasks(
     """What happens at one keep ratio."""
     task = _factory(config, place)
     pruning = config.pruning
+    holdout = config.guarantee is not None
+    evaluate = functools.partial(task, Evaluate, holdout=holdout)
     pruned = f"{key}-prune"
     result = [
         task(
@@ -246,8 +255,9 @@ def _step_tasks(
             delta=pruning.delta,
             min_kept_per_layer=pruning.min_kept_per_layer,
             round_channels=pruning.round_channels,
+            holdout=holdout,
         ),
-        task(Evaluate, f"{key}-evaluate-pruned", pruned),
+        evaluate(f"{key}-evaluate-pruned", pruned),
     ]
     if step.retrained:
         rewinds = pruning.schedule == "rewind"
@@ -262,7 +272,7 @@ def _step_tasks(
                 first_epoch=pruning.rewind_epoch if rewinds else 0,
                 keep_ratio=step.keep_ratio,
             ),
-            task(Evaluate, f"{key}-evaluate", retrained),
+            evaluate(f"{key}-evaluate", retrained),
         ]
     return result
 

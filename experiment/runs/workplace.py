@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from experiment.config.schema import Part
 from experiment.core.seeding import Stream
 from experiment.data.loading import Data, allowed_sample_size, load_data
+from experiment.data.split import Split
 from experiment.nets.building import build_network
 from experiment.nets.layers import Layers, find_layers
 from experiment.nets.layout import lay_out_by_default, lay_out_for_speed
@@ -18,7 +19,7 @@ from experiment.nets.state import NetState
 from experiment.nets.weights import load_weights
 from experiment.pruning.pruner import Pruner
 from experiment.runs.results import Result
-from experiment.runs.tasks import Prune, Task
+from experiment.runs.tasks import Evaluate, Prune, Task
 from experiment.sensitivity.sample_size import sample_size
 from experiment.training.records import EpochRecord
 from experiment.training.team import ALONE, Team
@@ -74,6 +75,7 @@ class Workplace:
         self._sample_sizes: dict[tuple, int] = {}
         self._layers: dict[str, Layers] = {}
         self._unpruned: tuple[tuple, Pruner] | None = None
+        self._divided: dict[int, tuple[Data, Split]] = {}
 
     @classmethod
     def of(cls, task: Task, device: torch.device | str = "cpu", team: Team = ALONE) -> "Workplace":
@@ -113,25 +115,40 @@ class Workplace:
             self._layers[key] = find_layers(self.net(network), [self.example])
         return self._layers[key]
 
-    def sample_size(self, network: Part, asked: int | None, delta: float) -> int:
+    def divided(self, seed: int) -> tuple[Data, Split]:
+        """The data of an experiment with half of its validation images, and the other half.
+
+        That is set aside for tests, and its order is random.
+        """
+        if seed not in self._divided:
+            self._divided[seed] = self.data.divided(Stream(seed).child("holdout"))
+        return self._divided[seed]
+
+    def data_of(self, task: Prune | Evaluate) -> Data:
+        """The data without the validation images that are set aside for tests, if any are."""
+        return self.divided(task.seed)[0] if task.holdout else self.data
+
+    def sample_size(self, task: Prune) -> int:
         """|S|: as configured or else as the theory asks, as far as the validation images go."""
-        key = (_network_key(network), asked, delta)
-        if key not in self._sample_sizes:
-            if asked is None:
-                asked = sample_size(self.net(network), self.example, delta)
-            allowed = allowed_sample_size(asked, len(self.data.validation))
-            self._sample_sizes[key] = allowed
-        return self._sample_sizes[key]
+        asked = task.sample_size
+        if asked is None:
+            key = (_network_key(task.network), task.delta)
+            if key not in self._sample_sizes:
+                net = self.net(task.network)
+                self._sample_sizes[key] = sample_size(net, self.example, task.delta)
+            asked = self._sample_sizes[key]
+        return allowed_sample_size(asked, len(self.data_of(task).validation))
 
     def pruner(self, task: Prune, source: NetState) -> Pruner:
         """A pruner of a net with the sample S of the task; that of an unpruned net is kept."""
-        size = self.sample_size(task.network, task.sample_size, task.delta)
+        size = self.sample_size(task)
         if source.is_pruned:  # the net of one method, for which no other will ask
             return self._new_pruner(task, source, size)
         key = (
             source.digest,
             _network_key(task.network),
-            self._sample_stream(task),
+            self.sample_stream(task),
+            task.holdout,
             size,
             task.delta,
             task.min_kept_per_layer,
@@ -150,7 +167,7 @@ class Workplace:
         masks = source.load_into(net)
         return Pruner(
             net,
-            self.data.sample(size, self._sample_stream(task)),
+            self.data_of(task).sample(size, self.sample_stream(task)),
             masks=masks,
             loss=cross_entropy,
             delta=task.delta,
@@ -158,7 +175,8 @@ class Workplace:
             round_channels=task.round_channels,
         )
 
-    def _sample_stream(self, task: Prune) -> Stream:
+    def sample_stream(self, task: Prune) -> Stream:
+        """The random stream by which S is drawn."""
         return task.net_stream.child("sample", task.place.repetition)
 
     @property

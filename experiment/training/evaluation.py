@@ -61,6 +61,22 @@ def evaluate(net: nn.Module, split: Split, num_classes: int, team: Team = ALONE)
     return Evaluation(loss / len(split), first / len(split), among_five / len(split))
 
 
+@torch.no_grad()
+def predictions(net: nn.Module, split: Split) -> tuple[Tensor, Tensor]:
+    """The classes that a net predicts in eval mode, and the labels, of all images; on the CPU.
+
+    A process of a team finds all of them by itself.
+    """
+    channels_last = has_channels_last(net)
+    found = []
+    with evaluating(net):
+        for inputs, targets in split.batches(evaluation_batch(net, split)):
+            predicted = net(as_laid_out(inputs, channels_last)).argmax(1)
+            found.append(torch.stack([predicted, targets]))
+    predicted, labels = torch.cat(found, dim=1).cpu()
+    return predicted, labels
+
+
 def _sums(outputs: Tensor, targets: Tensor) -> Tensor:
     """Sums over a batch: losses, first guesses that are right, and right ones among five."""
     loss = cross_entropy(outputs, targets, reduction="sum")

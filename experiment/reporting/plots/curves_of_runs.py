@@ -14,6 +14,7 @@ from experiment.reporting.measures import SHARES, X_AXES, Y_AXES, judged, refere
 from experiment.reporting.plots.colours import method_colours
 from experiment.reporting.plots.curves import PRUNE_RATIO_LABEL, draw_curve, draw_unpruned, look
 from experiment.reporting.plots.figures import ShownFigure, experiment_title, literal
+from experiment.reporting.plots.guaranteed import draw_guaranteed
 
 MOST_BESIDE = 8  # curves of which the legend fits beside the curves, inside the axes
 TICKS = (100, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)  # percent of kept parameters
@@ -35,6 +36,7 @@ def draw(
     y: str = "test_accuracy",
     log: bool = False,
     published: pandas.DataFrame | None = None,
+    tests: Runs | None = None,
 ) -> Figure:
     """Draw a measure of pruned nets against their size.
 
@@ -46,6 +48,8 @@ def draw(
         log: show what is kept, on a logarithmic axis, instead of what is removed.
         published: points of publications to be drawn beside, with columns `method`, `prune_ratio`,
             `test_accuracy` and `source`.
+        tests: of holdout.csv, by the run's label. How far nets are guaranteed is marked on the
+            curves of the test accuracy.
 
     Raises:
         UserError: for an axis that there is not, or that has no published points.
@@ -73,6 +77,10 @@ def draw(
             marker=marker,
             linestyle=dashes,
         )
+    if y == "test_accuracy" and x == "prune_ratio":
+        for run, of_run in (tests or {}).items():
+            if len(of_run):
+                draw_guaranteed(axes, runs[run], of_run, column, colours)
     if published is not None and y != "test_accuracy":
         raise UserError(f"published points have a test accuracy, and no {y}")
     if published is not None:

@@ -31,7 +31,11 @@ OF_LAYERS: dict[str, Callable[[pandas.DataFrame], Figure]] = {"layers": layers_b
 
 
 def draw_all(
-    rows: pandas.DataFrame, epochs: pandas.DataFrame, layers: pandas.DataFrame, folder: Path
+    rows: pandas.DataFrame,
+    epochs: pandas.DataFrame,
+    layers: pandas.DataFrame,
+    tests: pandas.DataFrame,
+    folder: Path,
 ) -> Path:
     """Write all figures of a run, each as PNG and PDF.
 
@@ -39,12 +43,13 @@ def draw_all(
         rows: those of results.csv.
         epochs: those of training.csv.
         layers: those of layers.csv.
+        tests: those of holdout.csv.
         folder: where the files go.
 
     Returns:
         The path of the main figure's PNG.
     """
-    main = save(draw({"": rows}), folder / MAIN)
+    main = save(draw({"": rows}, tests={"": tests}), folder / MAIN)
     can_be_judged = len(judged(rows)) and len(references(rows))
     for figures, table in (
         (OF_PRUNED, rows if can_be_judged else ()),

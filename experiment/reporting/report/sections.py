@@ -11,6 +11,7 @@ from experiment.config.schema import Config, Part
 from experiment.core.text import visible
 from experiment.reporting.board import duration
 from experiment.reporting.comparison import flattened
+from experiment.reporting.guaranteed import promise
 from experiment.reporting.records import REFERENCE
 from experiment.reporting.report.content import RunContent
 from experiment.reporting.report.numbers import percent
@@ -61,6 +62,24 @@ def summary_rows(runs: list[RunContent]) -> list[dict[str, Any]]:
 def summary_titles() -> list[str]:
     """The headings of the cells of a summary under each choice."""
     return [TITLES[measure] for measure in MEASURES]
+
+
+def guarantees(runs: list[RunContent]) -> list[str]:
+    """What tests on images set aside guarantee: one line for each method of each run."""
+    lines = []
+    for run in runs:
+        name = f"{run.label}, " if len(runs) > 1 else ""
+        for row in run.summary.to_dict("records") if "guarantee_loss" in run.summary else []:
+            ratio, drop = (
+                percent(row[f"{measure}_guaranteed_mean"], row[f"{measure}_guaranteed_std"])
+                for measure in ("prune_ratio", "test_accuracy_drop")
+            )
+            what = promise(*(row[f"guarantee_{key}"] for key in ("loss", "at_most", "confidence")))
+            lines.append(
+                f"{name}{row['method']}: {ratio} pruned is guaranteed to be {what}; on the test "
+                f"set it is {drop} less accurate"
+            )
+    return lines
 
 
 def faults(runs: list[RunContent]) -> list[str]:
