@@ -23,6 +23,7 @@ from experiment.core.text import shown
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 LARGEST_BET = 0.75  # share of the capital that an image can cost
 MOST_IMAGES = 2**22  # that are thought of
+BISECTION = 1e-9
 
 
 def losses(
@@ -86,6 +87,22 @@ def accuracy_drop_p_value(drops: numpy.ndarray, at_most: float, confidence: floa
     capital = numpy.log1p(stakes * (values - null)).cumsum(-1)
     result = numpy.exp(-numpy.maximum(capital.max(-1), 0))
     return float(result) if result.ndim == 0 else result
+
+
+def upper_bound(measure: Measure, found: numpy.ndarray, confidence: float) -> float:
+    """What the expected loss is at most with that confidence: every larger limit passes the test.
+
+    The p-value falls as the limit rises, for shares and for bets, so that bisection finds it. For
+    shares it is the bound of Clopper and Pearson (1934).
+    """
+    below, above = 0.0, 1.0
+    while above - below > BISECTION:
+        middle = (below + above) / 2
+        if p_value(measure, found, middle, confidence) <= 1 - confidence:
+            above = middle
+        else:
+            below = middle
+    return above
 
 
 def images_needed(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 import pandas
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from experiment.certification.holdout_tests import (
     images_needed,
@@ -17,12 +17,13 @@ from experiment.certification.holdout_tests import (
     p_value,
     require_measure,
 )
+from experiment.certification.labelled_outputs import labelled_outputs
+from experiment.certification.output_errors import require_shares
 from experiment.config.schema import Measure
 from experiment.core.errors import UserError
 from experiment.core.seeding import Stream
 from experiment.nets.batches import as_batches
 from experiment.nets.checks import valid_keep_ratio, whole_number
-from experiment.nets.running import run_in_eval_mode, split_batch
 from experiment.pruning.method import Method
 from experiment.pruning.prune import named_method
 from experiment.pruning.pruned import Pruned
@@ -98,19 +99,19 @@ def prune_to(
     """
     ratios = _falling(KEEP_RATIOS if keep_ratios is None else keep_ratios)
     require_measure(measure)
-    _require_shares(at_most, confidence)
+    require_shares(at_most=at_most, confidence=confidence)
     chosen = named_method(method)
     streams = Stream(whole_number("seed", seed))
     pruner = Pruner(net, batches, loss=loss, delta=delta)
     images = list(as_batches(net, holdout, "holdout"))
-    labels = _labels(images)
+    before, labels = _predicted(net, images)
     order = streams.child("holdout order").permutation(len(labels)).numpy()
-    before = _predicted(net, images)
     best = None
     rows = []
     for index, ratio in enumerate(ratios):
         pruned = pruner.prune(chosen, ratio, streams.child("prune", index))
-        found = losses(measure, before, _predicted(pruned.net, images), labels)[order]
+        after, _ = _predicted(pruned.net, images)
+        found = losses(measure, before, after, labels)[order]
         p = p_value(measure, found, at_most, confidence)
         passes = p <= 1 - confidence
         needed = None if passes else images_needed(measure, found, at_most, confidence)
@@ -148,29 +149,7 @@ def _falling(keep_ratios: Sequence[float]) -> list[float]:
     return ratios
 
 
-def _require_shares(at_most: float, confidence: float) -> None:
-    for name, value in (("at_most", at_most), ("confidence", confidence)):
-        if not isinstance(value, int | float) or not 0 < value < 1:
-            raise UserError(f"{name} must be a number between 0 and 1, not {value!r}")
-
-
-def _labels(batches: Sequence[Any]) -> numpy.ndarray:
-    """The labels of all images [images]. Raises UserError where there are none."""
-    found = []
-    for batch in batches:
-        _, targets = split_batch(batch)
-        if not isinstance(targets, Tensor) or targets.dim() != 1 or targets.is_floating_point():
-            raise UserError("holdout must be batches of (inputs, labels), with integers as labels")
-        found.append(targets.cpu().numpy())
-    return numpy.concatenate(found)
-
-
-def _predicted(net: nn.Module, batches: Sequence[Any]) -> numpy.ndarray:
-    """The predicted class of each image [images]. Raises UserError unless the net gives logits."""
-    found = []
-    for batch in batches:
-        outputs = run_in_eval_mode(net, batch)
-        if not isinstance(outputs, Tensor) or outputs.dim() != 2:
-            raise UserError("the net must return one row of logits for each image")
-        found.append(outputs.argmax(1).cpu().numpy())
-    return numpy.concatenate(found)
+def _predicted(net: nn.Module, images: Sequence[Any]) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """The predicted class and the label of each image (both [images])."""
+    outputs, labels = labelled_outputs(net, images, "holdout")
+    return outputs.argmax(1).numpy(), labels.numpy()

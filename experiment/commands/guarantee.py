@@ -48,6 +48,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sizes of S (default: the experiment's own, a quarter and a sixteenth of it)",
     )
 
+    parser.add_argument(
+        "--share",
+        type=float,
+        default=0.05,
+        metavar="SHARE",
+        help="share of new images that may have a larger output error than what is certified "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--confidence",
+        type=float,
+        default=0.95,
+        help="of what is certified about outputs (default: %(default)s)",
+    )
+
 
 def run(options: argparse.Namespace) -> int:
     from experiment.config.loading import load_config
@@ -62,6 +77,8 @@ def run(options: argparse.Namespace) -> int:
         num_fresh=options.fresh,
         points_per_sample=options.points,
         sample_sizes=tuple(options.sample_sizes or ()),
+        share=options.share,
+        confidence=options.confidence,
     )
     directory = results_directory(options.config, config.run_id(), options.results)
     device = choose_device(options.device)

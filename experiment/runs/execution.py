@@ -18,7 +18,7 @@ from experiment.runs.results import Result
 from experiment.runs.tasks import Evaluate, Prune, Retrain, Task, Train
 from experiment.runs.workplace import Workplace
 from experiment.training.checkpoints import Checkpoints
-from experiment.training.evaluation import predictions
+from experiment.training.evaluation import outputs
 from experiment.training.records import EpochRecord
 from experiment.training.trainer import Fit
 
@@ -81,7 +81,8 @@ def _evaluate(task: Evaluate, inputs: Sequence[Result], workplace: Workplace) ->
     )
     if task.holdout:
         _, holdout = workplace.divided(task.seed)
-        predicted, labels = predictions(net, holdout)
+        logits, labels = outputs(net, holdout)
+        predicted = logits.argmax(1)
         record = replace(
             record,
             holdout_classes=predicted.tolist(),

@@ -18,6 +18,7 @@ from experiment.pruning.method import build_method
 from experiment.reporting.plots.certificates import certificate_vs_measurement
 from experiment.reporting.records import REFERENCE
 from experiment.runs.execution import execute
+from experiment.runs.guarantee_outputs import measure_outputs, write_outputs
 from experiment.runs.ledger import Ledger
 from experiment.runs.run import open_run
 from experiment.runs.tasks import Prune, Task, Train
@@ -39,10 +40,14 @@ class Measurement:
     num_fresh: int = 200  # test images
     points_per_sample: int = 8  # of each image and layer
     sample_sizes: tuple[int, ...] = ()  # of S; none: the experiment's own, a quarter, a sixteenth
+    share: float = 0.05  # of images, that may have a larger output error than the certified one
+    confidence: float = 0.95  # of what is certified about outputs
 
     def __post_init__(self) -> None:
         if min(self.num_fresh, self.points_per_sample, *self.sample_sizes) < 1:
             raise UserError("--fresh, --points and --sample-sizes must be at least 1")
+        if not (0 < self.share < 1 and 0 < self.confidence < 1):
+            raise UserError("--share and --confidence must be between 0 and 1")
 
     @property
     def file_name(self) -> str:
@@ -72,10 +77,20 @@ def measure_guarantees(
     ledger = run.ledger
     workplace.on_epoch = ledger.add_epoch
     tables = []
+    of_outputs = []
     for net_seed in range(config.num_nets):
         of_net = [task for task in ledger.tasks if task.place.net_seed == net_seed]
         trained = trained_net(of_net, ledger, workplace)
         tables.append(measure_net(of_net, trained, workplace, ledger, measurement))
+        of_outputs.append(
+            measure_outputs(
+                of_net,
+                trained,
+                workplace,
+                share=measurement.share,
+                confidence=measurement.confidence,
+            )
+        )
         for task in of_net:
             ledger.give_up(task)
         shown = summary(tables[-1]).to_string(index=False)
@@ -87,6 +102,7 @@ def measure_guarantees(
     largest = rows[rows["sample_size"] == rows["sample_size"].max()]
     plot = certificate_vs_measurement(largest, directory / "plots" / measurement.file_name)
     ledger.logger.say(f"plot: {plot}")
+    write_outputs(pandas.concat(of_outputs, ignore_index=True), directory, ledger.logger)
     allowed = math.ceil(config.pruning.delta * rows["pairs_within_random"].sum())
     return bool(
         rows["exceeding_within_deterministic"].sum() == 0

@@ -62,19 +62,19 @@ def evaluate(net: nn.Module, split: Split, num_classes: int, team: Team = ALONE)
 
 
 @torch.no_grad()
-def predictions(net: nn.Module, split: Split) -> tuple[Tensor, Tensor]:
-    """The classes that a net predicts in eval mode, and the labels, of all images; on the CPU.
+def outputs(net: nn.Module, split: Split) -> tuple[Tensor, Tensor]:
+    """The logits of a net in eval mode, and the labels, of all images; on the CPU.
 
     A process of a team finds all of them by itself.
     """
     channels_last = has_channels_last(net)
-    found = []
+    logits = []
+    labels = []
     with evaluating(net):
         for inputs, targets in split.batches(evaluation_batch(net, split)):
-            predicted = net(as_laid_out(inputs, channels_last)).argmax(1)
-            found.append(torch.stack([predicted, targets]))
-    predicted, labels = torch.cat(found, dim=1).cpu()
-    return predicted, labels
+            logits.append(net(as_laid_out(inputs, channels_last)))
+            labels.append(targets)
+    return torch.cat(logits).cpu(), torch.cat(labels).cpu()
 
 
 def _sums(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -1,0 +1,164 @@
+"""What is certified about outputs: by hand, by simulation, and by the command."""
+
+import math
+
+import numpy
+import pandas
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+import experiment
+from experiment.certification.holdout_tests import p_value, upper_bound
+from experiment.certification.output_errors import (
+    QUANTITIES,
+    certified,
+    compare,
+    relative_error,
+    total_variation,
+)
+from experiment.core.errors import UserError
+from experiment.main import main
+
+REPETITIONS = 1_000
+
+
+def test_errors_by_hand():
+    before = torch.tensor([[3.0, 4.0], [0.0, 0.0], [1.0, 0.0]])
+    after = torch.tensor([[3.0, 3.0], [0.0, 0.0], [-1.0, 0.0]])
+    assert relative_error(before, after).tolist() == pytest.approx([0.2, 0.0, 2.0])
+    high = 1 / (1 + math.exp(-1))
+    assert total_variation(before, after).tolist() == pytest.approx(
+        [high - 0.5, 0.0, 2 * high - 1], abs=1e-7
+    )
+    assert relative_error(torch.zeros(1, 2), torch.ones(1, 2)).item() == math.inf
+
+
+def images_with_errors(errors: list[float]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Logits before and after of images with these relative errors, of which no class changes."""
+    before = torch.tensor([[1.0, 0.0]]).double().repeat(len(errors), 1)
+    after = before * (1 + torch.tensor(errors).double()[:, None])
+    return before, after, torch.zeros(len(errors), dtype=torch.long)
+
+
+def test_the_order_statistic_by_hand():
+    """0.95^58 > 0.05 >= 0.95^59: with 59 images the largest error is the bound, with 58 none is."""
+    rising = [0.01 * number for number in range(1, 60)]
+    bounds = certified(*images_with_errors(rising), share=0.05, confidence=0.95)
+    assert bounds["relative_error"] == pytest.approx(0.59)
+    bounds = certified(*images_with_errors(rising[:58]), share=0.05, confidence=0.95)
+    assert bounds["relative_error"] == math.inf
+    # P(Bin(93, 0.05) <= 1) = 0.0500; so with 93 images the second largest is.
+    assert stats.binom.cdf(1, 93, 0.05) <= 0.05 < stats.binom.cdf(1, 92, 0.05)
+    more = [0.001 * number for number in range(1, 94)]
+    bounds = certified(*images_with_errors(more), share=0.05, confidence=0.95)
+    assert bounds["relative_error"] == pytest.approx(0.092)
+
+
+@pytest.mark.parametrize("changed", [0, 3, 100])
+def test_the_bound_of_a_share_is_that_of_clopper_and_pearson(changed):
+    found = numpy.array([1] * changed + [0] * (100 - changed))
+    expected = 1.0 if changed == 100 else stats.beta.ppf(0.95, changed + 1, 100 - changed)
+    assert upper_bound("disagreement", found, 0.95) == pytest.approx(expected, abs=1e-7)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_limit_above_the_bound_of_a_drop_passes(seed):
+    random = numpy.random.default_rng(seed)
+    drops = random.choice([-1, 0, 1], size=200, p=[0.05, 0.85, 0.1])
+    bound = upper_bound("accuracy_drop", drops, 0.95)
+    limits = numpy.linspace(0.001, 0.999, 300)
+    passes = [p_value("accuracy_drop", drops, limit, 0.95) <= 0.05 for limit in limits]
+    assert passes == [limit >= bound for limit in limits]
+
+
+def test_bounds_hold_as_often_as_they_promise():
+    """Relative errors are exponential, and one prediction in 50 changes, for the worse."""
+    generator = torch.Generator().manual_seed(0)
+    num_images = 150
+    broken = dict.fromkeys(QUANTITIES, 0)
+    quantile = -math.log(0.05)  # of the exponential distribution, at 95%
+    for _ in range(REPETITIONS):
+        uniform = torch.rand(num_images, generator=generator, dtype=torch.float64)
+        before, after, labels = images_with_errors((-uniform.log()).tolist())
+        flipped = torch.rand(num_images, generator=generator) < 0.02
+        after = torch.where(flipped[:, None], after.flip(1), after)
+        bounds = certified(before, after, labels, share=0.05, confidence=0.95)
+        broken["disagreement"] += bounds["disagreement"] < 0.02
+        broken["accuracy_drop"] += bounds["accuracy_drop"] < 0.02
+        unflipped = certified(
+            *images_with_errors((-uniform.log()).tolist()), share=0.05, confidence=0.95
+        )
+        broken["relative_error"] += unflipped["relative_error"] < quantile
+    limit = stats.binom.ppf(0.999, REPETITIONS, 0.05)
+    assert max(broken.values()) <= limit
+    assert broken["relative_error"] > 0.02 * REPETITIONS  # the bound is not wider than it need be
+
+
+def test_a_comparison_by_hand():
+    holdout = images_with_errors([0.1] * 100)
+    fresh = images_with_errors([0.05] * 19 + [0.2])
+    row = compare(holdout, fresh, share=0.05, confidence=0.95)
+    assert row["relative_error_certified"] == pytest.approx(0.1)
+    assert row["relative_error_measured"] == pytest.approx(0.2)
+    assert row["relative_error_exceeding"] == 0.05
+    assert row["disagreement_measured"] == row["accuracy_drop_measured"] == 0
+
+
+@pytest.fixture
+def pair():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(5, 16), nn.ReLU(), nn.Linear(16, 3))
+    batches = [(torch.randn(50, 5), torch.randint(3, (50,))) for _ in range(6)]
+    return net, batches
+
+
+def test_any_two_nets(pair):
+    net, batches = pair
+    pruned = experiment.prune(net, batches[:2], keep_ratio=0.6).net
+    table = experiment.certify_outputs(net, pruned, batches[2:5], batches[5:]).set_index("quantity")
+    assert list(table.index) == list(QUANTITIES)
+    assert not table["is_vacuous"]["total_variation"]
+    assert (table["certified"] > 0).all() and table["measured"].notna().all()
+    same = experiment.certify_outputs(net, net, batches).set_index("quantity")
+    assert same["certified"]["relative_error"] == 0 and "measured" not in same
+    few = experiment.certify_outputs(net, pruned, [batches[0]], share=0.01)
+    assert few["certified"][0] == math.inf and few["is_vacuous"][0]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"share": 0}, "share must be a number between 0 and 1, not 0"),
+        ({"confidence": 1.5}, "confidence must be a number between 0 and 1, not 1.5"),
+        ({"pruned": "resnet20"}, "pruned must be a torch.nn.Module, not 'resnet20'"),
+        ({"pruned": nn.Linear(5, 2)}, "must have equally many outputs, not 3 and 2"),
+        ({"holdout": [torch.randn(4, 5)]}, "holdout must be batches of (inputs, labels)"),
+        ({"holdout": []}, "holdout"),
+    ],
+)
+def test_bad_input(pair, change, expected):
+    net, batches = pair
+    arguments = {"net": net, "pruned": net, "holdout": batches, **change}
+    with pytest.raises(UserError, match=expected.replace("(", r"\(").replace(")", r"\)")):
+        experiment.certify_outputs(**arguments)
+
+
+def test_the_command(small_config, tmp_path, capsys):
+    arguments = [str(small_config), "--results", str(tmp_path), "--device", "cpu", "--fresh", "20"]
+    ratios = ["--set", "pruning.keep_ratios=[0.8, 0.2]", "--set", "pruning.methods=[WT, SiPP]"]
+    options = ["--share", "0.1", "--confidence", "0.9"]
+    assert main([*arguments, *ratios, *options], "guarantee") == 0
+    out = capsys.readouterr().out
+    assert "with 90% confidence each" in out and "which 10% of the images exceed" in out
+    [path] = tmp_path.rglob("output_errors.csv")
+    table = pandas.read_csv(path)
+    assert table[["method", "keep_ratio_requested"]].values.tolist() == [
+        [method, ratio] for method in ("WT", "SiPP") for ratio in (0.8, 0.2)
+    ]
+    assert (table["images"] == 72).all() and (table["test_images"] == 360).all()
+    assert (table["share"] == 0.1).all() and (table["confidence"] == 0.9).all()
+    assert (path.parent / "plots" / "output_errors.png").stat().st_size > 10_000
+    assert main([*arguments, "--share", "1"], "guarantee") == 2
+    assert "--share and --confidence must be between 0 and 1" in capsys.readouterr().err
