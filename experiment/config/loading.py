@@ -131,6 +131,7 @@ def _with_completed_parts(config: Config, document: Document) -> Config:
     network = complete(NETWORKS, config.network, "network")
     dataset = complete(DATASETS, config.dataset, "dataset")
     mistakes = mistakes or _duplicates(methods, document)
+    mistakes = mistakes or _without_meaning(methods, config.pruning, document)
     if mistakes:
         raise UserError(*mistakes)
     pruning = config.pruning.model_copy(update={"methods": methods})
@@ -158,7 +159,22 @@ def _completed(registry: Registry, part: Part, path: KeyPath, document: Document
         raise UserError(*explain(error, model, document, path, more_keys=common)) from None
 
 
-def _duplicates(methods: list[Part], document: Document) -> list[str]:
+def _without_meaning(
+    methods: list[MethodPart], pruning: Pruning, document: Document
+) -> list[str]:
+    """One line for each method that certifies the error of a net whose weights are not used."""
+    if pruning.schedule not in ("random", "rewind"):
+        return []
+    return [
+        f"{document.locate(('pruning', 'methods', index))}: {method.name} certifies with error what "
+        f"the trained net gives, but with schedule {pruning.schedule} its weights are not those "
+        f"that are pruned and used: choose oneshot or cascade"
+        for index, method in enumerate(methods)
+        if method.decides_size
+    ]
+
+
+def _duplicates(methods: list[MethodPart], document: Document) -> list[str]:
     """One line for each method that could not be told from an earlier one in tables and plots."""
     labels = [METHODS.label(method.name, method.options) for method in methods]
     return [
