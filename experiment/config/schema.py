@@ -9,7 +9,7 @@ import pydantic
 from pydantic import Field
 
 from experiment.core.dependencies import Dependencies, Kind
-from experiment.core.registry import DATASETS
+from experiment.core.registry import DATASETS, METHODS
 from experiment.core.text import shown
 from experiment.sensitivity.constants import DEFAULT_DELTA
 
@@ -358,9 +358,7 @@ class Config(Section):
         pruning = self.pruning
         if pruning.schedule == "train":
             return 0
-        steps = sum(
-            1 if method.decides_size else pruning.num_ratios for method in pruning.methods
-        )
+        steps = sum(1 if method.decides_size else pruning.num_ratios for method in pruning.methods)
         return self.num_nets * self.num_repetitions * steps
 
     @property

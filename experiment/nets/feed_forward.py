@@ -246,7 +246,7 @@ def _is_size(node: fx.Node) -> bool:
     """Whether a node gives the size of an activation."""
     if node.op == "call_method":
         return node.target in ("size", "dim")
-    return node.op == "call_function" and node.target is getattr and node.args[1] == "shape"
+    return node.target is getattr and str(node.args[1]) == "shape"
 
 
 def _link(net: nn.Module, node: fx.Node, before: list[Link]) -> Link:

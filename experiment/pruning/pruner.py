@@ -210,7 +210,9 @@ class Pruner:
         if abs(achieved - target) <= PROMISED * target:
             return None
         if method.decides_size:
-            return f"{target - achieved} of the {target} parameters that the error asks for were dead"
+            return (
+                f"{target - achieved} of the {target} parameters that the error asks for were dead"
+            )
         of_filters = method.granularity == "filters"
         sizes = Sizes(
             original=self.original_size,
