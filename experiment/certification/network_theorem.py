@@ -25,7 +25,7 @@ from experiment.sensitivity.constants import DEFAULT_DELTA, C
 from experiment.sensitivity.empirical import measure
 from experiment.sensitivity.sign_complexity import complexities
 
-SLACK = 1 + 1e-6  # for sensitivities and sign complexities, which are in single precision
+SLACK = 1 + 1e-6  # for sensitivities, which are in single precision
 ROUNDING = 1e-9  # of the output's relative error, which is in double precision
 
 

@@ -30,7 +30,7 @@ from torch.nn import functional as F
 
 from experiment.core.errors import UserError, first_line
 from experiment.nets.layers import LinearOrConvolution
-from experiment.nets.running import device_of, evaluating, split_batch
+from experiment.nets.running import copy_of, device_of, evaluating, split_batch
 from experiment.nets.tensors import moved
 
 Kind = Literal["layer", "normalisation", "relu", "maximum", "average", "rearranged", "unchanged"]
@@ -136,7 +136,7 @@ class Sums:
 
 
 class FeedForward:
-    """A net that is a chain of layers."""
+    """A net that is a chain of layers, in double precision, since terms may nearly cancel."""
 
     def __init__(self, net: nn.Module, graph: fx.Graph, links: list[Link]):
         self.net = net
@@ -152,7 +152,7 @@ class FeedForward:
     @torch.no_grad()
     def run(self, batch: Any, visit: Callable[[Sums], None]) -> Tensor:
         """The net's output for a batch, in eval mode; `visit` is called for each layer in order."""
-        inputs = moved(_single_input(batch), device_of(self.net))
+        inputs = moved(_single_input(batch), device_of(self.net)).double()
         with evaluating(self.net):
             return _Run(self, visit).run(inputs)
 
@@ -195,11 +195,12 @@ class _Run(fx.Interpreter):
 
 
 def feed_forward(net: nn.Module) -> FeedForward:
-    """The net as a chain of layers.
+    """A copy of the net as a chain of layers.
 
     Raises:
         UserError: if it is none, with the operation that keeps it from being one.
     """
+    net = copy_of(net).double()
     try:
         with evaluating(net):
             graph = fx.Tracer().trace(net)
