@@ -33,8 +33,7 @@ def linear(weights: list[list[float]], bias: list[float] | None = None) -> nn.Li
 
 
 def complexities_of(net: nn.Module, inputs: torch.Tensor) -> list[float]:
-    found = sign_complexities(feed_forward(net), [inputs])
-    return [complexity.largest for complexity in found.values()]
+    return [*sign_complexities(feed_forward(net), [inputs]).values()]
 
 
 # Budgets and composition.
@@ -142,10 +141,10 @@ def test_draws_follow_from_the_error():
     sample = torch.rand(5, 4_000, generator=generator)
     method = {"name": "SiPPRand", "error": 1.0}
     pruned = experiment.prune(net, [sample], method=method, delta=0.5)
-    # Each sample makes 2 x (8 + 3) sums, which share the failure probability.
+    # Each sample makes 4 x (8 + 3) sums, which share the failure probability.
     total = experiment.sensitivities(net, [sample], "max")["0"].double().sum(1).numpy()
     draws = pruned.decision.draws
-    by_hand = total * math.log(2 / (0.5 / 22)) * (6 + 2 * 0.25) / 0.25**2  # C = 3
+    by_hand = total * math.log(2 / (0.5 / 44)) * (6 + 2 * 0.25) / 0.25**2  # C = 3
     assert draws[0:16:2] == pytest.approx(numpy.ceil(by_hand))
     assert numpy.isinf(draws[16:]).all()  # of 8 weights so many draws leave none out
     first, second = pruned.bound.by_layer

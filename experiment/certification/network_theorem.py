@@ -13,7 +13,7 @@ from experiment.core.seeding import Stream
 from experiment.core.text import shown
 from experiment.nets.batches import as_batches
 from experiment.nets.checks import positive, whole_number
-from experiment.nets.feed_forward import FeedForward, Sums, feed_forward
+from experiment.nets.feed_forward import feed_forward
 from experiment.nets.running import copy_of, run_in_eval_mode, split_batch
 from experiment.nets.tensors import map_tensors
 from experiment.pruning.analysis import Analysis
@@ -23,7 +23,7 @@ from experiment.pruning.pruned import Pruned
 from experiment.pruning.pruner import Pruner
 from experiment.sensitivity.constants import DEFAULT_DELTA, C
 from experiment.sensitivity.empirical import measure
-from experiment.sensitivity.sign_complexity import complexities
+from experiment.sensitivity.sign_complexity import sign_complexities
 
 SLACK = 1 + 1e-6  # for sensitivities, which are in single precision
 ROUNDING = 1e-9  # of the output's relative error, which is in double precision
@@ -159,7 +159,7 @@ def _within_premises(
     for image in _images(batches):
         own = measure(analysis.net, analysis.layers, [image], ("max",))["max"]
         beyond = {name: own[name] > limits[name] for name in limits}
-        largest = _sign_complexities(chain, image)
+        largest = sign_complexities(chain, [image])
         found.append(
             [
                 _meets(_bound(one), beyond, weights, largest)
@@ -198,17 +198,6 @@ def _concerned(analysis: Analysis, pruned: Pruned) -> dict[str, Tensor]:
         }
         concerned = concerned | analysis.flat.join(sampled)
     return analysis.flat.split(concerned)
-
-
-def _sign_complexities(chain: FeedForward, image: Any) -> dict[str, float]:
-    """The largest sign complexity of each layer for an image."""
-    found: dict[str, float] = {}
-
-    def visit(sums: Sums) -> None:
-        found[sums.layer] = float(complexities(sums).max())
-
-    chain.run(image, visit)
-    return found
 
 
 def _images(batches: Sequence[Any]) -> Iterator[Any]:

@@ -23,7 +23,7 @@ from experiment.pruning.network_bound import LayerBound, NetworkBound
 from experiment.pruning.unit_sampling import MOST_DRAWS, SampledChoice, Sampler
 from experiment.pruning.weight_units import sensitivity_units
 from experiment.sensitivity.constants import C
-from experiment.sensitivity.sign_complexity import SignComplexity, sign_complexities
+from experiment.sensitivity.sign_complexity import sign_complexities
 
 
 @dataclass(frozen=True)
@@ -31,25 +31,15 @@ class Budgets:
     """The layers of a net in the order in which it computes them, and the error of each."""
 
     error: float  # of the output
-    complexities: dict[str, SignComplexity]
+    complexities: dict[str, float]
     by_layer: dict[str, float]
 
     @classmethod
     def of(cls, analysis: Analysis, error: float) -> "Budgets":
         """Raises UserError unless the net is a chain of its prunable layers."""
         complexities = analysis.once("sign complexities", lambda: _complexities(analysis))
-        largest = [complexity.largest for complexity in complexities.values()]
-        return cls(error, complexities, dict(zip(complexities, layer_budgets(error, largest))))
-
-    def events(self, analysis: Analysis) -> float:
-        """How many sums a sample makes: those of all units at all positions.
-
-        Where inputs have both signs, a unit makes one of the positive and one of the negative ones.
-        """
-        return sum(
-            2 * analysis.layers[name].num_outputs * (1 + complexity.has_negative_inputs)
-            for name, complexity in self.complexities.items()
-        )
+        budgets = layer_budgets(error, [*complexities.values()])
+        return cls(error, complexities, dict(zip(complexities, budgets)))
 
     def bound(
         self, analysis: Analysis, kept: torch.Tensor, unit_errors: numpy.ndarray, failure: float
@@ -58,12 +48,11 @@ class Budgets:
         masks = analysis.flat.split(kept)
         largest = _largest_by_layer(analysis, unit_errors)
         largest = {name: largest[name] for name in self.complexities}
-        deltas = {name: found.largest for name, found in self.complexities.items()}
-        outputs = composed_errors([*largest.values()], [*deltas.values()])
+        outputs = composed_errors([*largest.values()], [*self.complexities.values()])
         layers = tuple(
             LayerBound(
                 layer=name,
-                sign_complexity=deltas[name],
+                sign_complexity=self.complexities[name],
                 budget=self.by_layer[name],
                 unit_error=largest[name],
                 output_error=output,
@@ -77,7 +66,7 @@ class Budgets:
         )
 
 
-def _complexities(analysis: Analysis) -> dict[str, SignComplexity]:
+def _complexities(analysis: Analysis) -> dict[str, float]:
     chain = feed_forward(analysis.net)
     missing = [name for name in chain.layers if name not in analysis.layers]
     missing += [name for name in analysis.layers if name not in chain.layers]
@@ -161,7 +150,7 @@ class DrawnByError(SizedByError[SampledChoice]):
                 f"delta must be below 1 where an error is certified, not {analysis.delta:g}"
             )
         self.sampler = Sampler(self.units, stream)
-        self.failure = analysis.delta / self.budgets.events(analysis)
+        self.failure = analysis.delta / num_sums(analysis)
 
     @cached_property
     def draws(self) -> numpy.ndarray:
@@ -193,6 +182,11 @@ class DrawnByError(SizedByError[SampledChoice]):
             draws=choice.draws,
             bound=self.budgets.bound(self.analysis, choice.kept, errors, failure),
         )
+
+
+def num_sums(analysis: Analysis) -> float:
+    """How many sums a sample makes in the net: those of positive and negative weights and inputs."""
+    return sum(4 * layer.num_outputs for layer in analysis.layers.values())
 
 
 def expected_items(units: Units, draws: numpy.ndarray) -> numpy.ndarray:

@@ -22,7 +22,6 @@ larger than those of S. How many are can be measured (`certification/network_the
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -31,28 +30,19 @@ from torch import Tensor
 from experiment.nets.feed_forward import FeedForward, Sums
 
 
-@dataclass
-class SignComplexity:
-    """Of the neurons of one layer, over the samples seen so far."""
-
-    largest: float = 0.0
-    has_negative_inputs: bool = False
-
-    def add(self, sums: Sums) -> None:
-        """Take the samples of a batch into account."""
-        self.largest = max(self.largest, float(complexities(sums).max()))
-        self.has_negative_inputs |= bool((sums.inputs < 0).any())
-
-
 def complexities(sums: Sums) -> Tensor:
     """Delta of each output of a layer [samples, ...]; 0 where all terms are 0."""
     ratios = sums.absolute / sums.outputs.abs()
     return torch.where(sums.absolute > 0, ratios, 0)
 
 
-def sign_complexities(chain: FeedForward, batches: Iterable[Any]) -> dict[str, SignComplexity]:
-    """The sign complexity of each layer of a chain, from the input to the output."""
-    found = {name: SignComplexity() for name in chain.layers}
+def sign_complexities(chain: FeedForward, batches: Iterable[Any]) -> dict[str, float]:
+    """The largest Delta of each layer of a chain, from the input to the output."""
+    largest = dict.fromkeys(chain.layers, 0.0)
+
+    def visit(sums: Sums) -> None:
+        largest[sums.layer] = max(largest[sums.layer], float(complexities(sums).max()))
+
     for batch in batches:
-        chain.run(batch, lambda sums: found[sums.layer].add(sums))
-    return found
+        chain.run(batch, visit)
+    return largest
