@@ -322,6 +322,17 @@ def test_bad_options_are_refused_in_one_line(options, why):
     assert "\n" not in str(raised.value)
 
 
+def test_earlier_prunings_are_those_of_the_net():
+    """The certificate compares with the net as it is given, so it must be as its masks say."""
+    first = experiment.prune(two_layers(), [torch.ones(1, 2)], keep_ratio=0.75)
+    method = {"name": "SiPP", "error": 0.3}
+    sample = [torch.ones(1, 2)]
+    further = experiment.prune(first.net, sample, method=method, masks=first.masks)
+    assert further.bound.certified == 0 and further.keep_ratio == 0.75
+    with pytest.raises(UserError, match="layer 0 has weights that are masked and not 0"):
+        experiment.prune(two_layers(), sample, method=method, masks=first.masks)
+
+
 def test_bad_lists_of_errors_are_refused():
     sample = torch.ones(1, 2)
     for errors, why in (([], "list of numbers"), (0.1, "list of numbers"), ([-1], "above 0")):

@@ -85,12 +85,23 @@ def _largest_by_layer(analysis: Analysis, values: numpy.ndarray) -> dict[str, fl
     return {name: float(piece.max()) for name, piece in zip(analysis.flat.shapes, pieces)}
 
 
+def _require_zeros(analysis: Analysis) -> None:
+    """Raises UserError for weights that are masked and not 0: no certificate would count them."""
+    for name, mask in analysis.flat.split(analysis.candidates).items():
+        if bool((analysis.weights[name][~mask] != 0).any()):
+            raise UserError(
+                f"masks: layer {name} has weights that are masked and not 0, so that the error of "
+                f"removing them would not be certified; prune the net that the masks come with"
+            )
+
+
 class SizedByError(Prepared[ChoiceKind]):
     """Keeps what the error asks for, whatever the budget: there is only one choice."""
 
     nested = True
 
     def __init__(self, analysis: Analysis, error: float):
+        _require_zeros(analysis)
         self.analysis = analysis
         self.budgets = Budgets.of(analysis, error)
         self.units = sensitivity_units(analysis)
@@ -185,7 +196,7 @@ class DrawnByError(SizedByError[SampledChoice]):
 
 
 def num_sums(analysis: Analysis) -> float:
-    """How many sums a sample makes in the net: those of positive and negative weights and inputs."""
+    """How many sums a sample makes in the net: of positive and negative weights and inputs."""
     return sum(4 * layer.num_outputs for layer in analysis.layers.values())
 
 
