@@ -127,10 +127,9 @@ class Link:
 
 @dataclass(frozen=True)
 class Sums:
-    """What a layer, with the BatchNorm after it, makes of its inputs on some samples."""
+    """What a layer, with the BatchNorm after it, makes of some samples."""
 
     layer: str
-    inputs: Tensor
     absolute: Tensor  # of each output, the sum of the absolute values of its terms w_j a_j
     outputs: Tensor  # the sum of the terms themselves and of the additive term
 
@@ -176,21 +175,20 @@ class _Run(fx.Interpreter):
         super().__init__(chain.net, graph=chain.graph)
         self.chain = chain
         self.visit = visit
-        self.inputs = torch.empty(0)  # of the layer at hand
-        self.absolute = torch.empty(0)
+        self.absolute = torch.empty(0)  # of the layer at hand
 
     def run_node(self, node: fx.Node) -> Any:
         link = self.chain.links.get(node)
         if link is not None and link.kind == "layer":
-            # Copies, since an operation in place may follow.
-            self.inputs = self.env[node.all_input_nodes[0]].clone()
-            self.absolute = _absolute_sums(self.fetch_attr(link.name), self.inputs)
+            inputs = self.env[node.all_input_nodes[0]]
+            self.absolute = _absolute_sums(self.fetch_attr(link.name), inputs)
         elif link is not None and link.kind == "normalisation":
             self.absolute = self.absolute * _scale(self.fetch_attr(link.name), self.absolute)
         result = super().run_node(node)
         layer = self.chain._ends.get(node)
         if layer is not None:
-            self.visit(Sums(layer, self.inputs, self.absolute, result.clone()))
+            # A copy, since an operation in place may follow.
+            self.visit(Sums(layer, self.absolute, result.clone()))
         return result
 
 
@@ -234,13 +232,17 @@ def _links(net: nn.Module, graph: fx.Graph) -> list[Link]:
                 raise _refused(_joining(node))
             links.append(_link(net, node, links))
             current = node
-    names = [link.name for link in links if link.kind == "layer"]
-    if not names:
-        raise _refused("it has no such layer")
-    for name in names:
-        if names.count(name) > 1:
-            raise _refused(f"layer {name} is used more than once")
+    _require_distinct([link.name for link in links if link.kind == "layer"])
     return links
+
+
+def _require_distinct(layers: list[str]) -> None:
+    """Raises UserError unless there are layers, each of which is used once."""
+    if not layers:
+        raise _refused("it has no such layer")
+    for name in layers:
+        if layers.count(name) > 1:
+            raise _refused(f"layer {name} is used more than once")
 
 
 def _is_size(node: fx.Node) -> bool:

@@ -8,7 +8,7 @@ If both the positive and the negative terms are known up to a relative error e, 
 absolute error is at most e sum_j |w_j a_j|, so the neuron is known up to the relative error
 e Delta. Delta is at least 1 without an additive term, and 1 if all terms have the same sign.
 
-arXiv:1804.05345, Section 4, as far as it could be read: there Delta has no additive term b, and a
+arXiv:1804.05345, as far as it could be confirmed: there Delta has no additive term b, and a
 layer's Delta is the largest over its neurons of the mean over S, plus
 kappa = sqrt(2 lambda) (1 + sqrt(2 lambda) ln(8 eta eta_star / delta)), lambda = ln(eta eta_star) /
 2, which with an assumption on the distribution of Delta makes it a bound for a new sample. Its
