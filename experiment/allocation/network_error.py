@@ -6,10 +6,10 @@ be read in full; its budgets and the products of sign complexities are those of 
 Let r be the relative error of each input of a layer, let every unit, the positive or negative
 weights of a neuron, have at most the relative error e when it is fed with the inputs of the
 unpruned net, and let Delta bound the sign complexity of the layer's neurons
-(`sensitivity/sign_complexity.py`). If no pruned weight has another sign than it
-had, the terms of a unit all have one sign. So inputs within 1 +- r move its sum by a factor within
-1 +- r, whatever the weights, and together the sum is within (1 +- e)(1 +- r). A neuron is the
-difference of such sums and an additive term without error. Its relative error is therefore at most
+(`sensitivity/sign_complexity.py`). No pruned weight has another sign than it had, so the terms of a
+unit all have one sign, and inputs within 1 +- r move its sum by a factor within 1 +- r, whatever
+its weights. Together the sum is within (1 +- e)(1 +- r). A neuron is the difference of such sums
+and an additive term without error. Its relative error is therefore at most
 
     R(e, r) = Delta ((1 + e)(1 + r) - 1).
 
@@ -23,6 +23,7 @@ suffices.
 Budgets: with D layers and the products P_l = Delta_l ... Delta_D, every Delta taken as at least 1,
 layer l may have e_l = error / (2 D P_l). (In the papers, error / (2 (L - 1) P_l): they seem to
 count the input as a layer, so that L - 1 is D. The proof needs D.)
+
 Then the error after layer l is at most (l / D) error / P_{l+1}, so at most `error` at the output:
 by induction r <= 1 before layer l, hence R(e_l, r) <= Delta_l (2 e_l + r) <= Delta_l (error / (D
 P_l) + (l - 1) error / (D P_l)) = l error / (D P_{l+1}). The factor 2 is what pays for the terms of
