@@ -7,6 +7,7 @@ For a net of your own:
 - `sample_size(net, batch)` says how many samples the theory asks for.
 - `certify(net, batches, fresh, keep_ratio=0.5)` compares certified with measured errors.
 - `certify_outputs(net, pruned, holdout)` bounds how much a pruned net's outputs differ.
+- `certify_network(net, batches, fresh, [0.1, 1.0])` does so for the output of the whole net.
 - `prune_to(net, batches, holdout, at_most=0.005)` prunes as far as the accuracy is guaranteed to
   suffer no more than that.
 - `shrink(net, images)` cuts out what pruning has made superfluous.
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from experiment.certification.certify import certify as certify
+    from experiment.certification.network_theorem import certify_network as certify_network
     from experiment.certification.output_errors import certify_outputs as certify_outputs
     from experiment.certification.prune_to import prune_to as prune_to
     from experiment.config.loading import load_config as load_config
@@ -53,6 +55,7 @@ _MODULES = {
     "build_network": "experiment.nets.building",
     "certify": "experiment.certification.certify",
     "certify_outputs": "experiment.certification.output_errors",
+    "certify_network": "experiment.certification.network_theorem",
     "export": "experiment.runs.exporting",
     "load_config": "experiment.config.loading",
     "load_network": "experiment.runs.load_network",

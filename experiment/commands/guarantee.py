@@ -2,7 +2,8 @@
 
 Trains the nets of an experiment, or takes those that it has trained already, prunes each to the
 configured keep ratios, and compares the certified errors of its units with those that occur on
-test images. The exit code is 1 if a certificate that must hold does not.
+test images. The exit code is 1 if a certificate that must hold does not. For methods with an option
+`error`, network_theorem.csv compares the certified error of the whole net with that of its output.
 """
 
 import argparse

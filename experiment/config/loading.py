@@ -3,14 +3,14 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pydantic
 
 from experiment.config.dependencies import dependencies_of
 from experiment.config.documents import Document, KeyPath, merge, merge_documents
 from experiment.config.messages import explain
-from experiment.config.schema import Config, Part
+from experiment.config.schema import Config, MethodPart, Part, Pruning
 from experiment.config.yaml_files import parse, read, read_overrides
 from experiment.config.yaml_syntax import dump
 from experiment.core.errors import UserError
@@ -19,6 +19,7 @@ from experiment.core.text import shown
 
 FILE_KEYS = ("sweep", "include")  # keys of a file that are not part of the schema
 MAPPING = "the mapping"  # what messages call an experiment that is in no file
+PartKind = TypeVar("PartKind", bound=Part)
 
 
 def load_config(
@@ -113,7 +114,7 @@ def _with_completed_parts(config: Config, document: Document) -> Config:
     """
     mistakes: list[str] = []
 
-    def complete(registry: Registry, part: Part, *path: str | int) -> Part:
+    def complete(registry: Registry, part: PartKind, *path: str | int) -> PartKind:
         try:
             return _completed(registry, part, path, document)
         except UserError as error:
@@ -131,6 +132,7 @@ def _with_completed_parts(config: Config, document: Document) -> Config:
     network = complete(NETWORKS, config.network, "network")
     dataset = complete(DATASETS, config.dataset, "dataset")
     mistakes = mistakes or _duplicates(methods, document)
+    mistakes = mistakes or _without_meaning(methods, config.pruning, document)
     if mistakes:
         raise UserError(*mistakes)
     pruning = config.pruning.model_copy(update={"methods": methods})
@@ -138,7 +140,7 @@ def _with_completed_parts(config: Config, document: Document) -> Config:
     return config.model_copy(update=parts)
 
 
-def _completed(registry: Registry, part: Part, path: KeyPath, document: Document) -> Part:
+def _completed(registry: Registry, part: PartKind, path: KeyPath, document: Document) -> PartKind:
     """The part at a key path with its options checked and filled in, and what it depends on.
 
     Raises UserError.
@@ -158,7 +160,20 @@ def _completed(registry: Registry, part: Part, path: KeyPath, document: Document
         raise UserError(*explain(error, model, document, path, more_keys=common)) from None
 
 
-def _duplicates(methods: list[Part], document: Document) -> list[str]:
+def _without_meaning(methods: list[MethodPart], pruning: Pruning, document: Document) -> list[str]:
+    """One line for each method that certifies the error of a net whose weights are not used."""
+    if pruning.schedule not in ("random", "rewind"):
+        return []
+    return [
+        f"{document.locate(('pruning', 'methods', index))}: {method.name} with error certifies "
+        f"what the trained net gives, but schedule {pruning.schedule} does not go on with its "
+        f"weights: choose oneshot or cascade"
+        for index, method in enumerate(methods)
+        if method.decides_size
+    ]
+
+
+def _duplicates(methods: list[MethodPart], document: Document) -> list[str]:
     """One line for each method that could not be told from an earlier one in tables and plots."""
     labels = [METHODS.label(method.name, method.options) for method in methods]
     return [

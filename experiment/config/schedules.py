@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy
 
-from experiment.config.schema import Config, KeepRatios, Pruning
+from experiment.config.schema import Config, KeepRatios, MethodPart, Pruning
 from experiment.core.errors import UserError
 from experiment.core.text import shown
 
@@ -14,7 +14,7 @@ class Step:
     """One pruning of a chain: to which ratio, from which net, and whether it is retrained."""
 
     index: int  # from 1
-    keep_ratio: float
+    keep_ratio: float | None  # None: the method decides it
     retrained: bool
     from_previous: bool  # prune the result of the step before; otherwise the unpruned net
 
@@ -44,8 +44,15 @@ def keep_ratios(pruning: Pruning) -> list[float]:
     return [ratio for spec in pruning.keep_ratios for ratio in spaced(spec)]
 
 
+def steps_of(config: Config, method: MethodPart) -> list[Step]:
+    """The prunings of a method on one net in order: a single one if it decides the size."""
+    if not method.decides_size or config.pruning.schedule == "train":
+        return steps(config)
+    return [Step(1, None, config.pruning.retrain_count != 0, from_previous=False)]
+
+
 def steps(config: Config) -> list[Step]:
-    """The prunings of one chain in order.
+    """The prunings of one chain in order, by a method that is given keep ratios.
 
     With fewer retrainings than ratios, the ratios are split into that many consecutive groups as
     `numpy.array_split` does; the net is retrained at the last ratio of each group, and only pruned
@@ -74,4 +81,5 @@ def schedule(config: Config) -> list[tuple[float, bool]]:
         raise UserError(
             f"schedule needs a configuration, experiment.load_config(path), not {shown(config)}"
         )
-    return [(step.keep_ratio, step.retrained) for step in steps(config)]
+    found = steps(config)
+    return [(ratio, step.retrained) for ratio, step in zip(keep_ratios(config.pruning), found)]

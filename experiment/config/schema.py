@@ -9,7 +9,7 @@ import pydantic
 from pydantic import Field
 
 from experiment.core.dependencies import Dependencies, Kind
-from experiment.core.registry import DATASETS
+from experiment.core.registry import DATASETS, METHODS
 from experiment.core.text import shown
 from experiment.sensitivity.constants import DEFAULT_DELTA
 
@@ -88,6 +88,29 @@ def _with_names_as_parts(parts: Any) -> Any:
 
 
 Parts = Annotated[list[Part], pydantic.BeforeValidator(_with_names_as_parts)]
+
+
+class MethodPart(Part):
+    """A pruning method; one with an option `error` may decide itself how much is kept."""
+
+    @property
+    def decides_size(self) -> bool:
+        """Whether its error decides how much is kept, so that keep ratios do not apply to it."""
+        return self.options.get("error") is not None and self._is_sized_by_error
+
+    def affecting_numbers(self) -> dict[str, Any]:
+        """The same without an error of None: the option was added later."""
+        values = super().affecting_numbers()
+        if "error" in values and values["error"] is None and self._is_sized_by_error:
+            del values["error"]
+        return values
+
+    @property
+    def _is_sized_by_error(self) -> bool:
+        return getattr(METHODS.get(self.name), "sized_by_error", False)
+
+
+Methods = Annotated[list[MethodPart], pydantic.BeforeValidator(_with_names_as_parts)]
 
 
 class NetworkPart(Part):
@@ -238,7 +261,7 @@ class Pruning(Section):
     schedule: Literal["oneshot", "cascade", "rewind", "random", "train"] = "cascade"
     # For schedule rewind: the number of epochs after which its checkpoint is taken.
     rewind_epoch: Epochs = 1
-    methods: Parts = Field([Part(name="SiPP")], min_length=1, max_length=MOST_METHODS)
+    methods: Methods = Field([MethodPart(name="SiPP")], min_length=1, max_length=MOST_METHODS)
     keep_ratios: list[KeepRatios] = Field(
         [Spaced(spacing="geometric", first=0.8, last=0.1, count=5)], min_length=1
     )
@@ -319,7 +342,9 @@ class Config(Section):
 
     @pydantic.model_validator(mode="after")
     def _can_be_listed(self) -> Self:
-        prunings = self.num_prunings
+        pruning = self.pruning
+        steps = 0 if pruning.schedule == "train" else len(pruning.methods) * pruning.num_ratios
+        prunings = self.num_nets * self.num_repetitions * steps
         if prunings > MOST_PRUNINGS:
             raise ValueError(
                 f"num_nets x num_repetitions x methods x keep ratios are {prunings:,} prunings; at "
@@ -350,7 +375,8 @@ class Config(Section):
         pruning = self.pruning
         if pruning.schedule == "train":
             return 0
-        return self.num_nets * self.num_repetitions * len(pruning.methods) * pruning.num_ratios
+        steps = sum(1 if method.decides_size else pruning.num_ratios for method in pruning.methods)
+        return self.num_nets * self.num_repetitions * steps
 
     @property
     def num_at_once(self) -> int:

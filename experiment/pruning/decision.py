@@ -8,6 +8,7 @@ import numpy
 from torch import Tensor
 
 from experiment.nets.masks import Masks
+from experiment.pruning.network_bound import NetworkBound
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,9 @@ class Decision(Choice):
     draws: numpy.ndarray | None = None
     """By how many draws each unit [units] of sensitivities was sampled; infinite where its weights
     keep their values. None with `factors`: nothing is certified about the reweighted weights."""
+
+    bound: NetworkBound | None = None
+    """What is certified about the net's output, if an error decided how much is kept."""
 
 
 ChoiceKind = TypeVar("ChoiceKind", bound=Choice)

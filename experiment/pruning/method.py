@@ -1,7 +1,7 @@
 """What every pruning method is. Counting, masking and the search for the size are the Pruner's."""
 
 import abc
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -32,6 +32,17 @@ class Method(abc.ABC):
 
     granularity: Literal["weights", "filters"] = "weights"
     """What the method removes: single weights, or whole filters."""
+
+    sized_by_error: ClassVar[bool] = False
+    """Whether the method has an option `error`, the certified relative error of the net's output,
+    which decides how much is kept, in place of a keep ratio, unless it is None."""
+
+    error: float | None = None
+
+    @property
+    def decides_size(self) -> bool:
+        """Whether the method itself decides how much is kept."""
+        return self.sized_by_error and self.error is not None
 
     @abc.abstractmethod
     def prepare(self, analysis: Analysis, stream: Stream) -> Prepared:

@@ -25,7 +25,7 @@ def prune(
     batches: Iterable[Any],
     *,
     method: str | dict | Method = "SiPP",
-    keep_ratio: float,
+    keep_ratio: float | None = None,
     loss: Callable | None = None,
     seed: int = 0,
     masks: Masks | None = None,
@@ -42,7 +42,9 @@ def prune(
         batches: the sample S, a list, DataLoader or other iterable of `(inputs, targets)`, of
             dicts of keyword arguments, or of inputs alone; see `experiment.nets.batches`.
         method: the name of a method, a dict with `name` and options, or a Method.
-        keep_ratio: share of the original net's parameters to keep, in (0, 1].
+        keep_ratio: share of the original net's parameters to keep, in (0, 1]; None for a method
+            with the option `error`, such as `{"name": "SiPPRand", "error": 0.1}`, which keeps as
+            much as it takes for no entry of the output to have a larger relative error.
         loss: `loss(outputs, targets)`, for the methods that need gradients; not needed where the
             net's output has a `loss`.
         seed: of the random methods' draws.
@@ -55,7 +57,8 @@ def prune(
 
     Returns:
         A Pruned with the pruned copy `net`, its `masks`, the achieved `keep_ratio`, the `note`
-        if that is not the one asked for or the net no longer works, and the table `layers`.
+        if that is not the one asked for or the net no longer works, and the table `layers`. With
+        `error` its `bound` says what is certified.
 
     Raises:
         UserError: for whatever cannot be used, in one sentence that says what would be right.

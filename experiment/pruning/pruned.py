@@ -10,6 +10,7 @@ from experiment.nets.layers import Layers
 from experiment.nets.masks import Masks
 from experiment.nets.metrics import layer_table
 from experiment.pruning.decision import Decision
+from experiment.pruning.network_bound import NetworkBound
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,11 @@ class Pruned:
     def layers(self) -> pandas.DataFrame:
         """One row per prunable layer: layer, kind, weights, kept_weights, keep_ratio."""
         return layer_table(self.found.prunable, self.masks)
+
+    @property
+    def bound(self) -> NetworkBound | None:
+        """What is certified about the output, if the method had an `error` instead of a size."""
+        return self.decision.bound
 
     @property
     def left_out(self) -> dict[str, str]:

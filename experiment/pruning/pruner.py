@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from experiment.core.errors import UserError
 from experiment.core.memory import return_free_memory
 from experiment.core.seeding import Stream
 from experiment.nets.checks import valid_keep_ratio, whole_number
@@ -66,14 +67,21 @@ class Pruner:
         self.original_size = sum(mask.numel() for mask in self.analysis.masks.values())
         self.min_kept_per_layer = whole_number("min_kept_per_layer", min_kept_per_layer, 0)
 
-    def prune(self, method: Method, keep_ratio: float, stream: Stream) -> Pruned:
-        """Prune to `keep_ratio` of the original parameters; random methods draw from `stream`."""
-        keep_ratio = valid_keep_ratio(keep_ratio)
-        target = math.floor(keep_ratio * self.original_size * (1 + 1e-12))
+    def prune(self, method: Method, keep_ratio: float | None, stream: Stream) -> Pruned:
+        """Prune to `keep_ratio` of the original parameters; random methods draw from `stream`.
+
+        `keep_ratio` is None for methods that decide it themselves.
+        """
+        keep_ratio = self._require_one_size(method, keep_ratio)
         with unchanged(self.analysis, type(method).__name__), stream.as_global():
             stopwatch = self.analysis.stopwatch()
             prepared = method.prepare(self.analysis, stream)
-            best, evaluations = self._closest(prepared, target)
+            if keep_ratio is None:
+                best, evaluations = self._attempt(prepared, 0), 1
+                target = self._num_fixed + int(best.kept.count_nonzero())
+            else:
+                target = math.floor(keep_ratio * self.original_size * (1 + 1e-12))
+                best, evaluations = self._closest(prepared, target)
             return_free_memory(self.original_size)
             decision = with_added(prepared.decide(best.choice), best.kept)
             net = self._pruned_net(decision, best.masks)
@@ -82,7 +90,7 @@ class Pruner:
         return Pruned(
             net=net,
             masks=best.masks,
-            keep_ratio_requested=keep_ratio,
+            keep_ratio_requested=target / self.original_size if keep_ratio is None else keep_ratio,
             keep_ratio=best.size / self.original_size,
             size_note=self._size_note(method, prepared, target, best.size),
             empty_layers=empty_layers(self.analysis.layers, best.masks),
@@ -95,16 +103,41 @@ class Pruner:
             method=type(method).__name__,
         )
 
-    def try_out(self, method: Method, keep_ratio: float, stream: Stream) -> None:
+    def try_out(self, method: Method, keep_ratio: float | None, stream: Stream) -> None:
         """Let a method choose once, without the search for the size.
 
         Raises what `prune` would raise.
         """
+        keep_ratio = self._require_one_size(method, keep_ratio)
         with unchanged(self.analysis, type(method).__name__), stream.as_global():
             prepared = method.prepare(self.analysis, stream)
-            budget = math.floor(keep_ratio * self._num_candidates)
+            budget = math.floor((keep_ratio or 0) * self._num_candidates)
             attempt = self._attempt(prepared, budget)
             prepared.decide(attempt.choice)
+
+    def _require_one_size(self, method: Method, keep_ratio: float | None) -> float | None:
+        """The keep ratio, None if the method decides it.
+
+        Raises UserError unless exactly one of the two says how much is to be kept.
+        """
+        name = type(method).__name__
+        if not method.decides_size:
+            if keep_ratio is None and method.sized_by_error:
+                raise UserError(f"{name} needs a keep_ratio, or the option error in its place")
+            if keep_ratio is None:
+                raise UserError(f"{name} needs a keep_ratio")
+            return valid_keep_ratio(keep_ratio)
+        if keep_ratio is not None:
+            raise UserError(
+                f"{name} with error={method.error:g} decides itself how much is kept: give it no "
+                f"keep_ratio, or no error"
+            )
+        if self.min_kept_per_layer:
+            raise UserError(
+                f"min_kept_per_layer must be 0 for {name} with error={method.error:g}: nothing "
+                f"would be certified about weights that are added"
+            )
+        return None
 
     def _closest(self, prepared: Prepared, target: int) -> tuple[Attempt, int]:
         """The attempt whose size is closest to the target, and how many were made."""
@@ -176,6 +209,10 @@ class Pruner:
         """Why the size is not what was asked for, if it is not."""
         if abs(achieved - target) <= PROMISED * target:
             return None
+        if method.decides_size:
+            return (
+                f"{target - achieved} of the {target} parameters that the error asks for were dead"
+            )
         of_filters = method.granularity == "filters"
         sizes = Sizes(
             original=self.original_size,

@@ -10,6 +10,7 @@ from experiment.config.schedules import schedule
 from experiment.config.schema import Config, Training
 from experiment.config.sweeps import Sweep
 from experiment.config.yaml_syntax import dump
+from experiment.core.registry import METHODS
 from experiment.core.text import visible
 from experiment.data.dataset import Shape
 from experiment.data.loading import (
@@ -43,7 +44,7 @@ def describe(config: Config, path: str) -> str:
     lines = [
         f"# {visible(path)}, run id {config.run_id()}",
         dump(config.model_dump()).rstrip(),
-        f"# keep ratios (* retrained): {', '.join(ratios) or 'none'}",
+        f"# keep ratios (* retrained): {', '.join(ratios) or 'none'}{_not_for(config)}",
         f"# cost: {cost.trainings} trainings of {config.training.epochs} epochs, "
         f"{cost.prunings} prunings, {cost.retrainings} retrainings of "
         f"{retraining_epochs} epochs; {cost.epochs} epochs in all",
@@ -51,6 +52,16 @@ def describe(config: Config, path: str) -> str:
         *warnings(config, shape),
     ]
     return "\n".join(lines)
+
+
+def _not_for(config: Config) -> str:
+    """The methods to which keep ratios do not apply, to add to a line."""
+    deciding = [
+        METHODS.label(method.name, method.options)
+        for method in config.pruning.methods
+        if method.decides_size
+    ]
+    return f"; not for {', '.join(deciding)}" if deciding else ""
 
 
 def warnings(config: Config, shape: Shape) -> list[str]:

@@ -62,6 +62,7 @@ def _prune(task: Prune, inputs: Sequence[Result], workplace: Workplace) -> Resul
         empty_layers=pruned.empty_layers,
         constant_before=pruned.constant_before,
         kept_by_layer=kept_by_layer(layers, pruned.masks),
+        keep_ratio_requested=pruned.keep_ratio_requested if task.keep_ratio is None else None,
     )
     return Result(record, NetState.of(pruned.net, pruned.masks))
 

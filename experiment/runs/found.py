@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from experiment.config.schedules import steps
+from experiment.config.schedules import steps_of
 from experiment.config.schema import Config
 from experiment.core.errors import LockedError, UserError, first_line
 from experiment.reporting.tables import FAILURES, RESULTS, TRAINING, load_results
@@ -106,8 +106,9 @@ class FoundRun:
     def seconds_left(self) -> float | None:
         """How long its epochs would take in one process; None if none was measured yet."""
         config = self.config
-        num_chains = config.num_prunings // config.pruning.num_ratios
-        num_retrainings = num_chains * sum(step.retrained for step in steps(config))
+        num_retrainings = (config.num_nets * config.num_repetitions) * sum(
+            step.retrained for method in config.pruning.methods for step in steps_of(config, method)
+        )
         expected = config.num_nets * config.training.epochs
         epochs_before = config.pruning.rewind_epoch if config.pruning.schedule == "rewind" else 0
         expected += num_retrainings * (config.retraining.epochs - epochs_before)

@@ -19,6 +19,7 @@ from experiment.reporting.plots.certificates import certificate_vs_measurement
 from experiment.reporting.records import REFERENCE
 from experiment.runs.execution import execute
 from experiment.runs.guarantee_outputs import measure_outputs, write_outputs
+from experiment.runs.guarantee_theorem import measure_network, write_network_theorem
 from experiment.runs.ledger import Ledger
 from experiment.runs.run import open_run
 from experiment.runs.tasks import Prune, Task, Train
@@ -78,6 +79,7 @@ def measure_guarantees(
     workplace.on_epoch = ledger.add_epoch
     tables = []
     of_outputs = []
+    of_whole_nets = []
     for net_seed in range(config.num_nets):
         of_net = [task for task in ledger.tasks if task.place.net_seed == net_seed]
         trained = trained_net(of_net, ledger, workplace)
@@ -91,6 +93,7 @@ def measure_guarantees(
                 confidence=measurement.confidence,
             )
         )
+        of_whole_nets.append(measure_network(of_net, trained, workplace, measurement.num_fresh))
         for task in of_net:
             ledger.give_up(task)
         shown = summary(tables[-1]).to_string(index=False)
@@ -99,6 +102,7 @@ def measure_guarantees(
     table_path = directory / f"{measurement.file_name}.csv"
     write_whole(table_path, rows.to_csv(index=False))
     ledger.logger.say(f"table: {table_path}")
+    write_network_theorem(of_whole_nets, directory, ledger.logger)
     largest = rows[rows["sample_size"] == rows["sample_size"].max()]
     plot = certificate_vs_measurement(largest, directory / "plots" / measurement.file_name)
     ledger.logger.say(f"plot: {plot}")
@@ -150,14 +154,15 @@ def measure_net(
             pruned = pruner.prune(method, task.keep_ratio, stream.child("prune", task.place.step))
             if not certificates.cover(pruned):
                 ledger.logger.say(
-                    f"{task.place.method} kept {task.keep_ratio:.3g}: nothing is certified about it"
+                    f"{task.place.method} kept {pruned.keep_ratio_requested:.3g}: nothing is "
+                    f"certified about it"
                 )
                 continue
             columns = {
                 "method": task.place.method,
                 "net_seed": task.place.net_seed,
                 "sample_size": size,
-                "keep_ratio_requested": task.keep_ratio,
+                "keep_ratio_requested": pruned.keep_ratio_requested,
                 "keep_ratio": pruned.keep_ratio,
             }
             table = points.compare(certificates, pruned)

@@ -59,7 +59,7 @@ def measure_outputs(
             {
                 "method": task.place.method,
                 "net_seed": task.place.net_seed,
-                "keep_ratio_requested": task.keep_ratio,
+                "keep_ratio_requested": pruned.keep_ratio_requested,
                 "keep_ratio": pruned.keep_ratio,
                 "prune_ratio": 1 - pruned.keep_ratio,
                 "images": len(holdout[2]),

@@ -29,6 +29,7 @@ class PrunedRecord:
     constant_before: bool
     # The share of the weights of each prunable layer that is left; earlier versions kept none.
     kept_by_layer: dict[str, float] | None = None
+    keep_ratio_requested: float | None = None  # if the method decided it
 
 
 @dataclass(frozen=True, kw_only=True)

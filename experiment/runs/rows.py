@@ -45,7 +45,7 @@ def result_row(
         **as_dict(first.place),
         network=visible(first.network.name),
         dataset=visible(first.dataset.name),
-        keep_ratio_requested=prune.keep_ratio if isinstance(prune, Prune) else 1.0,
+        keep_ratio_requested=requested_ratio(prune, pruned),
         keep_ratio=pruned.keep_ratio,
         prune_ratio=1 - pruned.keep_ratio,
         flop_keep_ratio=pruned.flop_keep_ratio,
@@ -61,3 +61,12 @@ def result_row(
         empty_layers=len(pruned.empty_layers),
         note=visible("; ".join(notes)) or None,
     )
+
+
+def requested_ratio(task: Task, pruned: PrunedRecord) -> float:
+    """The share to keep, as the task says, or else as its method decided; 1 without pruning."""
+    asked = task.keep_ratio if isinstance(task, Prune) else 1.0
+    if asked is None:
+        asked = pruned.keep_ratio_requested
+    assert asked is not None  # the record of a method that decides has it
+    return asked

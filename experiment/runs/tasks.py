@@ -13,8 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from experiment.config.schedules import Step, steps
-from experiment.config.schema import Config, DatasetPart, NetworkPart, Part, Training
+from experiment.config.schedules import Step, steps, steps_of
+from experiment.config.schema import (
+    Config,
+    DatasetPart,
+    MethodPart,
+    NetworkPart,
+    Training,
+)
 from experiment.core.errors import UserError
 from experiment.core.registry import METHODS
 from experiment.core.seeding import Stream
@@ -103,8 +109,8 @@ class Train(Task):
 class Prune(Task):
     """Prune the net of its input to a share of the parameters of the original net."""
 
-    method: Part
-    keep_ratio: float
+    method: MethodPart
+    keep_ratio: float | None  # None: the method decides it
     sample_size: int | None  # None: as many samples as the theory asks for
     delta: float
     min_kept_per_layer: int
@@ -115,7 +121,7 @@ class Prune(Task):
 
     @property
     def label(self) -> str:
-        return f"{self.place.label}: pruning to {self.keep_ratio:.1%}"
+        return f"{self.place.label}: pruning{_shown_ratio('to', self.keep_ratio)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +130,7 @@ class Retrain(Task):
 
     settings: Training
     first_epoch: int  # how many epochs of the settings count as done
-    keep_ratio: float  # for people
+    keep_ratio: float | None  # for people
 
     __hash__ = Task.__hash__
 
@@ -135,7 +141,7 @@ class Retrain(Task):
 
     @property
     def label(self) -> str:
-        return f"{self.place.label}: retraining at {self.keep_ratio:.1%}"
+        return f"{self.place.label}: retraining{_shown_ratio('at', self.keep_ratio)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +222,7 @@ def _net_tasks(config: Config, net_seed: int) -> list[Task]:
 
 
 def _chain_tasks(
-    config: Config, net_seed: int, repetition: int, index: int, method: Part
+    config: Config, net_seed: int, repetition: int, index: int, method: MethodPart
 ) -> list[Task]:
     """Everything that one method does with one net: prune, retrain and evaluate at each ratio."""
     label = METHODS.label(method.name, method.options)
@@ -226,7 +232,7 @@ def _chain_tasks(
     unpruned = _initialised(net_seed) if schedule == "random" else _trained(net_seed)
     current = unpruned
     result = []
-    for step in steps(config):
+    for step in steps_of(config, method):
         place = Place(method=label, net_seed=net_seed, repetition=repetition, step=step.index)
         source = current if step.from_previous else unpruned
         of_step = _step_tasks(config, place, f"{chain}/{step.index:03d}", step, method, source)
@@ -236,7 +242,7 @@ def _chain_tasks(
 
 
 def _step_tasks(
-    config: Config, place: Place, key: str, step: Step, method: Part, source: str
+    config: Config, place: Place, key: str, step: Step, method: MethodPart, source: str
 ) -> list[Task]:
     """What happens at one keep ratio."""
     task = _factory(config, place)
@@ -310,6 +316,11 @@ def _early(net_seed: int) -> str:
 
 def _trained(net_seed: int) -> str:
     return f"net{net_seed}/train"
+
+
+def _shown_ratio(word: str, keep_ratio: float | None) -> str:
+    """The ratio for people, nothing if the method decides it."""
+    return "" if keep_ratio is None else f" {word} {keep_ratio:.1%}"
 
 
 def _short_hash(content: dict[str, Any]) -> str:

@@ -230,7 +230,8 @@ def measure_pruning(
     again: dict[int, float] = {}
 
     def seconds(size: int) -> float:
-        pruning = replace(task, sample_size=size, keep_ratio=KEEP_RATIO)
+        ratio = None if task.method.decides_size else KEEP_RATIO
+        pruning = replace(task, sample_size=size, keep_ratio=ratio)
         return timed(lambda: execute(pruning, [source], workplace), workplace.device)
 
     try:
