@@ -33,7 +33,7 @@ class Pairs:
 
 
 class FreshPoints:
-    """A seeded choice of points that the layers of the unpruned net see on fresh data.
+    """A seeded choice of points that the layers of the unpruned net see on some data.
 
     Layers have no points if they do not run on the data, or if they only use blocks of their
     weight, as cross-attention does.
@@ -51,8 +51,9 @@ class FreshPoints:
         if not sampled:
             raise UserError("fresh is empty, or no layer runs on it with the whole of its weight")
         self.layers = layers
-        # By layer [groups, K, points].
-        self.points = {name: points.cpu().double() for name, points in sampled.items()}
+        # By layer [groups, K, points], and the image of each point [points].
+        self.points = {name: found.points.cpu().double() for name, found in sampled.items()}
+        self.images = {name: found.sample for name, found in sampled.items()}
         self._pairs: dict[str, tuple[Certificates, Pairs]] = {}  # the last ones, by layer
 
     @torch.no_grad()
@@ -73,12 +74,12 @@ class FreshPoints:
         rows = []
         for name in self.points:
             weight = certificates.weight(name)
-            errors = self._errors(weight, self.layers[name].weight(pruned.net), name)
+            errors = self.errors(weight, self.layers[name].weight(pruned.net), name)
             pairs = self._pairs_of(certificates, name)
             rows.append({"layer": name, **_row(pairs, errors, certified[name], sampled[name])})
         return pandas.DataFrame(rows)
 
-    def _errors(self, weight: Tensor, pruned: Tensor, name: str) -> Tensor:
+    def errors(self, weight: Tensor, pruned: Tensor, name: str) -> Tensor:
         """|z_hat / z - 1| of every unit and point [2, filters, points]; 0 where the sum z is 0."""
         difference = (weight - pruned).cpu().double()
         weight = weight.cpu().double()
@@ -89,6 +90,26 @@ class FreshPoints:
             z = self._product(name, torch.where(own, weight.abs(), 0))
             change = self._product(name, torch.where(own, signed_difference, 0))
             result.append(torch.where(z > EPSILON, change.abs() / z, 0))
+        return torch.stack(result)
+
+    @torch.no_grad()
+    def largest_ratio(self, certificates: Certificates, name: str) -> Tensor:
+        """max_j g_j / s_j of every unit and point of a layer [2, filters, points].
+
+        Infinite where a weight of sensitivity 0 contributes; 0 where the unit sees nothing.
+        """
+        weight = certificates.weight(name).cpu().double()
+        sensitivity = certificates.sensitivities[name].cpu().double()
+        per_sensitivity = torch.where(sensitivity > 0, weight.abs() / sensitivity, 0).flatten(1)
+        unexpected = torch.where(sensitivity > 0, 0, weight.abs())
+        result = []
+        for sign in (1, -1):
+            own = (sign * weight) > 0
+            z = self._product(name, torch.where(own, weight.abs(), 0))
+            scaled = torch.where(own.flatten(1), per_sensitivity, 0)
+            ratio = _largest_products(scaled, self.points[name]) / z
+            ratio[self._product(name, torch.where(own, unexpected, 0)) > 0] = torch.inf
+            result.append(torch.where(z > EPSILON, ratio, 0))
         return torch.stack(result)
 
     def _product(self, name: str, weight: Tensor) -> Tensor:
@@ -144,6 +165,23 @@ def _num_beyond(weight: Tensor, limit: Tensor, z: Tensor, seen: Tensor, points: 
             larger = products > limit[rows, :, None] * z[rows, None]
             result.append((larger & seen[rows, None]).sum(1))
     return torch.cat(result)
+
+
+def _largest_products(weight: Tensor, points: Tensor) -> Tensor:
+    """max_j w_j a_j of each filter and point [filters, points].
+
+    Args:
+        weight: not negative [filters, K].
+        points: [groups, K, points].
+    """
+    per_group = len(weight) // len(points)
+    step = max(1, TILE_FLOATS // (weight.shape[1] * points.shape[2]))
+    tiles = [
+        (rows[:, :, None] * matrix).amax(1)
+        for group, matrix in enumerate(points)
+        for rows in weight[group * per_group : (group + 1) * per_group].split(step)
+    ]
+    return torch.cat(tiles)
 
 
 def _row(pairs: Pairs, errors: Tensor, certified: Tensor, sampled: Tensor) -> dict[str, float]:
