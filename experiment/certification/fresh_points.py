@@ -73,15 +73,21 @@ class FreshPoints:
         certified, sampled = certificates.of(pruned)
         rows = []
         for name in self.points:
-            weight = certificates.weight(name)
-            errors = self.errors(weight, self.layers[name].weight(pruned.net), name)
+            errors = self.errors(certificates, pruned, name)
             pairs = self._pairs_of(certificates, name)
             rows.append({"layer": name, **_row(pairs, errors, certified[name], sampled[name])})
         return pandas.DataFrame(rows)
 
-    def errors(self, weight: Tensor, pruned: Tensor, name: str) -> Tensor:
+    @property
+    def layers_with_images(self) -> list[str]:
+        """The layers of whose points it is known to which images they belong."""
+        return [name for name, image in self.images.items() if (image >= 0).all()]
+
+    @torch.no_grad()
+    def errors(self, certificates: Certificates, pruned: Pruned, name: str) -> Tensor:
         """|z_hat / z - 1| of every unit and point [2, filters, points]; 0 where the sum z is 0."""
-        difference = (weight - pruned).cpu().double()
+        weight = certificates.weight(name)
+        difference = (weight - self.layers[name].weight(pruned.net)).cpu().double()
         weight = weight.cpu().double()
         signed_difference = difference.abs() * torch.sign(difference * weight)
         result = []
@@ -204,8 +210,8 @@ def _row(pairs: Pairs, errors: Tensor, certified: Tensor, sampled: Tensor) -> di
     return {
         "units": bound.numel(),
         "points": errors.shape[2],
-        **_quantiles("certified", certified.flatten()),
-        **_quantiles("measured", errors[pairs.sees]),
+        **quantiles("certified", certified.flatten()),
+        **quantiles("measured", errors[pairs.sees]),
         **{f"pairs_{kind}": int(chosen.sum()) for kind, chosen in kinds.items()},
         **{f"exceeding_{kind}": int((exceeding & chosen).sum()) for kind, chosen in kinds.items()},
         "contributions": pairs.contributions,
@@ -213,11 +219,12 @@ def _row(pairs: Pairs, errors: Tensor, certified: Tensor, sampled: Tensor) -> di
     }
 
 
-def _quantiles(name: str, values: Tensor) -> dict[str, float]:
+def quantiles(name: str, values: Tensor) -> dict[str, float]:
     """Median, 95th percentile and maximum; NaN without values."""
     if not len(values):
         return {f"{name}_{key}": float("nan") for key in ("median", "p95", "max")}
-    median, p95 = numpy.quantile(values.numpy(), [0.5, 0.95])
+    method = "linear" if values.isfinite().all() else "higher"  # nothing lies next to infinity
+    median, p95 = numpy.quantile(values.numpy(), [0.5, 0.95], method=method)
     return {
         f"{name}_median": float(median),
         f"{name}_p95": float(p95),

@@ -47,6 +47,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="sizes of S (default: the experiment's own, a quarter and a sixteenth of it)",
     )
+    parser.add_argument(
+        "--bounds",
+        type=float,
+        nargs="?",
+        const=0.05,
+        metavar="SHARE",
+        help="also write bounds.csv, with tighter bounds; those by calibration may fail for this "
+        "share of new images (default: %(const)s)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -62,6 +71,7 @@ def run(options: argparse.Namespace) -> int:
         num_fresh=options.fresh,
         points_per_sample=options.points,
         sample_sizes=tuple(options.sample_sizes or ()),
+        bounds=options.bounds,
     )
     directory = results_directory(options.config, config.run_id(), options.results)
     device = choose_device(options.device)

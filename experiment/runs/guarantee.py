@@ -18,6 +18,7 @@ from experiment.pruning.method import build_method
 from experiment.reporting.plots.certificates import certificate_vs_measurement
 from experiment.reporting.records import REFERENCE
 from experiment.runs.execution import execute
+from experiment.runs.guarantee_bounds import measure_bounds, write_bounds
 from experiment.runs.ledger import Ledger
 from experiment.runs.run import open_run
 from experiment.runs.tasks import Prune, Task, Train
@@ -39,15 +40,18 @@ class Measurement:
     num_fresh: int = 200  # test images
     points_per_sample: int = 8  # of each image and layer
     sample_sizes: tuple[int, ...] = ()  # of S; none: the experiment's own, a quarter, a sixteenth
+    bounds: float | None = None  # the share for which calibrated bounds may fail; None: no bounds
 
     def __post_init__(self) -> None:
         if min(self.num_fresh, self.points_per_sample, *self.sample_sizes) < 1:
             raise UserError("--fresh, --points and --sample-sizes must be at least 1")
+        if self.bounds is not None and not 0 < self.bounds < 1:
+            raise UserError(f"--bounds must be a share between 0 and 1, not {self.bounds:g}")
 
     @property
     def file_name(self) -> str:
         """`guarantee`, or a name that tells the options, so that no table overwrites another."""
-        if self == Measurement():
+        if replace(self, bounds=None) == Measurement():
             return "guarantee"
         sizes = "".join(f"-{size}" for size in self.sample_sizes)
         return f"guarantee-{self.num_fresh}x{self.points_per_sample}{sizes}"
@@ -72,10 +76,13 @@ def measure_guarantees(
     ledger = run.ledger
     workplace.on_epoch = ledger.add_epoch
     tables = []
+    found_bounds: list[pandas.DataFrame] = []
     for net_seed in range(config.num_nets):
         of_net = [task for task in ledger.tasks if task.place.net_seed == net_seed]
         trained = trained_net(of_net, ledger, workplace)
         tables.append(measure_net(of_net, trained, workplace, ledger, measurement))
+        if measurement.bounds is not None:
+            found_bounds.append(measure_bounds(of_net, trained, workplace, measurement))
         for task in of_net:
             ledger.give_up(task)
         shown = summary(tables[-1]).to_string(index=False)
@@ -84,6 +91,8 @@ def measure_guarantees(
     table_path = directory / f"{measurement.file_name}.csv"
     write_whole(table_path, rows.to_csv(index=False))
     ledger.logger.say(f"table: {table_path}")
+    if found_bounds:
+        write_bounds(found_bounds, table_path, ledger.logger)
     largest = rows[rows["sample_size"] == rows["sample_size"].max()]
     plot = certificate_vs_measurement(largest, directory / "plots" / measurement.file_name)
     ledger.logger.say(f"plot: {plot}")

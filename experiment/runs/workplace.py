@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from experiment.config.schema import Part
 from experiment.core.seeding import Stream
 from experiment.data.loading import Data, allowed_sample_size, load_data
+from experiment.data.split import Split
 from experiment.nets.building import build_network
 from experiment.nets.layers import Layers, find_layers
 from experiment.nets.layout import lay_out_by_default, lay_out_for_speed
@@ -140,6 +141,11 @@ class Workplace:
         if self._unpruned is None or self._unpruned[0] != key:
             self._unpruned = (key, self._new_pruner(task, source, size))
         return self._unpruned[1]
+
+    def sample_and_rest(self, task: Prune) -> tuple[Split, Split]:
+        """The images of the sample S of a task, and the other validation images."""
+        size = self.sample_size(task.network, task.sample_size, task.delta)
+        return self.data.sample_and_rest(size, self._sample_stream(task))
 
     def forget_pruner(self) -> None:
         """Give up the pruner that is kept: a method that failed may have damaged its net."""

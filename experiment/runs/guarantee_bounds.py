@@ -1,0 +1,129 @@
+"""How tight the bounds of single units are: all of them, on the nets and images of an experiment."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas
+import torch
+
+from experiment.certification.bounds import Bounds, Comparison
+from experiment.certification.certificates import Certificates
+from experiment.certification.fresh_points import FreshPoints
+from experiment.core.files import write_whole
+from experiment.core.seeding import Stream
+from experiment.data.split import Split
+from experiment.nets.running import copy_of
+from experiment.nets.state import NetState
+from experiment.pruning.method import build_method
+from experiment.reporting.logger import Logger
+from experiment.runs.tasks import Prune, Task
+from experiment.runs.workplace import Workplace
+
+if TYPE_CHECKING:
+    from experiment.runs.guarantee import Measurement
+
+BATCH = 32
+POINTS_OF_SAMPLE = 1  # of each image of S
+LEGEND = """certified/measured: relative errors, 95th percentiles of layers; the median of the ratios
+exceeding: share of fresh pairs (of S: of its points) whose error is above the bound, of those where
+  it is claimed to hold; allowed: the share that may be above it
+beyond: share of pairs outside the envelope C s, where nothing is claimed"""
+
+
+def measure_bounds(
+    of_net: list[Task], trained: NetState, workplace: Workplace, measurement: "Measurement"
+) -> pandas.DataFrame:
+    """The bounds of one net for all methods and keep ratios, with the largest S.
+
+    Calibration images are validation images that are not in S, as many as there are fresh ones if
+    there are so many. Repetitions are not repeated here.
+    """
+    prunings = [task for task in of_net if isinstance(task, Prune) and task.place.repetition == 0]
+    first = prunings[0]
+    if measurement.sample_sizes:
+        first = replace(first, sample_size=max(measurement.sample_sizes))
+    stream = first.net_stream.child("guarantee")
+    pruner = workplace.pruner(first, trained)
+    certificates = Certificates(pruner.analysis)
+    sample, calibration, fresh = _points(first, trained, workplace, measurement)
+    bounds = Bounds(certificates, sample, calibration, measurement.bounds)
+    comparisons = {
+        True: Comparison(certificates, sample),
+        False: Comparison(certificates, fresh),
+    }
+    tables = []
+    for task in prunings:
+        method = build_method(task.method.name, task.method.options)
+        pruned = pruner.prune(method, task.keep_ratio, stream.child("prune", task.place.step))
+        columns = {
+            "method": task.place.method,
+            "net_seed": task.place.net_seed,
+            "sample_size": workplace.sample_size(first.network, first.sample_size, first.delta),
+            "keep_ratio_requested": task.keep_ratio,
+            "keep_ratio": pruned.keep_ratio,
+        }
+        for bound in bounds.of(pruned):
+            table = comparisons[bound.of_sample].table(bound, pruned)
+            tables.append(pandas.DataFrame([columns] * len(table)).join(table))
+    names = {"network": first.network.name, "dataset": first.dataset.name}
+    return pandas.concat(tables, ignore_index=True).assign(**names)
+
+
+def _points(
+    task: Prune, trained: NetState, workplace: Workplace, measurement: "Measurement"
+) -> tuple[FreshPoints, FreshPoints, FreshPoints]:
+    """Points of S, of calibration images and of test images, those of `guarantee.csv`."""
+    net = copy_of(workplace.net(task.network))
+    trained.load_into(net)
+    stream = task.net_stream.child("guarantee")
+    sample, rest = workplace.sample_and_rest(task)
+    test = workplace.data.test
+    chosen = stream.child("images").permutation(len(test))[: measurement.num_fresh]
+    calibration = rest.subset(torch.arange(min(len(rest), measurement.num_fresh)))
+
+    def points_of(images: Split, per_sample: int, own: Stream) -> FreshPoints:
+        layers = workplace.layers(task.network).prunable
+        return FreshPoints(net, images.batches(BATCH), layers, per_sample, own)
+
+    per_image = measurement.points_per_sample
+    return (
+        points_of(sample, POINTS_OF_SAMPLE, stream.child("points of S")),
+        points_of(calibration, per_image, stream.child("points of calibration")),
+        points_of(test.subset(chosen), per_image, stream.child("points")),
+    )
+
+
+def write_bounds(tables: list[pandas.DataFrame], guarantee: Path, logger: Logger) -> None:
+    """Write the tables of all nets beside that of the certificates, and show a summary."""
+    table = pandas.concat(tables, ignore_index=True)
+    path = guarantee.with_name(guarantee.name.replace("guarantee", "bounds", 1))
+    write_whole(path, table.to_csv(index=False))
+    logger.say(f"bounds\n{LEGEND}\n{summary(table).to_string(index=False)}\ntable: {path}")
+
+
+def summary(table: pandas.DataFrame) -> pandas.DataFrame:
+    """One row for each method, keep ratio and bound, over all layers."""
+    groups = table.groupby(["method", "keep_ratio_requested", "bound"], sort=False)
+    rows = []
+    for (method, ratio, bound), layers in groups:
+        measured = layers[layers["measured_p95"] > 0]
+        width = (measured["certified_p95"] / measured["measured_p95"]).median()
+        total = layers[["pairs", "exceeding", "pairs_beyond"]].sum()
+        rows.append(
+            {
+                "method": method,
+                "kept": f"{ratio:.3g}",
+                "bound": bound,
+                "certified": f"{layers['certified_p95'].median():.3g}",
+                "certified/measured": f"{width:.3g}",
+                "exceeding": _share(total["exceeding"], total["pairs"]),
+                "allowed": f"{layers['level'].iloc[0]:.3g}",
+                "beyond": _share(total["pairs_beyond"], total["pairs"] + total["pairs_beyond"]),
+            }
+        )
+    return pandas.DataFrame(rows)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.3%}" if whole else "-"
