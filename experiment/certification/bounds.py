@@ -4,16 +4,16 @@ Each is by layer a certified relative error [filters, 2], as the paper's certifi
 what it speaks, for which share of that it may fail, and within which envelope it holds.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pandas
 import torch
 from torch import Tensor
 
 from experiment.certification.binomial import binomial_bound
-from experiment.certification.calibrated_constant import calibrated_constants, capacities
+from experiment.certification.calibrated_excess import ENVELOPE, calibrated_excess
 from experiment.certification.certificates import Certificates
 from experiment.certification.conformal import (
     confident_quantile,
@@ -64,7 +64,7 @@ class Bounds:
         self.sample = sample
         self.calibration = calibration
         self.level = level
-        self.constants = calibrated_constants(certificates, calibration, level)
+        self.excess = calibrated_excess(certificates, calibration, level)
 
     @torch.no_grad()
     def of(self, pruned: Pruned) -> Iterator[Bound]:
@@ -82,9 +82,10 @@ class Bounds:
                 yield self._binomial(pruned, constant, delta)
             yield self._binomial(pruned, C, self.level)
             yield self._pointwise(pruned, delta)
+            yield self._pointwise(pruned, self.level)
         for constant in CONSTANTS:
             yield self._worst_case(pruned, constant)
-        yield self._calibrated_constant(pruned)
+        yield self._calibrated(pruned)
         yield from self._conformal(pruned)
 
     def _binomial(self, pruned: Pruned, constant: float, failure: float) -> Bound:
@@ -107,41 +108,40 @@ class Bounds:
         )
 
     def _worst_case(self, pruned: Pruned, constant: float) -> Bound:
-        limits = {name: constant * SLACK for name in self.certificates.sensitivities}
+        names = self.certificates.sensitivities
         return Bound(
             name=f"worst case, C = {constant:g}",
-            errors=self._worst_cases(pruned, limits),
+            errors={name: self._largest(pruned, name, constant) for name in names},
             level=0,
             subject="point",
             constant=constant,
         )
 
-    def _calibrated_constant(self, pruned: Pruned) -> Bound:
-        limits = {
-            name: SLACK * constants.t().reshape(-1, 1) for name, constants in self.constants.items()
-        }
+    def _calibrated(self, pruned: Pruned) -> Bound:
         return Bound(
-            name="worst case, C calibrated",
-            errors=self._worst_cases(pruned, limits),
+            name="worst case, calibrated",
+            errors={
+                name: self._largest(pruned, name, ENVELOPE, excess)
+                for name, excess in self.excess.items()
+            },
             level=self.level,
             subject="image",
         )
 
-    def _worst_cases(
-        self, pruned: Pruned, constants: dict[str, Tensor | float]
-    ) -> dict[str, Tensor]:
-        """By layer, what is possible within the envelopes with these constants of units."""
-        result = {}
-        for name, constant in constants.items():
-            weight = self.certificates.weight(name).cpu().double().flatten(1)
-            after = self.calibration.layers[name].weight(pruned.net).cpu().double().flatten(1)
-            sensitivity = self.certificates.sensitivities[name].cpu().double().flatten(1)
-            limits = capacities(sensitivity.repeat(2, 1), constant)
-            own = torch.cat([weight > 0, weight < 0])
-            factors = factors_of(weight, after).repeat(2, 1)
-            errors = worst_case(factors, torch.where(own, limits, 0))
-            result[name] = errors.reshape(2, -1).t()
-        return result
+    def _largest(
+        self, pruned: Pruned, name: str, constant: float, excess: Tensor | None = None
+    ) -> Tensor:
+        """The worst case of a layer's units [filters, 2]; `excess` is [filters, 2]."""
+        weight = self.certificates.weight(name).cpu().double().flatten(1)
+        after = self.calibration.layers[name].weight(pruned.net).cpu().double().flatten(1)
+        sensitivity = self.certificates.sensitivities[name].cpu().double().flatten(1)
+        errors = worst_case(
+            factors_of(weight, after).repeat(2, 1),
+            torch.cat([weight > 0, weight < 0]),
+            (constant * SLACK * sensitivity).repeat(2, 1),
+            None if excess is None else excess.t().flatten(),
+        )
+        return errors.reshape(2, -1).t()
 
     def _conformal(self, pruned: Pruned) -> Iterator[Bound]:
         scores = {
@@ -160,14 +160,11 @@ class Bounds:
             name: confident_quantile(own, self.level, 1 - self.level).t()
             for name, own in scores.items()
         }
-        for title, errors, subject in (
-            ("unit", by_unit, "image"),
-            ("layer", by_layer, "layer"),
-            ("unit, confident", confident, "image"),
-        ):
+        for title, errors in (("unit", by_unit), ("unit, confident", confident)):
             yield Bound(
-                name=f"conformal, {title}", errors=errors, level=self.level, subject=subject
+                name=f"conformal, {title}", errors=errors, level=self.level, subject="image"
             )
+        yield Bound(name="conformal, layer", errors=by_layer, level=self.level, subject="layer")
 
 
 class Comparison:
@@ -176,10 +173,10 @@ class Comparison:
     def __init__(self, certificates: Certificates, points: FreshPoints):
         self.certificates = certificates
         self.points = points
-        self._ratios: dict[str, Tensor] = {}
 
-    def table(self, bound: Bound, pruned: Pruned) -> pandas.DataFrame:
-        """One row per layer, with these columns.
+    @torch.no_grad()
+    def table(self, bounds: Sequence[Bound], pruned: Pruned) -> pandas.DataFrame:
+        """One row per layer and bound, with these columns.
 
         - `layer`, `bound`, `subject`, `of_sample`, `constant`, `level`: as in `Bound`.
         - `certified_*` over units and `measured_*` over pairs of a unit, or the layer, and a point
@@ -188,50 +185,52 @@ class Comparison:
           how many of them have an error above the bound.
         - `pairs_beyond` and `exceeding_beyond`: the same beyond the envelope, where nothing is
           claimed.
+        - `contributions`, the number of those of single weights at these points, and
+          `contributions_beyond`, of those above C s; empty without a constant.
         """
-        claim = {
-            "bound": bound.name,
-            "subject": bound.subject,
-            "of_sample": bound.of_sample,
-            "constant": bound.constant,
-            "level": bound.level,
-        }
-        names = bound.errors.keys() & set(self._names(bound.subject))
-        return pandas.DataFrame(
-            {"layer": name, **claim, **self._row(bound, pruned, name)}
-            for name in self.points.points
-            if name in names
-        )
+        rows = []
+        for name in self.points.points:
+            errors = self.points.errors(self.certificates, pruned, name)
+            by_image = None
+            if name in self.points.layers_with_images:
+                by_image = largest_by_image(errors, self.points.images[name])
+            for bound in bounds:
+                measured = errors if bound.subject == "point" else by_image
+                if name in bound.errors and measured is not None:
+                    rows.append(
+                        {"layer": name, **_claim(bound), **self._row(bound, measured, name)}
+                    )
+        return pandas.DataFrame(rows)
 
-    def _names(self, subject: Subject) -> Iterable[str]:
-        return self.points.points if subject == "point" else self.points.layers_with_images
-
-    def _ratio(self, name: str) -> Tensor:
-        if name not in self._ratios:
-            self._ratios[name] = self.points.largest_ratio(self.certificates, name)
-        return self._ratios[name]
-
-    @torch.no_grad()
-    def _row(self, bound: Bound, pruned: Pruned, name: str) -> dict[str, float]:
-        """The numbers of one layer."""
-        errors = self.points.errors(self.certificates, pruned, name)  # 2, filters, points
-        ratio = self._ratio(name)
+    def _row(self, bound: Bound, errors: Tensor, name: str) -> dict[str, float]:
+        """The numbers of one layer and bound, from errors [2, filters, points or images]."""
+        pairs = self.points.pairs(self.certificates, name, bound.constant or C)
+        sees = pairs.sees
         certified = bound.errors[name].t()[:, :, None]
         if bound.subject != "point":
-            errors = largest_by_image(errors, self.points.images[name])
-            ratio = largest_by_image(ratio, self.points.images[name])
+            sees = largest_by_image(sees.byte(), self.points.images[name]) > 0
         if bound.subject == "layer":
-            errors, ratio, certified = (
-                values.amax((0, 1), keepdim=True) for values in (errors, ratio, certified)
-            )
-        sees = ratio > 0
-        beyond = sees & (ratio > SLACK * (bound.constant or torch.inf))
+            certified, errors = certified.amax((0, 1)), errors.amax((0, 1))
+            sees = sees.any(0).any(0)
+        inside = sees if bound.constant is None else sees & pairs.within
         exceeding = errors > certified * SLACK
         return {
             **quantiles("certified", certified.flatten()),
             **quantiles("measured", errors[sees]),
-            "pairs": int((sees & ~beyond).sum()),
-            "exceeding": int((sees & ~beyond & exceeding).sum()),
-            "pairs_beyond": int(beyond.sum()),
-            "exceeding_beyond": int((beyond & exceeding).sum()),
+            "pairs": int(inside.sum()),
+            "exceeding": int((inside & exceeding).sum()),
+            "pairs_beyond": int((sees & ~inside).sum()),
+            "exceeding_beyond": int((sees & ~inside & exceeding).sum()),
+            "contributions": pairs.contributions if bound.constant else float("nan"),
+            "contributions_beyond": pairs.beyond if bound.constant else float("nan"),
         }
+
+
+def _claim(bound: Bound) -> dict[str, Any]:
+    return {
+        "bound": bound.name,
+        "subject": bound.subject,
+        "of_sample": bound.of_sample,
+        "constant": bound.constant,
+        "level": bound.level,
+    }

@@ -80,5 +80,6 @@ def largest_by_image(values: Tensor, image: Tensor) -> Tensor:
         image: the number of the image of each point [points].
     """
     numbers, index = image.unique(return_inverse=True)
-    result = torch.full((*values.shape[:-1], len(numbers)), -torch.inf, dtype=values.dtype)
-    return result.scatter_reduce(-1, index.expand_as(values), values, "amax")
+    result = values.new_zeros((*values.shape[:-1], len(numbers)))
+    index = index.expand_as(values)
+    return result.scatter_reduce(-1, index, values, "amax", include_self=False)

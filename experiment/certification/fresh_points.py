@@ -1,8 +1,8 @@
 """Certificates compared with what happens on fresh data."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy
 import pandas
@@ -54,7 +54,8 @@ class FreshPoints:
         # By layer [groups, K, points], and the image of each point [points].
         self.points = {name: found.points.cpu().double() for name, found in sampled.items()}
         self.images = {name: found.sample for name, found in sampled.items()}
-        self._pairs: dict[str, tuple[Certificates, Pairs]] = {}  # the last ones, by layer
+        # By layer and constant, those of the last certificates.
+        self._pairs: dict[tuple[str, float], tuple[Certificates, Pairs]] = {}
 
     @torch.no_grad()
     def compare(self, certificates: Certificates, pruned: Pruned) -> pandas.DataFrame:
@@ -74,7 +75,7 @@ class FreshPoints:
         rows = []
         for name in self.points:
             errors = self.errors(certificates, pruned, name)
-            pairs = self._pairs_of(certificates, name)
+            pairs = self.pairs(certificates, name)
             rows.append({"layer": name, **_row(pairs, errors, certified[name], sampled[name])})
         return pandas.DataFrame(rows)
 
@@ -99,41 +100,41 @@ class FreshPoints:
         return torch.stack(result)
 
     @torch.no_grad()
-    def largest_ratio(self, certificates: Certificates, name: str) -> Tensor:
-        """max_j g_j / s_j of every unit and point of a layer [2, filters, points].
+    def excess(self, certificates: Certificates, constant: float, name: str) -> Tensor:
+        """sum_j max(0, g_j - C s_j) of every unit and point of a layer [2, filters, points].
 
-        Infinite where a weight of sensitivity 0 contributes; 0 where the unit sees nothing.
+        0 where the unit sees nothing.
         """
         weight = certificates.weight(name).cpu().double()
         sensitivity = certificates.sensitivities[name].cpu().double()
-        per_sensitivity = torch.where(sensitivity > 0, weight.abs() / sensitivity, 0).flatten(1)
-        unexpected = torch.where(sensitivity > 0, 0, weight.abs())
+        limit = (constant * SLACK * sensitivity).flatten(1)
         result = []
         for sign in (1, -1):
-            own = (sign * weight) > 0
-            z = self._product(name, torch.where(own, weight.abs(), 0))
-            scaled = torch.where(own.flatten(1), per_sensitivity, 0)
-            ratio = _largest_products(scaled, self.points[name]) / z
-            ratio[self._product(name, torch.where(own, unexpected, 0)) > 0] = torch.inf
-            result.append(torch.where(z > EPSILON, ratio, 0))
+            own = (sign * weight).clamp(min=0)
+            z = self._product(name, own)
+            tiles = _differences(own.flatten(1), limit, z, self.points[name])
+            above = torch.cat([tile.clamp_(min=0).sum(1) for _, tile in tiles])
+            result.append(torch.where(z > EPSILON, above / z, 0))
         return torch.stack(result)
+
+    def pairs(self, certificates: Certificates, name: str, constant: float = C) -> Pairs:
+        """The pairs of a layer for the envelope C s, kept for the next net of the certificates."""
+        key = (name, constant)
+        if key not in self._pairs or self._pairs[key][0] is not certificates:
+            sensitivity = certificates.sensitivities[name]
+            pairs = self._split(certificates.weight(name), constant * sensitivity, name)
+            self._pairs[key] = (certificates, pairs)
+        return self._pairs[key][1]
 
     def _product(self, name: str, weight: Tensor) -> Tensor:
         """A layer's points multiplied by a weight of its shape [filters, points]."""
         points = self.points[name]
         return (weight.flatten(1).unflatten(0, (len(points), -1)) @ points).flatten(0, 1)
 
-    def _pairs_of(self, certificates: Certificates, name: str) -> Pairs:
-        """The pairs of a layer, kept for the next net with the same certificates."""
-        if name not in self._pairs or self._pairs[name][0] is not certificates:
-            pairs = self._split(certificates.weight(name), certificates.sensitivities[name], name)
-            self._pairs[name] = (certificates, pairs)
-        return self._pairs[name][1]
-
-    def _split(self, weight: Tensor, sensitivity: Tensor, name: str) -> Pairs:
-        """Which pairs respect the sensitivities, and how many contributions do not."""
+    def _split(self, weight: Tensor, limit: Tensor, name: str) -> Pairs:
+        """Which pairs respect the limits of contributions, and how many contributions do not."""
         weight = weight.cpu().double()
-        limit = (C * SLACK * sensitivity.cpu().double()).flatten(1)
+        limit = SLACK * limit.cpu().double().flatten(1)
         sees = []
         within = []
         contributions = 0
@@ -154,40 +155,35 @@ def _num_beyond(weight: Tensor, limit: Tensor, z: Tensor, seen: Tensor, points: 
     """How many contributions of each unit and point are above their limits [filters, points].
 
     Args:
+        weight, limit, z, points: as for `_differences`.
+        seen: which sums are not 0 [filters, points].
+    """
+    tiles = _differences(weight, limit, z, points)
+    return torch.cat([((tile > 0) & seen[rows, None]).sum(1) for rows, tile in tiles])
+
+
+def _differences(
+    weight: Tensor, limit: Tensor, z: Tensor, points: Tensor
+) -> Iterator[tuple[slice, Tensor]]:
+    """z times how far contributions are above their limits, in tiles [filters, K, points].
+
+    Args:
         weight: of one sign, not negative [filters, K].
         limit: of each weight's relative contributions [filters, K].
         z: the sums of the contributions [filters, points].
-        seen: which sums are not 0 [filters, points].
         points: [groups, K, points].
+
+    Yields:
+        Which filters they are, and the tile.
     """
     per_group = len(weight) // len(points)
     step = max(1, TILE_FLOATS // (limit.shape[1] * points.shape[2]))
-    result = []
     for group, matrix in enumerate(points):
         end = (group + 1) * per_group
         for start in range(group * per_group, end, step):
             rows = slice(start, min(start + step, end))
-            products = weight[rows, :, None] * matrix  # filters, K, points
-            larger = products > limit[rows, :, None] * z[rows, None]
-            result.append((larger & seen[rows, None]).sum(1))
-    return torch.cat(result)
-
-
-def _largest_products(weight: Tensor, points: Tensor) -> Tensor:
-    """max_j w_j a_j of each filter and point [filters, points].
-
-    Args:
-        weight: not negative [filters, K].
-        points: [groups, K, points].
-    """
-    per_group = len(weight) // len(points)
-    step = max(1, TILE_FLOATS // (weight.shape[1] * points.shape[2]))
-    tiles = [
-        (rows[:, :, None] * matrix).amax(1)
-        for group, matrix in enumerate(points)
-        for rows in weight[group * per_group : (group + 1) * per_group].split(step)
-    ]
-    return torch.cat(tiles)
+            products = weight[rows, :, None] * matrix
+            yield rows, products.sub_(limit[rows, :, None] * z[rows, None])
 
 
 def _row(pairs: Pairs, errors: Tensor, certified: Tensor, sampled: Tensor) -> dict[str, float]:
@@ -223,7 +219,9 @@ def quantiles(name: str, values: Tensor) -> dict[str, float]:
     """Median, 95th percentile and maximum; NaN without values."""
     if not len(values):
         return {f"{name}_{key}": float("nan") for key in ("median", "p95", "max")}
-    method = "linear" if values.isfinite().all() else "higher"  # nothing lies next to infinity
+    method: Literal["linear", "higher"] = "linear"
+    if not values.isfinite().all():
+        method = "higher"  # between a number and infinity there is nothing
     median, p95 = numpy.quantile(values.numpy(), [0.5, 0.95], method=method)
     return {
         f"{name}_median": float(median),

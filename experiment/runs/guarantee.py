@@ -82,7 +82,8 @@ def measure_guarantees(
         trained = trained_net(of_net, ledger, workplace)
         tables.append(measure_net(of_net, trained, workplace, ledger, measurement))
         if measurement.bounds is not None:
-            found_bounds.append(measure_bounds(of_net, trained, workplace, measurement))
+            level = measurement.bounds
+            found_bounds.append(measure_bounds(of_net, trained, workplace, measurement, level))
         for task in of_net:
             ledger.give_up(task)
         shown = summary(tables[-1]).to_string(index=False)

@@ -1,4 +1,4 @@
-"""How tight the bounds of single units are: all of them, on the nets and images of an experiment."""
+"""How tight the bounds of single units are, on the nets and images of an experiment."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,14 +25,19 @@ if TYPE_CHECKING:
 
 BATCH = 32
 POINTS_OF_SAMPLE = 1  # of each image of S
-LEGEND = """certified/measured: relative errors, 95th percentiles of layers; the median of the ratios
-exceeding: share of fresh pairs (of S: of its points) whose error is above the bound, of those where
+LEGEND = """certified: 95th percentile of the units of a layer, the median over layers
+certified/measured: the ratio of the 95th percentiles, the median over layers
+exceeding: share of fresh pairs (of S: of its points) with an error above the bound, of those where
   it is claimed to hold; allowed: the share that may be above it
-beyond: share of pairs outside the envelope C s, where nothing is claimed"""
+beyond: share of pairs outside the envelope C s, where nothing is claimed; and of contributions"""
 
 
 def measure_bounds(
-    of_net: list[Task], trained: NetState, workplace: Workplace, measurement: "Measurement"
+    of_net: list[Task],
+    trained: NetState,
+    workplace: Workplace,
+    measurement: "Measurement",
+    level: float,
 ) -> pandas.DataFrame:
     """The bounds of one net for all methods and keep ratios, with the largest S.
 
@@ -47,10 +52,10 @@ def measure_bounds(
     pruner = workplace.pruner(first, trained)
     certificates = Certificates(pruner.analysis)
     sample, calibration, fresh = _points(first, trained, workplace, measurement)
-    bounds = Bounds(certificates, sample, calibration, measurement.bounds)
+    bounds = Bounds(certificates, sample, calibration, level)
     comparisons = {
-        True: Comparison(certificates, sample),
         False: Comparison(certificates, fresh),
+        True: Comparison(certificates, sample),
     }
     tables = []
     for task in prunings:
@@ -63,8 +68,10 @@ def measure_bounds(
             "keep_ratio_requested": task.keep_ratio,
             "keep_ratio": pruned.keep_ratio,
         }
-        for bound in bounds.of(pruned):
-            table = comparisons[bound.of_sample].table(bound, pruned)
+        found = list(bounds.of(pruned))
+        for of_sample, comparison in comparisons.items():
+            own = [bound for bound in found if bound.of_sample == of_sample]
+            table = comparison.table(own, pruned)
             tables.append(pandas.DataFrame([columns] * len(table)).join(table))
     names = {"network": first.network.name, "dataset": first.dataset.name}
     return pandas.concat(tables, ignore_index=True).assign(**names)
@@ -109,7 +116,7 @@ def summary(table: pandas.DataFrame) -> pandas.DataFrame:
     for (method, ratio, bound), layers in groups:
         measured = layers[layers["measured_p95"] > 0]
         width = (measured["certified_p95"] / measured["measured_p95"]).median()
-        total = layers[["pairs", "exceeding", "pairs_beyond"]].sum()
+        total = layers.filter(regex="^(pairs|exceeding|contributions)").sum()
         rows.append(
             {
                 "method": method,
@@ -120,6 +127,7 @@ def summary(table: pandas.DataFrame) -> pandas.DataFrame:
                 "exceeding": _share(total["exceeding"], total["pairs"]),
                 "allowed": f"{layers['level'].iloc[0]:.3g}",
                 "beyond": _share(total["pairs_beyond"], total["pairs"] + total["pairs_beyond"]),
+                "contributions": _share(total["contributions_beyond"], total["contributions"]),
             }
         )
     return pandas.DataFrame(rows)
