@@ -61,8 +61,13 @@ def confident_rank(num_images: int, level: float, confidence: float) -> int:
     return int(ranks[enough][0]) if enough.any() else num_images + 1
 
 
-def fewest_images(level: float) -> int:
-    """With how many calibration images the conformal quantile is finite: at least 1 / level - 1."""
+def fewest_images(level: float, confident: bool = False) -> int:
+    """With how many calibration images a quantile is finite.
+
+    They are 1 / level - 1; for a confidence of 1 - level, the least n with (1 - level)^n <= level.
+    """
+    if confident:
+        return math.ceil(math.log(level) / math.log1p(-level))
     return math.ceil(1 / Fraction(str(level))) - 1
 
 

@@ -80,6 +80,12 @@ class FreshPoints:
         return pandas.DataFrame(rows)
 
     @property
+    def num_images(self) -> int:
+        """The number of images with points; 0 where none of them is known."""
+        counts = [len(self.images[name].unique()) for name in self.layers_with_images]
+        return max(counts, default=0)
+
+    @property
     def layers_with_images(self) -> list[str]:
         """The layers of whose points it is known to which images they belong."""
         return [name for name, image in self.images.items() if (image >= 0).all()]

@@ -1,5 +1,6 @@
 """How tight the bounds of single units are, on the nets and images of an experiment."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,8 +8,9 @@ from typing import TYPE_CHECKING
 import pandas
 import torch
 
-from experiment.certification.bounds import Bounds, Comparison
+from experiment.certification.bounds import POINTS_OF_SAMPLE, Bounds
 from experiment.certification.certificates import Certificates
+from experiment.certification.conformal import fewest_images
 from experiment.certification.fresh_points import FreshPoints
 from experiment.core.files import write_whole
 from experiment.core.seeding import Stream
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from experiment.runs.guarantee import Measurement
 
 BATCH = 32
-POINTS_OF_SAMPLE = 1  # of each image of S
 LEGEND = """certified: 95th percentile of the units of a layer, the median over layers
 certified/measured: the ratio of the 95th percentiles, the median over layers
 exceeding: share of fresh pairs (of S: of its points) with an error above the bound, of those where
@@ -53,10 +54,6 @@ def measure_bounds(
     certificates = Certificates(pruner.analysis)
     sample, calibration, fresh = _points(first, trained, workplace, measurement)
     bounds = Bounds(certificates, sample, calibration, level)
-    comparisons = {
-        False: Comparison(certificates, fresh),
-        True: Comparison(certificates, sample),
-    }
     tables = []
     for task in prunings:
         method = build_method(task.method.name, task.method.options)
@@ -65,14 +62,12 @@ def measure_bounds(
             "method": task.place.method,
             "net_seed": task.place.net_seed,
             "sample_size": workplace.sample_size(first.network, first.sample_size, first.delta),
+            "calibration_images": calibration.num_images,
             "keep_ratio_requested": task.keep_ratio,
             "keep_ratio": pruned.keep_ratio,
         }
-        found = list(bounds.of(pruned))
-        for of_sample, comparison in comparisons.items():
-            own = [bound for bound in found if bound.of_sample == of_sample]
-            table = comparison.table(own, pruned)
-            tables.append(pandas.DataFrame([columns] * len(table)).join(table))
+        table = bounds.compare(pruned, fresh)
+        tables.append(pandas.DataFrame([columns] * len(table)).join(table))
     names = {"network": first.network.name, "dataset": first.dataset.name}
     return pandas.concat(tables, ignore_index=True).assign(**names)
 
@@ -106,7 +101,23 @@ def write_bounds(tables: list[pandas.DataFrame], guarantee: Path, logger: Logger
     table = pandas.concat(tables, ignore_index=True)
     path = guarantee.with_name(guarantee.name.replace("guarantee", "bounds", 1))
     write_whole(path, table.to_csv(index=False))
+    for note in notes(table):
+        logger.warn(note)
     logger.say(f"bounds\n{LEGEND}\n{summary(table).to_string(index=False)}\ntable: {path}")
+
+
+def notes(table: pandas.DataFrame) -> list[str]:
+    """Which bounds are infinite because there are too few calibration images."""
+    infinite = table[table["subject"].ne("point") & table["certified_max"].eq(math.inf)]
+    found = []
+    for bound, rows in infinite.groupby("bound", sort=False):
+        level = rows["level"].iloc[0]
+        needed = fewest_images(level, confident="confident" in str(bound))
+        found.append(
+            f"{bound}: infinite, since {rows['calibration_images'].min()} calibration images are "
+            f"too few: a share of {level:g} takes {needed}"
+        )
+    return found
 
 
 def summary(table: pandas.DataFrame) -> pandas.DataFrame:
