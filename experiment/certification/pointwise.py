@@ -11,10 +11,11 @@ P(mean >= 1 + e) <= exp(-N (t (1 + e) - L(t))) with the exact log moment generat
 L(t) = ln sum_j p_j exp(t g_j / p_j) (Chernoff 1952, Ann. Math. Stat. 23). This is half of the
 failure probability for e(t) = (L(t) + ln(2 / failure) / N) / t - 1, and the lower side is that of
 -X. Every t gives a valid bound, and their minimum is one since t depends on nothing random: so the
-search for the best t may be coarse. The first t is the one with which Bernstein's inequality, given
-the range and the variance of X at this point, would be proven: the bound is never wider than that,
-nor so than the paper's certificate at points of S, where C = 1. It is at most the largest deviation
-that X can have.
+search for the best t may be coarse. One t that is tried is the one with which Bernstein's
+inequality is proven for the range and the variance that X has at this point, so the bound is never
+wider than that. At points of S these are at most T, so it is never wider than the paper's
+certificate with C = 1 and the same failure probability either. Nor is it larger than the largest
+deviation that X can have.
 """
 
 import math
@@ -28,7 +29,7 @@ from experiment.pruning.pruned import Pruned
 from experiment.sensitivity.empirical import EPSILON
 
 # What the first t is multiplied with. So coarse a search makes the bound at most 3% wider.
-SCALES = tuple(2.0 ** (step / 2) for step in range(-2, 10))
+SCALES = tuple(2.0 ** (step / 3) for step in range(-3, 12))
 SMALLEST = 1e-300
 TILE_FLOATS = 2**22  # of contributions computed at a time
 

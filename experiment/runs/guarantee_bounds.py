@@ -134,7 +134,7 @@ def summary(table: pandas.DataFrame) -> pandas.DataFrame:
                 "kept": f"{ratio:.3g}",
                 "bound": bound,
                 "certified": f"{layers['certified_p95'].median():.3g}",
-                "certified/measured": f"{width:.3g}",
+                "certified/measured": f"{width:.3g}" if len(measured) else "-",
                 "exceeding": _share(total["exceeding"], total["pairs"]),
                 "allowed": f"{layers['level'].iloc[0]:.3g}",
                 "beyond": _share(total["pairs_beyond"], total["pairs"] + total["pairs_beyond"]),
