@@ -49,12 +49,13 @@ def pointwise_bound(
         errors = sample.errors(certificates, pruned, name).amax(2)  # 2, filters
         weight = certificates.weight(name).cpu().double().flatten(1)
         sensitivity = certificates.sensitivities[name].cpu().double().flatten(1)
-        for sign, own in ((1, errors[0]), (-1, errors[1])):
-            chosen = (draws[name][:, 0 if sign > 0 else 1] > 0).nonzero()[:, 0]
-            own[chosen] = _largest_errors(
+        for unit, sign in enumerate((1, -1)):
+            own_draws = draws[name][:, unit]
+            chosen = (own_draws > 0).nonzero()[:, 0]
+            errors[unit, chosen] = _largest_errors(
                 (sign * weight).clamp(min=0),
                 torch.where(sign * weight > 0, sensitivity, 0),
-                draws[name][:, 0 if sign > 0 else 1],
+                own_draws,
                 points,
                 chosen,
                 failure / points.shape[2],
