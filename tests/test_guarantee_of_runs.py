@@ -166,7 +166,7 @@ def test_what_is_set_aside_has_no_part_in_anything_else(tiny):
 def test_images_outside_of_the_sample(tiny):
     data = load_data(tiny().dataset, Stream(0))
     sample = torch.cat([batch for batch, _ in data.sample(50, Stream(3))])
-    rest = next(data.outside_sample(50, Stream(3)).batches(1000))[0]
+    rest = next(data.sample_and_rest(50, Stream(3))[1].batches(1000))[0]
     assert len(sample) + len(rest) == len(data.validation)
     assert not (sample[:, None] == rest[None]).flatten(2).all(2).any()
 

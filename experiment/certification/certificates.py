@@ -7,6 +7,8 @@ dropped (max-reduced) sensitivity; a sampled unit has one of at most e(N), excep
 probability (SiPP, arXiv:1910.05422, Section 5).
 """
 
+from dataclasses import dataclass
+
 import numpy
 import torch
 from torch import Tensor
@@ -17,6 +19,15 @@ from experiment.pruning.analysis import Analysis
 from experiment.pruning.pruned import Pruned
 from experiment.pruning.weight_units import sensitivity_units
 from experiment.sensitivity.constants import C
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What a pruning has done to each unit."""
+
+    dropped: numpy.ndarray  # [units], sum of the sensitivities of the weights that are gone
+    sampled: numpy.ndarray  # [units], whether its weights were drawn, and not kept as they were
+    draws: numpy.ndarray  # [units], how many draws; 0 where not sampled
 
 
 class Certificates:
@@ -43,23 +54,28 @@ class Certificates:
 
         Raises UserError for weights that were reweighted in a way about which nothing is certified.
         """
+        removal = self.removal(pruned)
+        random = bernstein_error(self.units.total, removal.draws, self.analysis.delta)
+        errors = numpy.where(removal.sampled, random, C * removal.dropped)
+        return self.by_layer(errors), self.by_layer(removal.sampled)
+
+    def removal(self, pruned: Pruned) -> Removal:
+        """What a pruning has done to each unit. Raises UserError if nothing is certified of it."""
         if not self.cover(pruned):
             raise UserError(
                 "nothing is certified about weights that were not sampled by their sensitivities"
             )
         kept = self.analysis.flat.join_masks(pruned.masks).cpu().numpy()
-        errors = C * self.units.sum(numpy.where(kept, 0, self.units.importance))
+        dropped = self.units.sum(numpy.where(kept, 0, self.units.importance))
         sampled = numpy.zeros(self.units.num_units, dtype=bool)
         draws = pruned.decision.draws
-        if draws is not None:
-            # A unit that lost all its weights, as those of a dead filter do, has the error 1.
-            sampled = numpy.isfinite(draws) & (self.units.sum(kept) > 0)
-            finite = numpy.where(sampled, draws, 0)
-            random = bernstein_error(self.units.total, finite, self.analysis.delta)
-            errors = numpy.where(sampled, random, errors)
-        return self._by_layer(errors), self._by_layer(sampled)
+        if draws is None:
+            return Removal(dropped, sampled, numpy.zeros(self.units.num_units))
+        # A unit that lost all its weights, as those of a dead filter do, has the error 1.
+        sampled = numpy.isfinite(draws) & (self.units.sum(kept) > 0)
+        return Removal(dropped, sampled, numpy.where(sampled, draws, 0))
 
-    def _by_layer(self, values: numpy.ndarray) -> dict[str, Tensor]:
+    def by_layer(self, values: numpy.ndarray) -> dict[str, Tensor]:
         """Values of units [units] as [filters, 2] by layer."""
         num_units = [block.num_units for block in self.units.blocks]
         pieces = torch.from_numpy(values).split(num_units)

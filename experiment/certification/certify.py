@@ -7,8 +7,10 @@ import pandas
 import torch
 from torch import nn
 
+from experiment.certification.bounds import POINTS_OF_SAMPLE, Bounds
 from experiment.certification.certificates import Certificates
 from experiment.certification.fresh_points import FreshPoints
+from experiment.core.errors import UserError
 from experiment.core.seeding import Stream
 from experiment.nets.batches import as_batches
 from experiment.nets.checks import whole_number
@@ -30,6 +32,8 @@ def certify(
     seed: int = 0,
     delta: float = DEFAULT_DELTA,
     points_per_sample: int = 8,
+    calibration: Iterable[Any] | None = None,
+    level: float = 0.05,
 ) -> pandas.DataFrame:
     """Prune a copy of a net and compare what is certified with what happens on fresh data.
 
@@ -38,9 +42,13 @@ def certify(
         fresh: batches that are not in S, in the same form.
         points_per_sample: how many points of each fresh sample and layer are looked at, drawn by
             `seed`.
+        calibration: batches that are neither in S nor fresh, in the same form. With them, tighter
+            bounds are compared too.
+        level: the share of new images for which bounds by calibration may fail.
 
     Returns:
-        One row per layer, with the columns that `FreshPoints.compare` describes.
+        One row per layer, with the columns that `FreshPoints.compare` describes. With calibration
+        images, one row per layer and bound, with those of `Comparison.table`.
 
     Raises:
         UserError: for whatever cannot be used, in one sentence that says what would be right.
@@ -51,10 +59,28 @@ def certify(
     """
     points_per_sample = whole_number("points_per_sample", points_per_sample, least=1)
     seeds = Stream(whole_number("seed", seed))
+    level = _share("level", level)
     pruner = Pruner(net, batches, loss=loss, delta=delta)
     fresh = as_batches(net, fresh, "fresh")
     pruned = pruner.prune(named_method(method), keep_ratio, seeds.child("prune"))
-    points = FreshPoints(
-        net, fresh, pruner.analysis.layers, points_per_sample, seeds.child("fresh points")
-    )
-    return points.compare(Certificates(pruner.analysis), pruned)
+    layers = pruner.analysis.layers
+
+    def points_of(images: Iterable[Any], per_sample: int, name: str) -> FreshPoints:
+        return FreshPoints(net, images, layers, per_sample, seeds.child(name))
+
+    points = points_of(fresh, points_per_sample, "fresh points")
+    certificates = Certificates(pruner.analysis)
+    if calibration is None:
+        return points.compare(certificates, pruned)
+    sample = points_of(pruner.analysis.batches, POINTS_OF_SAMPLE, "points of S")
+    others = as_batches(net, calibration, "calibration")
+    calibrated = points_of(others, points_per_sample, "calibration points")
+    bounds = Bounds(certificates, sample, calibrated, level)
+    return bounds.compare(pruned, points)
+
+
+def _share(name: str, value: float) -> float:
+    """A number between 0 and 1. Raises UserError for anything else."""
+    if not isinstance(value, int | float) or not 0 < value < 1:
+        raise UserError(f"{name} must be a number between 0 and 1, not {value!r}")
+    return value

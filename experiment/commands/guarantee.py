@@ -50,12 +50,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
     parser.add_argument(
+        "--bounds",
+        action="store_true",
+        help="also write bounds.csv, with tighter bounds of neurons",
+    )
+    parser.add_argument(
         "--share",
         type=float,
         default=0.05,
         metavar="SHARE",
-        help="share of new images that may have a larger output error than what is certified "
-        "(default: %(default)s)",
+        help="share of new images that may have a larger error than what is certified by other "
+        "images (default: %(default)s)",
     )
     parser.add_argument(
         "--confidence",
@@ -68,7 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from experiment.config.loading import load_config
     from experiment.core.devices import choose_device
-    from experiment.runs.guarantee import Measurement, measure_guarantees
+    from experiment.runs.guarantees.measuring import measure_guarantees
+    from experiment.runs.guarantees.net_under_test import Measurement
     from experiment.runs.lock import locked
     from experiment.runs.paths import results_directory
     from experiment.runs.preflight import Preflight
@@ -80,6 +86,7 @@ def run(options: argparse.Namespace) -> int:
         sample_sizes=tuple(options.sample_sizes or ()),
         share=options.share,
         confidence=options.confidence,
+        bounds=options.bounds,
     )
     directory = results_directory(options.config, config.run_id(), options.results)
     device = choose_device(options.device)

@@ -43,12 +43,12 @@ class Data:
 
     def sample(self, size: int, stream: Stream) -> list[tuple[Tensor, Tensor]]:
         """The sample S: `size` validation images in batches."""
-        chosen = stream.permutation(len(self.validation))[:size]
-        return list(self.validation.subset(chosen).batches(SAMPLE_BATCH))
+        return list(self.sample_and_rest(size, stream)[0].batches(SAMPLE_BATCH))
 
-    def outside_sample(self, size: int, stream: Stream) -> Split:
-        """The validation images that are not in the sample of that size, in random order."""
-        return self.validation.subset(stream.permutation(len(self.validation))[size:])
+    def sample_and_rest(self, size: int, stream: Stream) -> tuple[Split, Split]:
+        """The images of the sample S, and the other validation images in random order."""
+        order = stream.permutation(len(self.validation))
+        return self.validation.subset(order[:size]), self.validation.subset(order[size:])
 
 
 def allowed_sample_size(asked: int, num_validation: int) -> int:

@@ -5,6 +5,7 @@ x kernel positions rows, and one column for each of the P output positions of a 
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from experiment.core.errors import UserError
 from experiment.core.seeding import Stream
 from experiment.nets.layers import PrunableLayer, watch
 from experiment.nets.products import Convolution, Product
+from experiment.nets.running import batch_length, split_batch
 
 # How much memory the points of one tile, and what is computed from them, may take, by kind of
 # device. A tile is never smaller than one row of output positions of one sample, nor than one point
@@ -93,6 +95,14 @@ def patch_view(convolution: Convolution, inputs: Tensor) -> Tensor:
     return view.movedim(tuple(range(3, 3 + spatial)), tuple(range(-spatial, 0)))
 
 
+@dataclass(frozen=True)
+class SampledPoints:
+    """Some of the points that a layer sees."""
+
+    points: Tensor  # [groups, K, points]
+    sample: Tensor  # [points]: the sample each belongs to, counted over all batches; -1 if unknown
+
+
 def sampled_points(
     net: nn.Module,
     layers: dict[str, PrunableLayer],
@@ -100,39 +110,51 @@ def sampled_points(
     per_sample: int,
     stream: Stream,
     split: Callable[[Tensor], list[Tensor]] = lambda inputs: [inputs],
-) -> dict[str, Tensor]:
-    """Random points [groups, K, points] that each layer sees, up to `per_sample` of each sample.
+) -> dict[str, SampledPoints]:
+    """Random points that each layer sees, up to `per_sample` of each sample.
 
     Each layer has its own child of `stream`. `split` turns the inputs of a product into the tensors
     that points are drawn from, for example `nonnegative_parts`. Layers that do not run, or use
     their weight only in blocks, as attention to another sequence does, are left out.
     """
-    chosen: dict[str, list[Tensor]] = {name: [] for name in layers}
+    chosen: dict[str, list[SampledPoints]] = {name: [] for name in layers}
     generators = {name: stream.child(name).generator() for name in layers}
+    num_before = 0  # samples in earlier batches
 
     def choose(name: str, product: Product, num_samples: int) -> None:
         shape = layers[name].shape
         if (product.num_rows, product.num_columns) != (shape[0], shape[1:].numel()):
             return
         for part in split(product.inputs.float()):
-            points = _some_points(product, part, num_samples, per_sample, generators[name])
-            chosen[name].append(points)
+            found = _some_points(product, part, num_samples, per_sample, generators[name])
+            sample = torch.where(found.sample < 0, -1, found.sample + num_before)
+            chosen[name].append(SampledPoints(found.points, sample))
 
-    watch(net, layers, batches, choose)
-    return {name: torch.cat(pieces, dim=2) for name, pieces in chosen.items() if pieces}
+    for batch in batches:
+        watch(net, layers, [batch], choose)
+        num_before += batch_length(split_batch(batch)[0])
+    return {name: _joined(pieces) for name, pieces in chosen.items() if pieces}
+
+
+def _joined(pieces: list[SampledPoints]) -> SampledPoints:
+    points = torch.cat([piece.points for piece in pieces], dim=2)
+    return SampledPoints(points, torch.cat([piece.sample for piece in pieces]))
 
 
 def _some_points(
     product: Product, inputs: Tensor, num_samples: int, per_sample: int, generator: torch.Generator
-) -> Tensor:
-    """Random points of each sample, at most `per_sample`: [groups, K, points]."""
+) -> SampledPoints:
+    """Random points of each sample of a batch, at most `per_sample`."""
     view, spatial = _points_by_sample(product, inputs, num_samples)
     sizes = view.shape[1 : 1 + spatial]
     order = torch.rand(len(view), sizes.numel(), generator=generator).argsort(1)
     chosen = order[:, :per_sample].to(inputs.device)
     samples = torch.arange(len(view), device=inputs.device)[:, None]
     points = view[samples, *torch.unravel_index(chosen, sizes)]  # samples, points, groups, *K
-    return points.reshape(-1, product.groups, product.num_columns).permute(1, 2, 0)
+    points = points.reshape(-1, product.groups, product.num_columns).permute(1, 2, 0)
+    # Rows that cannot be divided among the samples count as samples of their own.
+    number = samples if len(view) == num_samples else torch.full_like(samples, -1)
+    return SampledPoints(points, number.expand_as(chosen).flatten().cpu())
 
 
 def _points_by_sample(product: Product, inputs: Tensor, num_samples: int) -> tuple[Tensor, int]:

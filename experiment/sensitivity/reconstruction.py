@@ -38,10 +38,10 @@ def gram_matrices(
     readers = {name: layer for name, layer in layers.items() if name in channels.columns}
     points = sampled_points(net, readers, batches, points_per_sample, stream)
     result = [numpy.zeros((size, size)) for size in channels.sizes]
-    for name, by_group in points.items():
+    for name, sampled in points.items():
         weight = layers[name].weight(net).detach().float()
         channel = channels.columns[name]
-        gram, energy = _gram(weight, by_group[0], channel)  # removable channels: one group
+        gram, energy = _gram(weight, sampled.points[0], channel)  # removable channels: one group
         _add_to_groups(result, gram / max(energy, SMALLEST_ENERGY), channel, channels)
     return result
 

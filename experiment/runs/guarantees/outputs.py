@@ -8,13 +8,9 @@ from torch import Tensor, nn
 from experiment.certification.output_errors import QUANTITIES, VACUOUS, compare
 from experiment.core.files import write_whole
 from experiment.data.split import Split
-from experiment.nets.running import copy_of
-from experiment.nets.state import NetState
-from experiment.pruning.method import build_method
 from experiment.reporting.logger import Logger
 from experiment.reporting.plots.output_errors import output_errors_vs_sparsity
-from experiment.runs.tasks import Prune, Task
-from experiment.runs.workplace import Workplace
+from experiment.runs.guarantees.net_under_test import Measurement, NetUnderTest
 from experiment.training.evaluation import outputs
 
 NAME = "output_errors"
@@ -26,31 +22,19 @@ TITLES = {
 }
 
 
-def measure_outputs(
-    of_net: list[Task],
-    trained: NetState,
-    workplace: Workplace,
-    *,
-    share: float,
-    confidence: float,
-) -> pandas.DataFrame:
+def measure(net: NetUnderTest, logger: Logger) -> pandas.DataFrame:
     """One row for each method and keep ratio: the trained net, pruned in one shot.
 
     The bounds are certified on validation images that are not in S (of a run with a `guarantee`,
-    those set aside), and compared with all test images. Repetitions are not repeated.
+    those set aside), and compared with all test images.
     """
-    prunings = [task for task in of_net if isinstance(task, Prune) and task.place.repetition == 0]
-    first = prunings[0]
-    stream = first.net_stream.child("guarantee")
-    pruner = workplace.pruner(first, trained)
-    splits = (certification_images(first, workplace), workplace.data.test)
-    unpruned = copy_of(workplace.net(first.network))
-    trained.load_into(unpruned)
+    _, holdout_images = net.sample_and_rest()
+    splits = (holdout_images, net.workplace.data.test)
+    unpruned = net.unpruned()
     before = [outputs(unpruned, split) for split in splits]
+    settings = {"share": net.measurement.share, "confidence": net.measurement.confidence}
     rows = []
-    for task in prunings:
-        method = build_method(task.method.name, task.method.options)
-        pruned = pruner.prune(method, task.keep_ratio, stream.child("prune", task.place.step))
+    for task, pruned in net.each_pruned(net.pruner()):
         holdout, fresh = (
             (logits, _logits(pruned.net, split), labels)
             for (logits, labels), split in zip(before, splits)
@@ -62,23 +46,13 @@ def measure_outputs(
                 "keep_ratio_requested": pruned.keep_ratio_requested,
                 "keep_ratio": pruned.keep_ratio,
                 "prune_ratio": 1 - pruned.keep_ratio,
-                "images": len(holdout[2]),
-                "test_images": len(fresh[2]),
-                "share": share,
-                "confidence": confidence,
-                **compare(holdout, fresh, share=share, confidence=confidence),
+                "images": len(splits[0]),
+                "test_images": len(splits[1]),
+                **settings,
+                **compare(holdout, fresh, **settings),
             }
         )
-    names = {"network": first.network.name, "dataset": first.dataset.name}
-    return pandas.DataFrame(rows).assign(**names)
-
-
-def certification_images(task: Prune, workplace: Workplace) -> Split:
-    """Validation images that had no part in making or choosing the pruned nets."""
-    if task.holdout:
-        return workplace.divided(task.seed)[1]
-    size = workplace.sample_size(task)
-    return workplace.data.outside_sample(size, workplace.sample_stream(task))
+    return pandas.DataFrame(rows).assign(**net.names)
 
 
 def _logits(net: nn.Module, split: Split) -> Tensor:
@@ -86,11 +60,18 @@ def _logits(net: nn.Module, split: Split) -> Tensor:
     return logits
 
 
-def write_outputs(rows: pandas.DataFrame, directory: Path, logger: Logger) -> None:
+def write(
+    rows: pandas.DataFrame, directory: Path, measurement: Measurement, logger: Logger
+) -> None:
     """Write the table and its figure, and show a summary."""
     path = directory / f"{NAME}.csv"
     write_whole(path, rows.to_csv(index=False))
-    logger.say(f"{legend(rows)}\n{summary(rows).to_string(index=False)}\ntable: {path}")
+    broken = num_broken(rows)
+    logger.say(
+        f"{legend(rows)}\n{summary(rows).to_string(index=False)}\n"
+        f"below what was measured: {broken} of {len(QUANTITIES) * len(rows)} bounds, each of which "
+        f"may be with a probability of {1 - measurement.confidence:.2g}\ntable: {path}"
+    )
     plot = output_errors_vs_sparsity(rows, directory / "plots" / NAME)
     logger.say(f"plot: {plot}")
 

@@ -1,0 +1,43 @@
+"""The certified error of whole nets, for the methods of an experiment that have one."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas
+
+from experiment.certification.network_theorem import compare_outputs
+from experiment.core.files import write_whole
+from experiment.reporting.logger import Logger
+from experiment.runs.guarantees.net_under_test import Measurement, NetUnderTest
+
+FILE_NAME = "network_theorem.csv"
+FRESH_BATCH = 32
+SHOWN = [
+    *("method", "error", "keep_ratio", "certified", "measured_median", "measured_max"),
+    *("share_above", "share_within", "share_above_within"),
+]
+
+
+def measure(net: NetUnderTest, logger: Logger) -> pandas.DataFrame:
+    """One row for each method with an error, on some test images; empty without such methods."""
+    prunings = [task for task in net.prunings if task.method.decides_size]
+    if not prunings:
+        return pandas.DataFrame()
+    pruner = net.pruner()
+    pruned = [one for _, one in replace(net, prunings=prunings).each_pruned(pruner)]
+    fresh = list(net.fresh.batches(FRESH_BATCH))
+    table = compare_outputs(pruner.analysis, pruned, fresh)
+    table.insert(0, "method", [task.place.method for task in prunings])
+    table.insert(1, "net_seed", net.first.place.net_seed)
+    return table
+
+
+def write(
+    rows: pandas.DataFrame, directory: Path, measurement: Measurement, logger: Logger
+) -> None:
+    """Write and show the table."""
+    path = directory / FILE_NAME
+    write_whole(path, rows.to_csv(index=False))
+    shown = rows[SHOWN].to_string(index=False, float_format="{:.3g}".format)
+    logger.say(f"relative errors of outputs, certified for the whole net and measured\n{shown}")
+    logger.say(f"table: {path}")
