@@ -63,6 +63,12 @@ def steps(config: Config) -> list[Step]:
     ]
 
 
+def judged_steps(config: Config) -> list[Step]:
+    """The steps by whose nets methods are judged: the retrained ones or, if there are none, all."""
+    found = steps(config)
+    return [step for step in found if step.retrained] or found
+
+
 def schedule(config: Config) -> list[tuple[float, bool]]:
     """The keep ratios of an experiment in order, each with whether the net is retrained there.
 

@@ -30,6 +30,22 @@ SMALLEST_STEP = 1e-9  # from one keep ratio to the next, on average
 WEIGHTS = "weights"  # the name of a network's dependency on a file
 UNREADABLE = "unreadable"  # its digest if the file cannot be read
 
+# The kinds of `experiment/data/corruptions.py`, which says what they do.
+CorruptionName = Literal[
+    "gaussian_noise",
+    "shot_noise",
+    "impulse_noise",
+    "speckle_noise",
+    "uniform_noise",
+    "gaussian_blur",
+    "zoom_blur",
+    "brightness",
+    "contrast",
+    "pixelate",
+    "jpeg_compression",
+]
+MOST_SEVERE = 5
+
 KeepRatio = Annotated[float, Field(ge=SMALLEST_RATIO, le=1)]
 Count = Annotated[int, Field(ge=1, le=MOST)]
 Epochs = Annotated[int, Field(ge=0, le=MOST_EPOCHS)]
@@ -278,6 +294,26 @@ class Pruning(Section):
         )
 
 
+class Evaluation(Section):
+    """On what nets are evaluated besides the validation and the test images."""
+
+    corruptions: list[CorruptionName] = []
+    severities: list[Annotated[int, Field(ge=1, le=MOST_SEVERE)]] = Field([1, 3, 5], min_length=1)
+
+    @pydantic.field_validator("corruptions", "severities", mode="after")
+    @classmethod
+    def _differ(cls, values: list[Any]) -> list[Any]:
+        for value in values:
+            if values.count(value) > 1:
+                raise ValueError(f"{value} is listed twice")
+        return values
+
+    @property
+    def corrupted(self) -> list[tuple[CorruptionName, int]]:
+        """Each corruption with each severity."""
+        return list(itertools.product(self.corruptions, self.severities))
+
+
 class Config(Section):
     """A whole experiment."""
 
@@ -286,6 +322,7 @@ class Config(Section):
     training: Training = Training()
     retraining: Training = Training()
     pruning: Pruning = Pruning()
+    evaluation: Evaluation = Evaluation()
     num_nets: int = Field(1, ge=1, le=MOST_NETS)
     num_repetitions: int = Field(1, ge=1, le=MOST_NETS)
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
@@ -346,9 +383,10 @@ class Config(Section):
         return None if self.checkpoint_minutes is None else 60 * self.checkpoint_minutes
 
     def run_id(self) -> str:
-        """A hash of everything that affects the numbers; the same on every machine."""
+        """A hash of everything that affects the nets; the same on every machine."""
         values = self.model_dump()
         del values["pruning"]["commensurate_margin"]
+        del values["evaluation"]  # it adds numbers, and changes none
         del values["checkpoints"]
         del values["checkpoint_minutes"]
         del values["nets_at_once"]

@@ -13,6 +13,7 @@ from experiment.core.text import shown
 from experiment.reporting import csv_files
 from experiment.reporting.records import (
     KEY,
+    CorruptionRecord,
     FailureRecord,
     LayerRecord,
     ResultRecord,
@@ -26,6 +27,7 @@ RESULTS = "results.csv"
 TRAINING = "training.csv"
 FAILURES = "failures.csv"
 LAYERS = "layers.csv"
+CORRUPTIONS = "corruptions.csv"
 
 
 class Table:
@@ -93,6 +95,11 @@ def layer_table(directory: Path) -> Table:
     return Table(directory / LAYERS, LayerRecord)
 
 
+def corruption_table(directory: Path) -> Table:
+    """What the nets of a run can do on corrupted images: one row per net and corruption."""
+    return Table(directory / CORRUPTIONS, CorruptionRecord)
+
+
 def failure_table(directory: Path) -> Table:
     """What has failed in a run, since it was started: one row per task. No file if nothing has."""
     return Table(directory / FAILURES, FailureRecord)
@@ -107,6 +114,14 @@ def load_layers(directory: Path) -> "pandas.DataFrame":
     """The layers of a run's pruned nets. Raises UserError if the file is not a table of layers."""
     rows = _loaded(directory / LAYERS, LayerRecord)
     return rows.assign(layer=rows["layer"].fillna(""))  # the name of a net that is itself a layer
+
+
+def load_corruptions(directory: Path) -> "pandas.DataFrame":
+    """What a run's nets can do on corrupted images, none if it was not to be measured.
+
+    Raises UserError if the file is not such a table.
+    """
+    return _loaded(directory / CORRUPTIONS, CorruptionRecord)
 
 
 def _loaded(path: Path, record: type) -> "pandas.DataFrame":
