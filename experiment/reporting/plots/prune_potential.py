@@ -24,21 +24,22 @@ def prune_potential(summary: pandas.DataFrame) -> Figure:
     num_columns = min(MOST_COLUMNS, len(corruptions))
     num_lines = -(-len(corruptions) // num_columns)
     figure = Figure(figsize=(1 + 2.5 * num_columns, 1.3 + 2.2 * num_lines), layout="constrained")
-    panels = figure.subplots(num_lines, num_columns, sharex=True, sharey=True, squeeze=False)
+    panels = figure.subplots(num_lines, num_columns, sharey=True, squeeze=False)
+    severities = sorted(summary["severity"].unique())
     colours = method_colours(methods)
     for axes, corruption in zip(panels.flatten(), corruptions):
         shown = summary[summary["corruption"].isin([CLEAN, corruption])]
         _draw(axes, shown, methods, colours)
         axes.set_title(corruption.replace("_", " "), fontsize=9)
+        axes.set_xticks(severities, [str(one) if one else CLEAN for one in severities])
+        axes.set_xlabel("severity", fontsize=8)
     for axes in panels.flatten()[len(corruptions) :]:
         axes.set_axis_off()
-    severities = sorted(summary["severity"].unique())
-    panels[0, 0].set_xticks(severities, [str(one) if one else CLEAN for one in severities])
+    panels[0, 0].set_ylim(-3, 103)
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="outside lower center", ncols=min(6, len(labels)), fontsize=8
     )
-    figure.supxlabel("severity", fontsize=9)
     figure.supylabel("prune potential (%)", fontsize=9)
     figure.suptitle(_title(summary), fontsize=9)
     return figure
