@@ -1,4 +1,4 @@
-"""Corrupted test images: what is done to them, that it is the same for all, and what comes of it."""
+"""Corrupted test images: what is done to them, that it is the same for all, what comes of it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,11 +98,11 @@ def test_gaussian_blur_is_a_gaussian():
 
 
 def test_zoom_blur_averages_with_the_enlarged_centre():
-    ramp = numpy.linspace(0, 1, 5)[None, None].repeat(5, axis=1)  # grows from left to right
-    # Two factors, 1 and 5/3: the inner three pixels, enlarged to five by linear interpolation.
-    enlarged = numpy.linspace(0.25, 0.75, 5)
+    ramp = numpy.linspace(0, 1, 4)[None, None].repeat(4, axis=1)  # grows from left to right
+    # Two factors, 1 and 2: the inner two pixels, enlarged to four by linear interpolation.
+    enlarged = numpy.linspace(1 / 3, 2 / 3, 4)
     expected = (2 * ramp[0, 0] + enlarged) / 3
-    assert corrupted(ramp, "zoom_blur", (2, 2 / 3))[0, 2] == pytest.approx(expected)
+    assert corrupted(ramp, "zoom_blur", (2.5, 1))[0, 2] == pytest.approx(expected)
 
 
 def test_pixelate_averages_blocks():
@@ -121,8 +121,8 @@ def test_jpeg_is_what_pillow_writes(tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28), (3, 40, 70), (2, 5, 1)])
-def test_every_corruption_changes_images_of_any_shape_and_more_if_it_is_more_severe(name, shape):
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28), (3, 70, 90), (2, 5, 1)])
+def test_images_of_any_shape_can_be_corrupted_and_change_more_if_it_is_more_severe(name, shape):
     size = numpy.prod(shape)
     image = torch.arange(size).mul(37).remainder(256).to(torch.uint8).reshape(shape)
     changes = []
@@ -131,8 +131,8 @@ def test_every_corruption_changes_images_of_any_shape_and_more_if_it_is_more_sev
         assert changed.shape == image.shape
         assert changed.dtype == (torch.float32 if name == "uniform_noise" else torch.uint8)
         changes.append((changed.double() - image).abs().mean().item())
-    if shape[2] > 1:  # nothing can be seen in a single column of a blurred or coarse image
-        assert 0 < changes[0] and changes[0] <= changes[1] * 1.1
+    if size > 500:  # of some pixels alone, few are hit, and an enlarged image has the same
+        assert 0 < changes[0] < changes[1] * 1.1
 
 
 @pytest.mark.parametrize("name", ["gaussian_blur", "zoom_blur", "contrast", "pixelate"])
@@ -201,11 +201,11 @@ def test_uniform_noise_is_on_the_normalised_pixels_and_not_clipped():
 def folder(tmp_path) -> Path:
     """Colour images of two classes."""
     random = numpy.random.default_rng(0)
-    for label in ("a", "b"):
-        (tmp_path / label).mkdir()
-        for index in range(10):
+    for part in ("train/a", "train/b", "test/a", "test/b"):
+        (tmp_path / part).mkdir(parents=True)
+        for index in range(6):
             pixels = random.integers(0, 256, (9, 12, 3), dtype=numpy.uint8)
-            Image.fromarray(pixels).save(tmp_path / label / f"{index}.png")
+            Image.fromarray(pixels).save(tmp_path / part / f"{index}.png")
     return tmp_path
 
 
@@ -426,25 +426,25 @@ def modified(directory: Path) -> dict[str, int]:
     return {str(p.relative_to(steps)): p.stat().st_mtime_ns for p in steps.rglob("*.json")}
 
 
-def test_a_damaged_evaluation_is_done_again_and_nothing_else(small, done, tmp_path):
-    results = tmp_path / "r"
-    assert launch(small, results, "--set", TWO).returncode == 0
-    directory = the_run(results)
-    record = directory / "steps/net0/repetition0/1-WT/002-evaluate-contrast-5.json"
-    record.write_text(record.read_text().replace('"severity": 5', '"severity": 4'))
-    (directory / "corruptions.csv").unlink()
-    before = modified(directory)
-    again = launch(small, results, "--set", TWO)
-    assert again.returncode == 0 and "its digest is wrong" in again.stderr + again.stdout
-    changed = {name for name, time in modified(directory).items() if before.get(name) != time}
-    assert {name for name in changed if not name.startswith("damaged")} == {
-        "net0/repetition0/1-WT/002-evaluate-contrast-5.json"
-    }
-    assert_same_tables(directory, done)
-
-
 def run(config: Path, results: Path, *settings: str) -> Path:
     return experiment.run(config, settings, results=results, device="cpu").directory
+
+
+def test_a_damaged_evaluation_is_done_again_and_nothing_else(small_config, tmp_path, capsys):
+    settings = [TWO, "checkpoints=all"]
+    directory = run(small_config, tmp_path / "r", *settings)
+    tables = [directory / "corruptions.csv", directory / "corruption_summary.csv"]
+    expected = [table.read_bytes() for table in tables]
+    name = "net0/repetition0/1-WT/002-evaluate-contrast-5.json"
+    record = directory / "steps" / name
+    record.write_text(record.read_text().replace('"severity": 5', '"severity": 4'))
+    tables[0].unlink()
+    before = modified(directory)
+    run(small_config, tmp_path / "r", *settings)
+    assert "its digest is wrong" in "".join(capsys.readouterr())
+    changed = {name for name, time in modified(directory).items() if before.get(name) != time}
+    assert changed == {name, f"damaged/{name}"}
+    assert [table.read_bytes() for table in tables] == expected
 
 
 def test_a_finished_run_gets_corruptions_without_training_its_nets_again(small_config, tmp_path):
