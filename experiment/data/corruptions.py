@@ -162,8 +162,8 @@ KINDS: dict[CorruptionName, Kind] = {
     "speckle_noise": Kind(
         speckle_noise, (0.06, 0.1, 0.12, 0.16, 0.2), (0.15, 0.2, 0.35, 0.45, 0.6)
     ),
-    # The authors go from 0 to 0.7 in 15 steps, for CIFAR-10 and ImageNet alike. Which of these are
-    # severities 1 to 5 is our choice.
+    # The authors measure 15 levels from 0 to 0.7, for CIFAR-10 and ImageNet alike (`eps_ball.py` of
+    # github.com/lucaslie/torchprune). Which of these are severities 1 to 5 is our choice.
     "uniform_noise": Kind(
         uniform_noise,
         (0.1, 0.2, 0.3, 0.5, 0.7),
