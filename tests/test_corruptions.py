@@ -288,6 +288,13 @@ def test_the_run_and_its_other_tasks_do_not_depend_on_corruptions(small_config):
     assert others == tasks(without)
 
 
+def test_more_evaluations_than_can_be_listed_are_a_mistake():
+    several = {"corruptions": list(NAMES), "severities": [1, 2, 3, 4, 5]}
+    pruning = {"methods": ["WT"], "keep_ratios": [0.5, 0.2]}
+    with pytest.raises(ValueError, match="are 1,650,000 evaluations; at most 1,000,000"):
+        Config(network={"name": "lenet5"}, pruning=pruning, num_nets=10_000, evaluation=several)
+
+
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [

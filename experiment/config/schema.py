@@ -21,6 +21,7 @@ MOST_METHODS = 100
 MOST_TRACKERS = 10
 MOST_CHANNELS = 100_000  # in a block of a layer's
 MOST_PRUNINGS = 100_000
+MOST_CORRUPTED = 1_000_000  # evaluations on corrupted images
 MOST = 1_000_000_000  # of anything else
 LARGEST = 1e6  # of factors, weight decays and minutes
 LARGEST_SEED = 2**63 - 1
@@ -350,6 +351,12 @@ class Config(Section):
             raise ValueError(
                 f"num_nets x num_repetitions x methods x keep ratios are {prunings:,} prunings; at "
                 f"most {MOST_PRUNINGS:,} are possible"
+            )
+        corrupted = (self.num_nets + prunings) * len(self.evaluation.corrupted)
+        if corrupted > MOST_CORRUPTED:
+            raise ValueError(
+                f"nets x evaluation.corruptions x severities are {corrupted:,} evaluations; at most "
+                f"{MOST_CORRUPTED:,} are possible"
             )
         return self
 

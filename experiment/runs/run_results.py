@@ -68,8 +68,8 @@ class RunResults:
         """What failed, where and why; empty if nothing did. Of a sweep, in any of its runs."""
         import pandas
 
-        is_sweep = self._is_sweep
-        runs = reported_runs(self.directory).values() if is_sweep else [FoundRun(self.directory)]
+        alone = FoundRun(self.directory)
+        runs = reported_runs(self.directory).values() if self._is_sweep else [alone]
         tables = [run.failures for run in runs]
         return pandas.concat(tables, ignore_index=True) if tables else pandas.DataFrame()
 
