@@ -355,8 +355,8 @@ class Config(Section):
         corrupted = (self.num_nets + prunings) * len(self.evaluation.corrupted)
         if corrupted > MOST_CORRUPTED:
             raise ValueError(
-                f"nets x evaluation.corruptions x severities are {corrupted:,} evaluations; at most "
-                f"{MOST_CORRUPTED:,} are possible"
+                f"nets x evaluation.corruptions x severities are {corrupted:,} evaluations; "
+                f"at most {MOST_CORRUPTED:,} are possible"
             )
         return self
 
