@@ -33,7 +33,7 @@ class Kind:
     apply: Apply
     for_small: tuple[Any, ...]
     for_large: tuple[Any, ...]
-    # On pixels less their mean and over their deviation, neither clipped nor rounded afterwards.
+    # Pixels are on the scale of normalised ones, and are neither clipped nor rounded afterwards.
     is_after_normalisation: bool = False
 
     def strength(self, severity: int, height: int, width: int) -> Any:
