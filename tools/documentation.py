@@ -16,11 +16,14 @@ from experiment.config.json_schema import json_schema
 from experiment.core.columns import columns
 from experiment.core.own_code import PACKAGE, PLUGINS
 from experiment.core.registry import DATASETS, METHODS, NETWORKS, TRACKERS, Registry
+from experiment.data.corruptions import KINDS
 from experiment.pruning.method import Method
 from experiment.reporting.records import (
+    CorruptionRecord,
     FailureRecord,
     HoldoutRecord,
     LayerRecord,
+    PrunePotentialRecord,
     ResultRecord,
     TrainingRecord,
 )
@@ -106,6 +109,11 @@ def blocks() -> dict[str, dict[str, str]]:
             "networks": part_table("network", NETWORKS),
             "datasets": part_table("data set", DATASETS),
         },
+        "corruptions.md": {
+            "corruptions": corruption_table(),
+            "corruptions-columns": column_table(CorruptionRecord),
+            "corruption-summary-columns": column_table(PrunePotentialRecord),
+        },
         "trackers.md": {"trackers": part_table("tracker", TRACKERS)},
     }
 
@@ -159,6 +167,20 @@ def part_table(kind: str, registry: Registry) -> str:
     """All registered parts of a kind."""
     rows = [(code(name), first_sentence(registry.get(name))) for name in registry.names()]
     return markdown_table((kind, "what it is"), rows)
+
+
+def corruption_table() -> str:
+    """All kinds of corruptions, with their strengths at severities 1 to 5."""
+    rows = [
+        (
+            code(name),
+            first_sentence(kind.apply),
+            *(", ".join(map(str, strengths)) for strengths in (kind.for_small, kind.for_large)),
+        )
+        for name, kind in KINDS.items()
+    ]
+    titles = ("corruption", "what it does", "small images", "others")
+    return markdown_table(titles, rows)
 
 
 def first_sentence(part: Callable) -> str:

@@ -70,6 +70,11 @@ def steps(config: Config) -> list[Step]:
     ]
 
 
+def judged(steps: list[Step]) -> list[Step]:
+    """The steps by whose nets a method is judged: the retrained ones or, if there are none, all."""
+    return [step for step in steps if step.retrained] or steps
+
+
 def schedule(config: Config) -> list[tuple[float, bool]]:
     """The keep ratios of an experiment in order, each with whether the net is retrained there.
 

@@ -21,6 +21,7 @@ MOST_METHODS = 100
 MOST_TRACKERS = 10
 MOST_CHANNELS = 100_000  # in a block of a layer's
 MOST_PRUNINGS = 100_000
+MOST_CORRUPTED = 1_000_000  # evaluations on corrupted images
 MOST = 1_000_000_000  # of anything else
 LARGEST = 1e6  # of factors, weight decays and minutes
 LARGEST_SEED = 2**63 - 1
@@ -31,6 +32,21 @@ WEIGHTS = "weights"  # the name of a network's dependency on a file
 UNREADABLE = "unreadable"  # its digest if the file cannot be read
 
 Measure = Literal["accuracy_drop", "disagreement"]  # the loss of a pruned net to the unpruned one
+# The kinds of `experiment/data/corruptions.py`, which says what they do.
+CorruptionName = Literal[
+    "gaussian_noise",
+    "shot_noise",
+    "impulse_noise",
+    "speckle_noise",
+    "uniform_noise",
+    "gaussian_blur",
+    "zoom_blur",
+    "brightness",
+    "contrast",
+    "pixelate",
+    "jpeg_compression",
+]
+MOST_SEVERE = 5
 
 KeepRatio = Annotated[float, Field(ge=SMALLEST_RATIO, le=1)]
 Count = Annotated[int, Field(ge=1, le=MOST)]
@@ -311,6 +327,26 @@ class Guarantee(Section):
     confidence: float = Field(0.95, gt=0, lt=1)
 
 
+class Evaluation(Section):
+    """On what nets are evaluated besides the validation and the test images."""
+
+    corruptions: list[CorruptionName] = []
+    severities: list[Annotated[int, Field(ge=1, le=MOST_SEVERE)]] = Field([1, 3, 5], min_length=1)
+
+    @pydantic.field_validator("corruptions", "severities", mode="after")
+    @classmethod
+    def _differ(cls, values: list[Any]) -> list[Any]:
+        for value in values:
+            if values.count(value) > 1:
+                raise ValueError(f"{value} is listed twice")
+        return values
+
+    @property
+    def corrupted(self) -> list[tuple[CorruptionName, int]]:
+        """Each corruption with each severity."""
+        return list(itertools.product(self.corruptions, self.severities))
+
+
 class Config(Section):
     """A whole experiment."""
 
@@ -320,6 +356,7 @@ class Config(Section):
     retraining: Training = Training()
     pruning: Pruning = Pruning()
     guarantee: Guarantee | None = None
+    evaluation: Evaluation = Evaluation()
     num_nets: int = Field(1, ge=1, le=MOST_NETS)
     num_repetitions: int = Field(1, ge=1, le=MOST_NETS)
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
@@ -349,6 +386,12 @@ class Config(Section):
             raise ValueError(
                 f"num_nets x num_repetitions x methods x keep ratios are {prunings:,} prunings; at "
                 f"most {MOST_PRUNINGS:,} are possible"
+            )
+        corrupted = (self.num_nets + prunings) * len(self.evaluation.corrupted)
+        if corrupted > MOST_CORRUPTED:
+            raise ValueError(
+                f"nets x evaluation.corruptions x severities are {corrupted:,} evaluations; "
+                f"at most {MOST_CORRUPTED:,} are possible"
             )
         return self
 
@@ -389,9 +432,10 @@ class Config(Section):
         return None if self.checkpoint_minutes is None else 60 * self.checkpoint_minutes
 
     def run_id(self) -> str:
-        """A hash of everything that affects the numbers; the same on every machine."""
+        """A hash of everything that affects the nets; the same on every machine."""
         values = self.model_dump()
         del values["pruning"]["commensurate_margin"]
+        del values["evaluation"]  # it adds numbers, and changes none
         del values["checkpoints"]
         del values["checkpoint_minutes"]
         del values["nets_at_once"]

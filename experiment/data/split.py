@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from experiment.core.errors import UserError
+
+Corrupt = Callable[[Tensor, Tensor], Tensor]  # an image of bytes, and `std` -> an image
 Share = Callable[[int], slice]  # which images of a batch of so many a process takes
 
 
@@ -40,6 +43,16 @@ class Split(abc.ABC):
 
         Order and variations are drawn from `generator`, which is on the CPU.
         """
+
+    def corrupted(self, corrupt: Corrupt) -> "Split":
+        """The same with each image corrupted, as it is before it is normalised.
+
+        Raises UserError if images of this kind of split cannot be corrupted.
+        """
+        raise UserError(
+            f"evaluation.corruptions: the test images are a {type(self).__name__}, which cannot be "
+            f"corrupted; experiment.data.dataset.from_tensors makes splits that can"
+        )
 
     def training_draws(
         self, batch_size: int, generator: torch.Generator

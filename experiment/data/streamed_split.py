@@ -11,7 +11,7 @@ from experiment.core.devices import num_cores
 from experiment.core.errors import UserError
 from experiment.core.seeding import Stream
 from experiment.data.augmentation import UNVARIED, Augmentation, Variation, normalised
-from experiment.data.split import Share, Split, training_order
+from experiment.data.split import Corrupt, Share, Split, training_order
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,9 @@ class StreamedSplit(Split):
         order = torch.arange(len(self)).split(batch_size)
         for chosen, images in zip(order, self.stored_batches(order)):
             yield normalised(images, self.mean, self.std), self.labels[chosen].to(self.device)
+
+    def corrupted(self, corrupt: Corrupt) -> "StreamedSplit":
+        return replace(self, read=_Corrupted(self.read, corrupt, self.std.cpu()))
 
     def training_batches(
         self, batch_size: int, generator: torch.Generator
@@ -96,6 +99,18 @@ class StreamedSplit(Split):
             if isinstance(images, UserError):
                 raise images
             yield images.to(self.device, non_blocking=True)
+
+
+@dataclass(frozen=True)
+class _Corrupted:
+    """Reads images, and corrupts them."""
+
+    read: Callable[[str], Tensor]
+    corrupt: Corrupt
+    std: Tensor
+
+    def __call__(self, path: str) -> Tensor:
+        return self.corrupt(self.read(path), self.std)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from experiment.data.augmentation import (
     centre,
     normalised,
 )
-from experiment.data.split import Split, training_order
+from experiment.data.split import Corrupt, Split, training_order
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class TensorSplit(Split):
     """Images [N, C, H, W] of unsigned bytes with their labels [N], on one device.
 
     Batches are float32: cropped or padded to `size`, scaled to [0, 1], less `mean`, divided by
-    `std` (each [C]).
+    `std` (each [C]). Images that are corrupted may be floats on the scale of bytes.
     """
 
     images: Tensor
@@ -51,6 +51,11 @@ class TensorSplit(Split):
         for start in range(0, len(self), batch_size):
             images = centre(self.images[start : start + batch_size], self.size)
             yield normalised(images, self.mean, self.std), self.labels[start : start + batch_size]
+
+    def corrupted(self, corrupt: Corrupt) -> "TensorSplit":
+        images, std = centre(self.images, self.size).cpu(), self.std.cpu()
+        changed = torch.stack([corrupt(image, std) for image in images])
+        return replace(self, images=changed.to(self.images.device))
 
     def training_batches(
         self, batch_size: int, generator: torch.Generator

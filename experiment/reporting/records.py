@@ -7,6 +7,8 @@ from experiment.training.records import EpochRecord
 
 REFERENCE = "reference"  # in the column `method`: the trained net before any pruning
 
+CLEAN = "clean"  # in the column `corruption`: the test images as they are
+
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
@@ -127,6 +129,37 @@ class HoldoutRecord(Place):
     images_needed: int | None = column(
         "about how many it would take to pass; empty if it passes, or if the observed loss is too "
         "large"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorruptionRecord(Place):
+    """A row of corruptions.csv: what one net can do on test images after one corruption."""
+
+    corruption: str = column("how the test images were corrupted")
+    severity: int = column("how much, from 1 to 5")
+    accuracy: float = column("accuracy on the corrupted test images, after any retraining")
+    loss: float = column("mean cross entropy on the same images")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrunePotentialRecord:
+    """A row of corruption_summary.csv: how far a method can prune on images after a corruption."""
+
+    corruption: str = column(f"how the test images were corrupted; `{CLEAN}` if they were not")
+    severity: int = column(f"how much, from 1 to 5; 0 for `{CLEAN}`")
+    method: str = column("the method with its options")
+    nets: int = column("number of nets over which means and deviations are taken")
+    commensurate_margin: float = column(
+        "by how much the error may exceed that of the unpruned net, as a share of images"
+    )
+    unpruned_accuracy_mean: float = column("accuracy of the unpruned nets on the same images")
+    prune_potential_mean: float = column(
+        "the largest prune ratio at which the error is at most the margin above that of the same "
+        "net before pruning, on the same images, by which it is also chosen; 0 if there is none"
+    )
+    prune_potential_std: float | None = column(
+        "its standard deviation over nets; empty for a single net"
     )
 
 

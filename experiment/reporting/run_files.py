@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiment.core.files import write_whole
+from experiment.core.files import remove, write_whole
 
 if TYPE_CHECKING:
     import pandas
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 PLOT = Path("plots", "accuracy_vs_sparsity")  # the main one
 SUMMARY = "summary.csv"
+CORRUPTION_SUMMARY = "corruption_summary.csv"
+PRUNE_POTENTIAL = Path("plots", "prune_potential")
 REPORT = "report.html"
 SWEEP_RUNS = "runs.json"  # of a sweep: the names of its runs' directories, by what was swept
 
@@ -46,3 +48,23 @@ def write_plots(rows: "pandas.DataFrame", directory: Path) -> Path:
         load_holdout(directory),
         directory / PLOT.parent,
     )
+
+
+def write_corruptions(rows: "pandas.DataFrame", directory: Path, margin: float) -> None:
+    """Write corruption_summary.csv and its figure, from corruptions.csv and rows of results.csv.
+
+    If no pruned net was measured on corrupted images, there are no such files afterwards.
+    """
+    from experiment.reporting.corruption_summary import summarise_corruptions
+    from experiment.reporting.plots.figures import save
+    from experiment.reporting.plots.prune_potential import prune_potential
+    from experiment.reporting.tables import load_corruptions
+
+    figure = directory / PRUNE_POTENTIAL
+    summary = summarise_corruptions(rows, load_corruptions(directory), margin)
+    if len(summary):
+        write_whole(directory / CORRUPTION_SUMMARY, summary.to_csv(index=False))
+        save(prune_potential(summary), figure)
+    else:
+        for path in (directory / CORRUPTION_SUMMARY, *map(figure.with_suffix, (".png", ".pdf"))):
+            remove(path)

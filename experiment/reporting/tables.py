@@ -13,6 +13,7 @@ from experiment.core.text import shown
 from experiment.reporting import csv_files
 from experiment.reporting.records import (
     KEY,
+    CorruptionRecord,
     FailureRecord,
     HoldoutRecord,
     LayerRecord,
@@ -28,6 +29,7 @@ TRAINING = "training.csv"
 FAILURES = "failures.csv"
 LAYERS = "layers.csv"
 HOLDOUT = "holdout.csv"
+CORRUPTIONS = "corruptions.csv"
 
 
 class Table:
@@ -100,6 +102,11 @@ def holdout_table(directory: Path) -> Table:
     return Table(directory / HOLDOUT, HoldoutRecord)
 
 
+def corruption_table(directory: Path) -> Table:
+    """What the nets of a run can do on corrupted images: one row per net and corruption."""
+    return Table(directory / CORRUPTIONS, CorruptionRecord)
+
+
 def failure_table(directory: Path) -> Table:
     """What has failed in a run, since it was started: one row per task. No file if nothing has."""
     return Table(directory / FAILURES, FailureRecord)
@@ -119,6 +126,14 @@ def load_layers(directory: Path) -> "pandas.DataFrame":
 def load_holdout(directory: Path) -> "pandas.DataFrame":
     """The tests of a run's pruned nets; no rows if there are none. Raises UserError likewise."""
     return _loaded(directory / HOLDOUT, HoldoutRecord)
+
+
+def load_corruptions(directory: Path) -> "pandas.DataFrame":
+    """What a run's nets can do on corrupted images, none if it was not to be measured.
+
+    Raises UserError if the file is not such a table.
+    """
+    return _loaded(directory / CORRUPTIONS, CorruptionRecord)
 
 
 def _loaded(path: Path, record: type) -> "pandas.DataFrame":

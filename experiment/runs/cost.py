@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from experiment.config.schema import Config, Training
-from experiment.runs.tasks import Evaluate, Prune, Retrain, Task, Train, num_epochs, tasks
+from experiment.runs.tasks import (
+    Evaluate,
+    EvaluateCorrupted,
+    Prune,
+    Retrain,
+    Task,
+    Train,
+    num_epochs,
+    tasks,
+)
 from experiment.training.precision import Precision
 
 SECONDS_PER_HOUR = 3600
@@ -20,6 +29,7 @@ class Cost:
     prunings: int
     retrainings: int
     epochs: int
+    corrupted: int  # evaluations on corrupted test images
 
     @classmethod
     def of(cls, tasks: Sequence[Task]) -> "Cost":
@@ -33,6 +43,7 @@ class Cost:
             prunings=sum(isinstance(task, Prune) for task in once),
             retrainings=sum(isinstance(task, Retrain) for task in once),
             epochs=sum(epochs for _, epochs in epochs_of(once)),
+            corrupted=sum(isinstance(task, EvaluateCorrupted) for task in once),
         )
 
 
@@ -129,8 +140,9 @@ def epochs_of(tasks: Sequence[Task]) -> Iterator[tuple[Training, int]]:
 def num_evaluated(tasks: Sequence[Task], images: Images) -> int:
     """How many images are evaluated.
 
-    The validation images after each epoch, and for each net that is evaluated the test images; and
-    the validation images again if the net was not trained, whose accuracy is not known yet.
+    The validation images after each epoch, and for each net that is evaluated the test images,
+    once more for each corruption; and the validation images again if the net was not trained, whose
+    accuracy is not known yet.
     """
     evaluated = [task for task in tasks if isinstance(task, Evaluate)]
     not_trained = {task.key for task in tasks if isinstance(task, Prune)}
@@ -138,7 +150,8 @@ def num_evaluated(tasks: Sequence[Task], images: Images) -> int:
     not_trained |= {task.key for task in tasks if isinstance(task, Retrain) and not task.num_epochs}
     num_unknown = sum(task.inputs[0] in not_trained for task in evaluated)
     total_epochs = sum(epochs for _, epochs in epochs_of(tasks))
-    return (total_epochs + num_unknown) * images.validation + len(evaluated) * images.test
+    num_tests = len(evaluated) + sum(isinstance(task, EvaluateCorrupted) for task in tasks)
+    return (total_epochs + num_unknown) * images.validation + num_tests * images.test
 
 
 def prunings_of(tasks: Sequence[Task]) -> Iterator[tuple[Prune, bool]]:

@@ -48,6 +48,7 @@ def describe(config: Config, path: str) -> str:
         f"# cost: {cost.trainings} trainings of {config.training.epochs} epochs, "
         f"{cost.prunings} prunings, {cost.retrainings} retrainings of "
         f"{retraining_epochs} epochs; {cost.epochs} epochs in all",
+        *describe_corrupted(cost, [shape]),
         f"# {describe_sample(config, shape)}",
         *warnings(config, shape),
     ]
@@ -62,6 +63,16 @@ def _not_for(config: Config) -> str:
         if method.decides_size
     ]
     return f"; not for {', '.join(deciding)}" if deciding else ""
+
+
+def describe_corrupted(cost: Cost, shapes: Sequence[Shape]) -> list[str]:
+    """How often nets are evaluated on corrupted images, as a YAML comment if they are at all."""
+    if not cost.corrupted:
+        return []
+    sizes = dict.fromkeys(
+        "the" if shape.num_test is None else f"{shape.num_test:,}" for shape in shapes
+    )
+    return [f"# cost: {cost.corrupted:,} evaluations on {' or '.join(sizes)} corrupted test images"]
 
 
 def warnings(config: Config, shape: Shape) -> list[str]:
@@ -89,6 +100,7 @@ def describe_sweep(sweep: Sweep, path: str) -> str:
         f"# cost of {len(runs)} runs: {cost.trainings} trainings (what runs share counts once), "
         f"{cost.prunings} prunings, {cost.retrainings} retrainings; {cost.epochs} epochs in all"
     )
+    lines += describe_corrupted(cost, shapes)
     of_runs = [line for run, shape in zip(runs, shapes) for line in warnings(run.config, shape)]
     return "\n".join([*lines, *dict.fromkeys(of_runs)])
 

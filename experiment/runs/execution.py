@@ -13,9 +13,9 @@ from experiment.nets.collapse import has_constant_output
 from experiment.nets.metrics import flop_keep_ratio, kept_by_layer
 from experiment.nets.state import NetState
 from experiment.pruning.method import build_method
-from experiment.runs.records import EvaluatedRecord, PrunedRecord, TrainedRecord
+from experiment.runs.records import CorruptedRecord, EvaluatedRecord, PrunedRecord, TrainedRecord
 from experiment.runs.results import Result
-from experiment.runs.tasks import Evaluate, Prune, Retrain, Task, Train
+from experiment.runs.tasks import Evaluate, EvaluateCorrupted, Prune, Retrain, Task, Train
 from experiment.runs.workplace import Workplace
 from experiment.training.checkpoints import Checkpoints
 from experiment.training.evaluation import outputs
@@ -89,6 +89,23 @@ def _evaluate(task: Evaluate, inputs: Sequence[Result], workplace: Workplace) ->
             holdout_classes=predicted.tolist(),
             holdout_correct=(predicted == labels).tolist(),
         )
+    return Result(record)
+
+
+@execute.register
+def _evaluate_corrupted(
+    task: EvaluateCorrupted, inputs: Sequence[Result], workplace: Workplace
+) -> Result:
+    net = workplace.net(task.network)
+    inputs[0].state.load_into(net)
+    images = workplace.corrupted_test(task.corruption, task.severity, task.seed)
+    found = workplace.trainer.evaluate(net, images)
+    record = CorruptedRecord(
+        corruption=task.corruption,
+        severity=task.severity,
+        accuracy=found.accuracy,
+        loss=found.loss,
+    )
     return Result(record)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from experiment.runs.tasks import Evaluate, Prune, Task
+from experiment.runs.tasks import Evaluate, EvaluateCorrupted, Prune, Task
 from experiment.runs.waiting import epochs_by_key, lengths_of_chains
 
 
@@ -64,7 +64,7 @@ class Forecast:
         return self._chains[task.key] + self._epochs[task.key] - self._done.get(task.key, 0)
 
     def _units(self, task: Task) -> tuple[object, int]:
-        if isinstance(task, Prune | Evaluate):
+        if isinstance(task, Prune | Evaluate | EvaluateCorrupted):
             return type(task), 1
         return "epochs", self._epochs[task.key]
 

@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from experiment.config.schedules import steps_of
+from experiment.config.schedules import judged, steps_of
 from experiment.config.schema import Config
 from experiment.core.errors import LockedError, UserError, first_line
-from experiment.reporting.tables import FAILURES, RESULTS, TRAINING, load_results
+from experiment.reporting.tables import (
+    FAILURES,
+    RESULTS,
+    TRAINING,
+    load_corruptions,
+    load_results,
+)
 from experiment.runs.lock import NAME, holder_of
 
 if TYPE_CHECKING:
@@ -49,6 +55,11 @@ class FoundRun:
         return load_results(self.directory)
 
     @cached_property
+    def corruptions(self) -> "pandas.DataFrame":
+        """The rows of corruptions.csv, none without it. Raises UserError if they cannot be read."""
+        return load_corruptions(self.directory)
+
+    @cached_property
     def failures(self) -> "pandas.DataFrame":
         """The rows of failures.csv; none if nothing has failed."""
         return _rows(self.directory / FAILURES)
@@ -64,7 +75,9 @@ class FoundRun:
         try:
             if len(self.failures):
                 return "failed"
-            return "done" if self.num_rows >= self.num_expected else "interrupted"
+            has_rows = self.num_rows >= self.num_expected
+            is_done = has_rows and len(self.corruptions) >= self.num_corrupted_expected
+            return "done" if is_done else "interrupted"
         except UserError:
             return "damaged"
 
@@ -86,6 +99,25 @@ class FoundRun:
     def num_expected(self) -> int:
         """How many nets the finished run has measured. Raises UserError without configuration."""
         return self.config.num_nets + self.config.num_prunings
+
+    @property
+    def num_corrupted_expected(self) -> int:
+        """How many evaluations on corrupted images the finished run has done."""
+        config = self.config
+        of_methods = [judged(steps_of(config, method)) for method in config.pruning.methods]
+        num_judged = config.num_nets * config.num_repetitions * sum(map(len, of_methods))
+        return (config.num_nets + num_judged) * len(config.evaluation.corrupted)
+
+    @cached_property
+    def corruption_summary(self) -> "pandas.DataFrame":
+        """How far each method can prune on corrupted images, empty if none were asked for.
+
+        Raises UserError if the results cannot be read.
+        """
+        from experiment.reporting.corruption_summary import summarise_corruptions
+
+        margin = self.config.pruning.commensurate_margin
+        return summarise_corruptions(self.results, self.corruptions, margin)
 
     @cached_property
     def summary(self) -> "pandas.DataFrame":

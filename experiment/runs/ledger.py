@@ -13,6 +13,7 @@ from experiment.reporting.logger import Logger
 from experiment.reporting.records import (
     KEY,
     REFERENCE,
+    CorruptionRecord,
     FailureRecord,
     HoldoutRecord,
     LayerRecord,
@@ -21,6 +22,7 @@ from experiment.reporting.records import (
     TrainingRecord,
 )
 from experiment.reporting.tables import (
+    corruption_table,
     failure_table,
     holdout_table,
     layer_table,
@@ -31,10 +33,15 @@ from experiment.runs.claims import Claims
 from experiment.runs.holdout import holdout_row
 from experiment.runs.lock import Owner
 from experiment.runs.paths import DAMAGED, STEPS
-from experiment.runs.records import EvaluatedRecord, PrunedRecord, TrainedRecord
+from experiment.runs.records import (
+    CorruptedRecord,
+    EvaluatedRecord,
+    PrunedRecord,
+    TrainedRecord,
+)
 from experiment.runs.results import DamagedError, Layout, Result, Store
 from experiment.runs.rows import result_row
-from experiment.runs.tasks import Evaluate, Prune, Retrain, Task, Train
+from experiment.runs.tasks import Evaluate, EvaluateCorrupted, Prune, Retrain, Task, Train
 from experiment.training.records import EpochRecord
 
 
@@ -71,6 +78,7 @@ class Ledger:
         self.results = result_table(directory)
         self.trainings = training_table(directory)
         self.layers = layer_table(directory)
+        self.corruptions = corruption_table(directory)
         self.failures = failure_table(directory)
         self._guarantee = guarantee
         self.tests = None if guarantee is None else holdout_table(directory)
@@ -105,6 +113,10 @@ class Ledger:
         if self.tests is not None:
             self.tests.rewrite(self._tests(complete))
         self.layers.rewrite([row for task in done for row in self._layer_rows(task)])
+        if any(isinstance(task, EvaluateCorrupted) for task in self.tasks):
+            self.corruptions.rewrite([row for task in done for row in self._corruption_rows(task)])
+        else:
+            self.corruptions.delete()
         for epoch in epochs:
             self._listen(epoch)
         for row in results:
@@ -200,6 +212,8 @@ class Ledger:
             for epoch in self._epoch_rows(task):
                 self._add_epoch_row(epoch)
         self.layers.add(*self._layer_rows(task))
+        if isinstance(task, EvaluateCorrupted):
+            self.corruptions.add(*self._corruption_rows(task))
         if not isinstance(task, Evaluate) or not self._is_complete(task.place):
             return None
         row = self._result_row(task.place)
@@ -217,6 +231,19 @@ class Ledger:
         for table in (self.results, self.trainings, self.layers, self.tests):
             if table is not None:
                 table.sort(lambda row: order[_place_of(row)])
+        if len(self.corruptions):
+            self._sort_corruptions()
+
+    def _sort_corruptions(self) -> None:
+        corrupted = (task for task in self.tasks if isinstance(task, EvaluateCorrupted))
+        keys = [
+            (*_place_of(as_dict(task.place)), task.corruption, str(task.severity))
+            for task in corrupted
+        ]
+        order = {key: number for number, key in enumerate(keys)}
+        self.corruptions.sort(
+            lambda row: order[(*_place_of(row), row["corruption"], row["severity"])]
+        )
 
     def _note(self, task: Task, result: Result) -> None:
         """A task is done and its result stored: clean up what is not needed."""
@@ -234,7 +261,7 @@ class Ledger:
         self._failed.append(
             FailureRecord(
                 **as_dict(task.place),
-                task=type(task).__name__.lower(),
+                task=task.kind,
                 reason=reason,
                 num_given_up=num_given_up,
             )
@@ -316,6 +343,13 @@ class Ledger:
             LayerRecord(**as_dict(task.place), layer=visible(layer), keep_ratio=share)
             for layer, share in (shares or {}).items()
         ]
+
+    def _corruption_rows(self, task: Task) -> list[CorruptionRecord]:
+        """What an evaluation on corrupted images has found; nothing for another task."""
+        record = self._found[task.key].record
+        if not isinstance(record, CorruptedRecord):
+            return []
+        return [CorruptionRecord(**as_dict(task.place), **as_dict(record))]
 
     def own_epochs(self, task: Task, result: Result) -> list[EpochRecord]:
         """The epochs of a training without those of the training from which it went on."""

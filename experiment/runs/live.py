@@ -10,7 +10,7 @@ from experiment.config.schema import Config
 from experiment.core.errors import StorageError, UserError, details_of, one_line
 from experiment.reporting.logger import Logger
 from experiment.reporting.records import ResultRecord
-from experiment.reporting.run_files import write_plots, write_summary
+from experiment.reporting.run_files import write_corruptions, write_plots, write_summary
 from experiment.reporting.tables import load_results
 from experiment.reporting.tracking import SHORT_PATIENCE, About, Row, Tracking, build_tracker
 from experiment.runs.report import write_report
@@ -100,4 +100,5 @@ class Live:
             return Written(write_report(self.directory, is_concluded=is_concluded))
         summary = write_summary(rows, self.directory, self.margin)
         plot = write_plots(rows, self.directory)
+        write_corruptions(rows, self.directory, self.margin)
         return Written(write_report(self.directory, is_concluded=is_concluded), plot, summary)

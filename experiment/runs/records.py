@@ -46,7 +46,17 @@ class EvaluatedRecord:
     holdout_correct: list[bool] | None = None
 
 
-Record = TrainedRecord | PrunedRecord | EvaluatedRecord
+@dataclass(frozen=True, kw_only=True)
+class CorruptedRecord:
+    """What a net can do on corrupted images, by the names of the columns of corruptions.csv."""
+
+    corruption: str
+    severity: int
+    accuracy: float
+    loss: float
+
+
+Record = TrainedRecord | PrunedRecord | EvaluatedRecord | CorruptedRecord
 
 
 def to_json(record: Record) -> dict[str, Any]:
@@ -64,6 +74,8 @@ def from_json(values: dict[str, Any]) -> Record:
         return _checked(TrainedRecord(epochs=epochs, seconds=values["seconds"]))
     if "keep_ratio" in values:
         return _checked(PrunedRecord(**values))
+    if "corruption" in values:
+        return _checked(CorruptedRecord(**values))
     return _checked(EvaluatedRecord(**values))
 
 

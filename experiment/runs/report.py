@@ -108,6 +108,7 @@ def _content(label: str, run: FoundRun, is_concluded: bool) -> "RunContent":
         seconds_left=run.seconds_left() if state == "running" else None,
         rows=run.results if has_rows else nothing,
         summary=run.summary if has_rows else nothing,
+        corruptions=run.corruption_summary if has_rows else nothing,
         failures=run.failures,
         environment=_environment(run.directory),
         layers=layers if len(layers := load_layers(run.directory)) else None,

@@ -10,7 +10,7 @@ from experiment.core.columns import columns
 from experiment.core.errors import UserError
 from experiment.reporting.records import REFERENCE, ResultRecord, Subject
 from experiment.reporting.run_files import REPORT, SUMMARY, SWEEP_RUNS
-from experiment.reporting.tables import RESULTS, TRAINING, load_results
+from experiment.reporting.tables import RESULTS, TRAINING, load_corruptions, load_results
 from experiment.runs.found import FoundRun
 from experiment.runs.report import reported_runs
 
@@ -50,14 +50,32 @@ class RunResults:
         return _table(self.directory / TRAINING)
 
     @cached_property
+    def corruptions(self) -> "pandas.DataFrame":
+        """One row per net and corruption of the test images; empty if none were asked for.
+
+        Of a sweep, with a column `run` before the others: what was swept.
+        """
+        import pandas
+
+        if not self._is_sweep:
+            return load_corruptions(self.directory)
+        by_run = {label: run.corruptions for label, run in reported_runs(self.directory).items()}
+        tables = pandas.concat(by_run, names=["run"])
+        return tables.reset_index("run").reset_index(drop=True)
+
+    @cached_property
     def failures(self) -> "pandas.DataFrame":
         """What failed, where and why; empty if nothing did. Of a sweep, in any of its runs."""
         import pandas
 
-        is_sweep = (self.directory / SWEEP_RUNS).is_file()
-        runs = reported_runs(self.directory).values() if is_sweep else [FoundRun(self.directory)]
+        alone = FoundRun(self.directory)
+        runs = reported_runs(self.directory).values() if self._is_sweep else [alone]
         tables = [run.failures for run in runs]
         return pandas.concat(tables, ignore_index=True) if tables else pandas.DataFrame()
+
+    @property
+    def _is_sweep(self) -> bool:
+        return (self.directory / SWEEP_RUNS).is_file()
 
     @property
     def report(self) -> Path:

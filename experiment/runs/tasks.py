@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from experiment.config.schedules import Step, steps, steps_of
+from experiment.config.schedules import Step, judged, steps, steps_of
 from experiment.config.schema import (
     Config,
+    CorruptionName,
     DatasetPart,
     MethodPart,
     NetworkPart,
@@ -49,6 +50,11 @@ class Task:
     def label(self) -> str:
         """What is done, to show to people."""
         raise NotImplementedError
+
+    @property
+    def kind(self) -> str:
+        """The same in one word."""
+        return type(self).__name__.lower()
 
     @property
     def chain(self) -> str:
@@ -160,6 +166,24 @@ class Evaluate(Task):
         return f"{self.place.label}: evaluation"
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvaluateCorrupted(Task):
+    """Measure the net of its input on the test images after a corruption."""
+
+    corruption: CorruptionName
+    severity: int
+
+    __hash__ = Task.__hash__
+
+    @property
+    def kind(self) -> str:
+        return "evaluate"
+
+    @property
+    def label(self) -> str:
+        return f"{self.place.label}: {self.corruption} of severity {self.severity}"
+
+
 def tasks(config: Config) -> list[Task]:
     """All tasks of an experiment, in an order in which they can be executed.
 
@@ -215,7 +239,9 @@ def _net_tasks(config: Config, net_seed: int) -> list[Task]:
     else:
         training = [train(trained, until=epochs)]
     evaluate = functools.partial(task, Evaluate, holdout=config.guarantee is not None)
-    result = [*training, evaluate(f"net{net_seed}/evaluate", trained)]
+    evaluation = f"net{net_seed}/evaluate"
+    result = [*training, evaluate(evaluation, trained)]
+    result += _corrupted_tasks(config, task, evaluation, trained)
     if config.pruning.schedule == "random":
         result.append(train(_initialised(net_seed), until=0))
     return result
@@ -230,15 +256,28 @@ def _chain_tasks(
     chain = f"net{net_seed}/repetition{repetition}/{index}-{file_name}"
     schedule = config.pruning.schedule
     unpruned = _initialised(net_seed) if schedule == "random" else _trained(net_seed)
+    own_steps = steps_of(config, method)
     current = unpruned
     result = []
-    for step in steps_of(config, method):
+    for step in own_steps:
         place = Place(method=label, net_seed=net_seed, repetition=repetition, step=step.index)
         source = current if step.from_previous else unpruned
-        of_step = _step_tasks(config, place, f"{chain}/{step.index:03d}", step, method, source)
+        key = f"{chain}/{step.index:03d}"
+        of_step = _step_tasks(config, place, key, step, method, source)
         current = _last_net(of_step)
         result += of_step
+        if step in judged(own_steps):
+            task = _factory(config, place)
+            result += _corrupted_tasks(config, task, f"{key}-evaluate", current)
     return result
+
+
+def _corrupted_tasks(config: Config, task: Any, key: str, net: str) -> list[Task]:
+    """The evaluations of a net on corrupted images. What is asked for later is done in addition."""
+    return [
+        task(EvaluateCorrupted, f"{key}-{name}-{severity}", net, corruption=name, severity=severity)
+        for name, severity in config.evaluation.corrupted
+    ]
 
 
 def _step_tasks(

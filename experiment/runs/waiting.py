@@ -4,7 +4,7 @@ import heapq
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from experiment.runs.tasks import Evaluate, Retrain, Task, Train, num_epochs
+from experiment.runs.tasks import Evaluate, EvaluateCorrupted, Retrain, Task, Train, num_epochs
 
 Ranks = Callable[[Sequence[Task]], Mapping[str, Any]]  # what is smaller is done first
 
@@ -21,8 +21,9 @@ def longest_chain_first(tasks: Sequence[Task]) -> dict[str, tuple[bool, int, int
     """
     epochs = epochs_by_key(tasks)
     length = lengths_of_chains(tasks)
+    kinds = Evaluate | EvaluateCorrupted
     return {
-        task.key: (not isinstance(task, Evaluate), -length[task.key] - epochs[task.key], place)
+        task.key: (not isinstance(task, kinds), -length[task.key] - epochs[task.key], place)
         for place, task in enumerate(tasks)
     }
 

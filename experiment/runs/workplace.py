@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from experiment.config.schema import Part
+from experiment.config.schema import CorruptionName, Part
 from experiment.core.seeding import Stream
+from experiment.data.corrupted_images import Corruption
+from experiment.data.data_memory import num_bytes
 from experiment.data.loading import Data, allowed_sample_size, load_data
 from experiment.data.split import Split
 from experiment.nets.building import build_network
@@ -24,6 +26,8 @@ from experiment.sensitivity.sample_size import sample_size
 from experiment.training.records import EpochRecord
 from experiment.training.team import ALONE, Team
 from experiment.training.trainer import Progress, Silent, Trainer
+
+MOST_CORRUPTED = 2**30  # bytes of corrupted images that are kept for the next net
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class Workplace:
         self._nets: dict[tuple[str, int], KeptNet] = {}
         self._sample_sizes: dict[tuple, int] = {}
         self._layers: dict[str, Layers] = {}
+        self._corrupted: dict[tuple[str, int, int], Split] = {}
         self._unpruned: tuple[tuple, Pruner] | None = None
         self._divided: dict[int, tuple[Data, Split]] = {}
 
@@ -138,6 +143,21 @@ class Workplace:
                 self._sample_sizes[key] = sample_size(net, self.example, task.delta)
             asked = self._sample_sizes[key]
         return allowed_sample_size(asked, len(self.data_of(task).validation))
+
+    def corrupted_test(self, corruption: CorruptionName, severity: int, seed: int) -> Split:
+        """The test images after a corruption; kept for other nets as long as there is room.
+
+        Raises UserError if images of their kind cannot be corrupted.
+        """
+        key = (corruption, severity, seed)
+        if key in self._corrupted:
+            return self._corrupted[key]
+        stream = Stream(seed).child("corruption")
+        images = self.data.test.corrupted(Corruption(corruption, severity, stream))
+        kept = sum(map(num_bytes, self._corrupted.values()))
+        if kept + num_bytes(images) <= MOST_CORRUPTED:
+            self._corrupted[key] = images
+        return images
 
     def pruner(self, task: Prune, source: NetState) -> Pruner:
         """A pruner of a net with the sample S of the task; that of an unpruned net is kept."""

@@ -13,6 +13,7 @@ class RunContent:
     """The state, the configuration and the tables of a run.
 
     `rows`, `summary` and `failures` are the tables of the same names, empty if there are none.
+    `corruptions` holds the rows of corruption_summary.csv, likewise.
     `layers` has the columns method, layer, step and keep_ratio, the share of a layer that is kept;
     rows that differ in nothing else, such as those of several nets, are averaged. It is None where
     nobody wrote that down.
@@ -25,6 +26,7 @@ class RunContent:
     num_expected: int  # nets that the finished run has measured
     seconds_left: float | None = None
     rows: pandas.DataFrame = field(default_factory=pandas.DataFrame)
+    corruptions: pandas.DataFrame = field(default_factory=pandas.DataFrame)
     summary: pandas.DataFrame = field(default_factory=pandas.DataFrame)
     failures: pandas.DataFrame = field(default_factory=pandas.DataFrame)
     layers: pandas.DataFrame | None = None

@@ -82,6 +82,37 @@ def guarantees(runs: list[RunContent]) -> list[str]:
     return lines
 
 
+def prune_potentials(run: RunContent) -> list[dict[str, Any]]:
+    """One row for each corruption and severity: how far each method can prune there."""
+    if not len(run.corruptions):
+        return []
+    return [
+        {
+            "corruption": corruption.replace("_", " "),
+            "severity": severity or "",
+            "cells": [percent(rows["unpruned_accuracy_mean"].mean())]
+            + [
+                percent(row["prune_potential_mean"], row["prune_potential_std"])
+                for row in rows.set_index("method")
+                .reindex(_corrupted_methods(run))
+                .to_dict("records")
+            ],
+        }
+        for (corruption, severity), rows in run.corruptions.groupby(
+            ["corruption", "severity"], sort=False
+        )
+    ]
+
+
+def prune_potential_titles(run: RunContent) -> list[str]:
+    """The headings of the cells of a row of prune potentials."""
+    return ["accuracy of the unpruned net", *_corrupted_methods(run)]
+
+
+def _corrupted_methods(run: RunContent) -> list[str]:
+    return run.corruptions["method"].unique().tolist()
+
+
 def faults(runs: list[RunContent]) -> list[str]:
     """One line for each kind of fault that pruned nets have."""
     lines = []
