@@ -6,9 +6,14 @@ holds by itself; of twenty methods that are equal, one is expected to seem diffe
 """
 
 import argparse
+from typing import TYPE_CHECKING
 
 from experiment.commands._arguments import add_format
 from experiment.core.console import say
+
+if TYPE_CHECKING:
+    from experiment.reporting.shown_tables import Format
+    from experiment.runs.found import FoundRun
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--differences", action="store_true", help="print the table of differences alone"
     )
+    parser.add_argument(
+        "--published",
+        nargs="?",
+        const="",
+        metavar="DATASET",
+        help="print instead, for each published result of the same network, data set, schedule and "
+        "method, what each run has there; name the data set, such as CIFAR10, if the run calls it "
+        "otherwise",
+    )
     add_format(parser)
 
 
@@ -35,7 +49,10 @@ def run(options: argparse.Namespace) -> int:
     from experiment.reporting.shown_tables import shown_table
     from experiment.runs.found import named_runs
 
-    runs = {name: found.results for name, found in named_runs(options.runs).items()}
+    found = named_runs(options.runs)
+    if options.published is not None:
+        return _compare_published(found, options.published, options.format)
+    runs = {name: one.results for name, one in found.items()}
     if not options.differences:
         say(shown_table(side_by_side(runs, options.metric), options.format))
         if options.format != "text":
@@ -49,4 +66,20 @@ def run(options: argparse.Namespace) -> int:
         say(f"{options.metric}, difference to {' of run '.join(table[BASELINE].iloc[0])}:")
         table = table.drop(columns=BASELINE)
     say(shown_table(table, options.format))
+    return 0
+
+
+def _compare_published(runs: "dict[str, FoundRun]", dataset: str, format_name: "Format") -> int:
+    import pandas
+
+    from experiment.reporting.published import compared_with_published
+    from experiment.reporting.shown_tables import shown_table
+    from experiment.runs.plotting import published_points
+
+    tables = []
+    for name, one in runs.items():
+        table = compared_with_published(one.results, published_points(one, dataset))
+        table.insert(0, "run", name)
+        tables.append(table)
+    say(shown_table(pandas.concat(tables, ignore_index=True), format_name))
     return 0

@@ -31,8 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--published",
-        action="store_true",
-        help="draw published results of the same network, data set, schedule and methods beside",
+        nargs="?",
+        const="",
+        metavar="DATASET",
+        help="draw published results of the same network, data set, schedule and methods beside; "
+        "name the data set, such as CIFAR10, if the run calls it otherwise",
     )
     parser.add_argument(
         "-o",

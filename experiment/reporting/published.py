@@ -1,10 +1,13 @@
-"""Published results, from a table in the repository, to be drawn beside those of runs."""
+"""Published results, from a table in the repository, beside those of runs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy
+
 from experiment.config.schema import Config
 from experiment.core.errors import UserError
+from experiment.reporting.summary import evaluated
 
 if TYPE_CHECKING:
     import pandas
@@ -12,11 +15,15 @@ if TYPE_CHECKING:
 TABLE = Path(__file__).parents[2] / "paper" / "published.csv"
 
 
-def published_beside(config: Config) -> "pandas.DataFrame":
+DEVIATIONS = 2  # within which a result counts as agreeing
+
+
+def published_beside(config: Config, dataset: str | None = None) -> "pandas.DataFrame":
     """The published points for the network, data set, methods and schedule of a run.
 
     Those that are of another network of the same name, or have no accuracy at a prune ratio, are
-    left out. Methods with options count as the method.
+    left out. Methods with options count as the method. `dataset` is the published name of the data
+    if the run calls it otherwise, such as CIFAR10 for a folder of its images.
 
     Raises:
         UserError: if the table is not there, as in an installed package.
@@ -32,7 +39,7 @@ def published_beside(config: Config) -> "pandas.DataFrame":
         ) from None
     fits = (
         (table["network"] == config.network.name)
-        & (table["dataset"] == config.dataset.name)
+        & (table["dataset"] == (dataset or config.dataset.name))
         & (table["schedule"] == config.pruning.schedule)
         & table["method"].isin([method.name for method in config.pruning.methods])
         & table["not_comparable_since"].isna()
@@ -40,3 +47,74 @@ def published_beside(config: Config) -> "pandas.DataFrame":
         & table["test_accuracy"].notna()
     )
     return table[fits]
+
+
+def compared_with_published(
+    rows: "pandas.DataFrame", points: "pandas.DataFrame"
+) -> "pandas.DataFrame":
+    """One row for each published point: what is published, and the same of a run.
+
+    The run's accuracy is interpolated between the prune ratios that it has on either side of the
+    point, one of which may be the unpruned net; for each net by itself.
+
+    Args:
+        rows: of results.csv.
+        points: of `published_beside`.
+
+    Returns:
+        `method`, `source`, `published_schedule`, `prune_ratio`; `published`, `published_deviation`,
+        `here` and `here_deviation`, means and deviations over nets of the test accuracy;
+        `published_difference` and `difference`, to the unpruned nets; and what these are apart,
+        `within` two standard deviations, those of both taken together, or `outside`: `accuracy` and
+        `to_unpruned`. Where a run does not reach the ratio, or has no two nets, they are empty.
+    """
+    import pandas
+
+    unpruned = rows[rows["step"] == 0].set_index("net_seed")["test_accuracy"]
+    pruned = evaluated(rows)
+    found = []
+    for point in points.to_dict("records"):
+        of_method = pruned[pruned["method"] == point["method"]]
+        nets = of_method[of_method["net_seed"].isin(unpruned.index)].groupby("net_seed")
+        accuracies = pandas.Series(
+            {
+                seed: _interpolated(unpruned[seed], of_net, point["prune_ratio"])
+                for seed, of_net in nets
+            },
+            dtype=float,
+        )
+        drops = accuracies - unpruned.reindex(accuracies.index)
+        theirs = point["test_accuracy"]
+        their_drop = theirs - point["unpruned_accuracy"]
+        spread = float(numpy.hypot(point["test_accuracy_deviation"], accuracies.std()))
+        drop_spread = float(numpy.hypot(point["test_accuracy_deviation"], drops.std()))
+        found.append(
+            {
+                **{key: point[key] for key in ("method", "source", "published_schedule")},
+                "prune_ratio": point["prune_ratio"],
+                "published": theirs,
+                "published_deviation": point["test_accuracy_deviation"],
+                "here": accuracies.mean(),
+                "here_deviation": accuracies.std(),
+                "published_difference": their_drop,
+                "difference": drops.mean(),
+                "accuracy": _verdict(accuracies.mean() - theirs, spread),
+                "to_unpruned": _verdict(drops.mean() - their_drop, drop_spread),
+            }
+        )
+    return pandas.DataFrame(found)
+
+
+def _interpolated(unpruned: float, nets: "pandas.DataFrame", prune_ratio: float) -> float:
+    """The accuracy of a net at a prune ratio, NaN beyond the largest one that there is."""
+    by_ratio = nets.groupby("step")[["prune_ratio", "test_accuracy"]].mean()
+    by_ratio = by_ratio.sort_values("prune_ratio")
+    ratios = [0.0, *by_ratio["prune_ratio"]]
+    accuracies = [unpruned, *by_ratio["test_accuracy"]]
+    return float(numpy.interp(prune_ratio, ratios, accuracies, right=numpy.nan))
+
+
+def _verdict(difference: float, spread: float) -> str | None:
+    if not numpy.isfinite(difference) or not numpy.isfinite(spread):
+        return None
+    return "within" if abs(difference) <= DEVIATIONS * spread else "outside"

@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from experiment.core.errors import UserError
 from experiment.runs.found import FoundRun
 from experiment.runs.report import reported_runs
+
+if TYPE_CHECKING:
+    import pandas
 
 FORMATS = (".png", ".pdf", ".svg")
 BESIDE_RUN = "plots"
@@ -17,7 +21,7 @@ def plot_runs(
     x: str,
     y: str,
     log: bool = False,
-    published: bool = False,
+    published: str | None = None,
     target: Path | None = None,
 ) -> Path:
     """Draw runs, all those below each directory, in one figure. Returns the path of the file.
@@ -25,7 +29,8 @@ def plot_runs(
     Args:
         directories: of runs, of sweeps, or directories that hold runs.
         x, y, log: see `experiment.reporting.plots.curves_of_runs.draw`.
-        published: whether to draw published points beside them.
+        published: draw published points beside them, of this data set; of the run's own if it is
+            empty. None: do not.
         target: a file whose suffix says its format; by default a PNG in `plots/` of a single run,
             or in the current directory.
 
@@ -41,26 +46,34 @@ def plot_runs(
 
     from experiment.reporting.plots.curves_of_runs import draw
     from experiment.reporting.plots.figures import save_as
-    from experiment.reporting.published import published_beside
 
     rows = {label: run.results for label, run in found.items() if run.num_rows}
     found = {label: found[label] for label in rows}
     if not rows:
         raise UserError(f"{directories[0]}: no net is measured yet, so there is nothing to draw")
     points = None
-    if published:
-        tables = [published_beside(run.config) for run in found.values()]
+    if published is not None:
+        tables = [published_points(run, published) for run in found.values()]
         points = pandas.concat(tables).drop_duplicates()
-        if not len(points):
-            raise UserError(
-                "--published: no published result is of the same network, data set, schedule and "
-                "method; paper/published.md tells what there is"
-            )
     tests = {label: run.tests for label, run in found.items()}
     figure = draw(rows, x=x, y=y, log=log, published=points, tests=tests)
     path = target or _default_path(list(found.values()), x, y, log)
     save_as(figure, path)
     return path
+
+
+def published_points(run: FoundRun, dataset: str) -> "pandas.DataFrame":
+    """The published points beside a run; see `plot_runs`. Raises UserError if there are none."""
+    from experiment.reporting.published import published_beside
+
+    points = published_beside(run.config, dataset or None)
+    if not len(points):
+        raise UserError(
+            "--published: no published result is of the same network, data set, schedule and "
+            "method; paper/published.md tells what there is. If the run calls its data set "
+            "otherwise, name it: --published CIFAR10"
+        )
+    return points
 
 
 def _labelled(directories: Sequence[Path]) -> dict[str, FoundRun]:

@@ -1,0 +1,91 @@
+"""Results beside published ones: point by point, interpolated between the ratios of a run."""
+
+import math
+
+import pandas
+import pytest
+
+from experiment.__main__ import main
+from experiment.reporting.published import compared_with_published
+
+POINT = {
+    "method": "WT",
+    "source": "Somebody 2020",
+    "published_schedule": "iterative",
+    "prune_ratio": 0.5,
+    "test_accuracy": 0.90,
+    "test_accuracy_deviation": 0.003,
+    "unpruned_accuracy": 0.91,
+}
+
+
+def rows_of(accuracies: dict[int, list[float]]) -> pandas.DataFrame:
+    """Rows of results.csv: for each net, the accuracies unpruned and at ratios 0.4 and 0.8."""
+    return pandas.DataFrame(
+        [
+            {
+                "method": "reference" if step == 0 else "WT",
+                "net_seed": seed,
+                "repetition": 0,
+                "step": step,
+                "prune_ratio": 0.4 * step,
+                "test_accuracy": accuracy,
+                "retrained": step > 0,
+            }
+            for seed, of_net in accuracies.items()
+            for step, accuracy in enumerate(of_net)
+        ]
+    )
+
+
+def compared(rows: pandas.DataFrame, **changes: object) -> dict:
+    [row] = compared_with_published(rows, pandas.DataFrame([{**POINT, **changes}])).to_dict(
+        "records"
+    )
+    return row
+
+
+def test_a_point_by_hand():
+    """At 0.5, a quarter of the way from 0.4 to 0.8: 0.895 and 0.905 for the two nets."""
+    row = compared(rows_of({0: [0.91, 0.90, 0.88], 1: [0.92, 0.91, 0.89]}))
+    assert row["here"] == pytest.approx(0.90)
+    assert row["here_deviation"] == pytest.approx(0.01 / math.sqrt(2))
+    assert row["difference"] == pytest.approx(-0.015)
+    assert row["published_difference"] == pytest.approx(-0.01)
+    assert row["accuracy"] == "within"
+    # Both nets lose 0.015, so that the published deviation alone counts: 0.005 <= 2 x 0.003.
+    assert row["to_unpruned"] == "within"
+    far = compared(rows_of({0: [0.91, 0.90, 0.88], 1: [0.92, 0.91, 0.89]}), test_accuracy=0.92)
+    assert far["accuracy"] == "outside" and far["to_unpruned"] == "outside"
+
+
+def test_between_the_unpruned_net_and_the_first_ratio():
+    row = compared(rows_of({0: [0.92, 0.90, 0.5], 1: [0.92, 0.90, 0.5]}), prune_ratio=0.2)
+    assert row["here"] == pytest.approx(0.91)
+
+
+def test_what_cannot_be_compared_is_empty():
+    rows = rows_of({0: [0.92, 0.90, 0.88], 1: [0.92, 0.90, 0.88]})
+    beyond = compared(rows, prune_ratio=0.81)
+    assert math.isnan(beyond["here"]) and beyond["accuracy"] is None
+    assert compared(rows, method="FT")["accuracy"] is None
+    single = compared(rows_of({0: [0.92, 0.90, 0.88]}))
+    assert single["here"] == pytest.approx(0.895) and single["accuracy"] is None
+    assert compared(rows, test_accuracy_deviation=math.nan)["accuracy"] is None
+
+
+def test_the_command(small_config, tmp_path, capsys):
+    overrides = ["--set", "num_nets=2", "--set", "network.name=resnet20"]
+    assert main(["run", str(small_config), "--results", str(tmp_path), *overrides]) == 0
+    [run] = (path.parent for path in tmp_path.rglob("results.csv"))
+    capsys.readouterr()
+    assert main(["compare", str(run), "--published", "CIFAR10", "--format", "csv"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("run,method,source,published_schedule,prune_ratio,published,")
+    assert all(line.startswith(f"{run.name},") for line in lines[1:])
+    assert main(["plot", str(run), "--published", "CIFAR10", "-o", str(tmp_path / "p.svg")]) == 0
+    assert "Liebenwein" in (tmp_path / "p.svg").read_text()
+    capsys.readouterr()
+    assert main(["compare", str(run), "--published"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "no published result is of the same network" in line
