@@ -10,6 +10,7 @@ uses more cores.
 """
 
 import argparse
+import shlex
 from typing import TYPE_CHECKING
 
 from experiment.commands import run as run_command
@@ -17,7 +18,8 @@ from experiment.core import torchrun
 from experiment.core.console import say, say_line
 
 if TYPE_CHECKING:
-    from experiment.runs.suites import Planned, Suite
+    from experiment.runs.suite_stored import StoredResults
+    from experiment.runs.suites import Planned
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,17 +44,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run what is missing, then rank."""
+    from experiment.runs.suite_stored import load_stored
     from experiment.runs.suites import open_suite, planned
 
     suite = open_suite(options.suite, options.stored)
     plans = planned(suite, options.methods)
+    stored = load_stored(suite.stored)
     if options.threads is None and _is_on_cpu(options):
         options.threads = 1
     experiments = [(str(plan.experiment.path), plan.sweep) for plan in plans]
     code = run_command.run_experiments(lambda: experiments, options, lambda *_: 0)
     if options.dry_run or torchrun.is_follower():
         return code
-    return max(code, _rank(suite, plans, options))
+    _rank(suite.name, plans, stored, options)
+    return code
 
 
 def _is_on_cpu(options: argparse.Namespace) -> bool:
@@ -61,30 +66,37 @@ def _is_on_cpu(options: argparse.Namespace) -> bool:
     return options.engine == "local" and choose_device(options.device) == "cpu"
 
 
-def _rank(suite: "Suite", plans: "list[Planned]", options: argparse.Namespace) -> int:
+def _rank(
+    name: str, plans: "list[Planned]", stored: "StoredResults", options: argparse.Namespace
+) -> None:
+    """Rank what was found, print that, and write the files."""
+    from pathlib import Path
+
     from experiment.reporting.suites.standing import EXPLANATION
-    from experiment.runs.suite_results import RANKING_TEXT, SuiteResults
+    from experiment.runs.suite_files import RANKING_TEXT, write_files
+    from experiment.runs.suite_results import SuiteResults
 
-    found = SuiteResults(suite, plans, options.results)
-    standing = found.standing(_labels(plans) if options.methods else ())
-    report = found.write_files(standing, _command(options))
+    found = SuiteResults(plans, stored, options.results)
+    standing = found.standing(_asked(plans) if options.methods else ())
+    directory = Path(options.results, "suite", name)
+    report = write_files(found, standing, directory, name, _command(options))
     say(f"\n{EXPLANATION}\n\n{standing.text(standing.overall)}\n")
-    say_line(f"by experiment: {report.with_name(RANKING_TEXT)}")
+    say_line(f"by experiment: {directory / RANKING_TEXT}")
     say_line(f"report: {report}")
-    return 0
 
 
-def _labels(plans: "list[Planned]") -> list[str]:
-    """The methods that were asked for, which are those that are no baselines."""
-    labels = {label: label in plan.experiment.baselines for plan in plans for label in plan.runs}
-    return [label for label, is_baseline in labels.items() if not is_baseline] or list(labels)
+def _asked(plans: "list[Planned]") -> list[str]:
+    """The methods that were asked for: those that are no baselines, unless all are."""
+    methods = dict.fromkeys(label for plan in plans for label in plan.runs)
+    baselines = {label for plan in plans for label in plan.experiment.baselines}
+    return [label for label in methods if label not in baselines] or list(methods)
 
 
 def _command(options: argparse.Namespace) -> str:
-    """The command that runs the same again."""
-    words = ["python -m experiment suite", options.suite]
-    words += [f"--method '{method}'" for method in options.methods]
-    words += [f"--device {options.device}"] if options.device != "auto" else []
-    words += [f"--workers {options.workers}"] if options.workers else []
-    words += [f"--threads {options.threads}"] if options.threads else []
-    return " ".join(words)
+    """The command that finds the same again, on the same machine."""
+    words = ["python", "-m", "experiment", "suite", options.suite]
+    words += [word for method in options.methods for word in ("--method", method)]
+    for name in ("device", "workers", "threads"):
+        value = getattr(options, name)
+        words += [f"--{name}", str(value)] if value not in (None, "auto") else []
+    return shlex.join(words)

@@ -117,6 +117,8 @@ def sentences_about(
 def leaders(removes: str, table: pandas.DataFrame) -> str:
     """Who is first, as far as that can be said."""
     first = list(table[table["rank_from"] == 1]["method"])
+    if not first:
+        return f"no method that removes {removes} has finished"
     if len(first) == 1:
         return f"{first[0]} is the best method that removes {removes}"
     shown = f"{', '.join(first[:4])}{' and others' if len(first) > 4 else ''}"
