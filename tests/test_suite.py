@@ -8,7 +8,7 @@ import pandas
 import pytest
 import torch
 from conftest import ROOT
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_runs import RATIOS, made_up_rows
 from scipy import stats
@@ -61,6 +61,7 @@ def test_a_mean_has_the_interval_of_students_t():
 samples = st.lists(st.floats(-50, 50), min_size=2, max_size=8).filter(lambda x: numpy.std(x) > 0.1)
 
 
+@settings(deadline=None)
 @given(samples, samples, st.floats(0.5, 0.999))
 def test_independent_means_are_compared_as_welch_does(one, other, confidence):
     found = difference(mean_of(one), mean_of(other)).interval(confidence)
@@ -206,6 +207,7 @@ def test_one_net_gives_no_rank():
     assert list(zip(table["rank_from"], table["rank_to"])) == [(1, 2), (1, 2)]
 
 
+@settings(deadline=None)
 @given(st.permutations(range(4)))
 def test_ranks_do_not_depend_on_the_order_of_methods(order):
     table = ranking([NETS_DIFFER[index] for index in order], ["a"], "Random")
@@ -402,7 +404,7 @@ class Failing(ScoreMethod):
     \"\"\"Works with few images alone.\"\"\"
 
     def scores(self, analysis, stream):
-        if sum(map(len, analysis.batches)) > 10:
+        if sum(len(targets) for _, targets in analysis.batches) > 10:
             raise ValueError("too many images")
         return {name: weight.abs() for name, weight in analysis.weights.items()}
 """
