@@ -16,6 +16,7 @@ from scipy import stats
 from examples.lamp import lamp_scores
 from experiment.__main__ import main as command_line
 from experiment.core.columns import columns
+from experiment.core.errors import UserError
 from experiment.reporting.comparison import CONFIDENCE
 from experiment.reporting.records import REFERENCE, ResultRecord
 from experiment.reporting.suites.estimates import average, combined, difference, mean_of
@@ -467,6 +468,17 @@ def test_damaged_stored_results_are_told_in_one_line(tiny, ranked, tmp_path, cap
     assert run_suite(tiny, ranked, "--method", "WT", "--stored", str(stored)) == 2
     error = capsys.readouterr().err
     assert f"{stored / ABOUT}: cannot be read" in error and error.count("\n") == 1
+
+
+def test_stored_results_may_lack_what_there_was_not_yet_but_not_what_ranks_need(ranked, tmp_path):
+    stored = shutil.copytree(ranked / "suite" / "tiny", tmp_path / "stored")
+    rows = pandas.read_csv(stored / "results.csv")
+    rows.drop(columns="test_top5").to_csv(stored / "results.csv", index=False)
+    found = load_stored(stored).rows
+    assert found["test_top5"].isna().all() and len(found) == len(rows)
+    rows.drop(columns="keep_ratio_requested").to_csv(stored / "results.csv", index=False)
+    with pytest.raises(UserError, match="it has no column keep_ratio_requested"):
+        load_stored(stored)
 
 
 def test_an_installed_package_has_no_suites(tmp_path, monkeypatch, capsys):

@@ -7,12 +7,17 @@ from pathlib import Path
 
 import pandas
 
+from experiment.core.columns import columns
 from experiment.core.errors import UserError
 from experiment.core.files import read_file
-from experiment.reporting.tables import RESULTS, load_results
+from experiment.reporting.comparison import RATIO
+from experiment.reporting.records import KEY, ResultRecord
+from experiment.reporting.summary import AVERAGED
+from experiment.reporting.tables import RESULTS, read_results
 from experiment.runs.suites import SuiteExperiment
 
 ABOUT = "suite.json"
+NEEDED = ("experiment", "network", "dataset", *KEY, RATIO, "retrained", "test_loss", *AVERAGED)
 
 
 @dataclass(frozen=True)
@@ -41,12 +46,22 @@ def load_stored(directory: Path | None) -> StoredResults:
     """
     if directory is None:
         return StoredResults(pandas.DataFrame(columns=["experiment", "method"]), {})
-    rows = load_results(directory)
-    if "experiment" not in rows:
-        raise UserError(f"{directory / RESULTS}: has no column experiment, as those of suites do")
+    rows = _rows(directory)
     path = directory / ABOUT
     try:
         ids = dict(json.loads(read_file(path))["experiments"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise UserError(f"{path}: cannot be read; `python -m experiment suite` writes it") from None
-    return StoredResults(rows.astype({"experiment": str}), ids)
+    return StoredResults(rows, ids)
+
+
+def _rows(directory: Path) -> pandas.DataFrame:
+    """The rows of results.csv; columns that there were not yet when it was written are empty."""
+    rows = read_results(directory)
+    missing = [name for name in NEEDED if name not in rows]
+    if missing:
+        raise UserError(
+            f"{directory / RESULTS}: is not a table of a suite's results: it has no column "
+            f"{missing[0]}"
+        )
+    return rows.astype({"experiment": str}).reindex(columns=["experiment", *columns(ResultRecord)])
