@@ -25,6 +25,8 @@ SHIPPED = Path(__file__).parents[2] / "paper" / "suite"
 STORED = "results"  # the folder beside the shipped suites for what is stored of them
 METHODS_KEY = ("pruning", "methods")
 
+Asked = tuple[Any, str]  # a method as `pruning.methods` has it, and where messages say it is from
+
 
 @dataclass(frozen=True)
 class SuiteExperiment:
@@ -87,7 +89,7 @@ def open_suite(name: str, stored: str | None = None) -> Suite:
     return Suite(
         folder.resolve().name,
         [open_experiment(path) for path in paths],
-        Path(stored) if stored is not None else _stored_of(name) if name in known else None,
+        _stored_of(name) if stored is None else Path(stored),
     )
 
 
@@ -100,8 +102,9 @@ def shipped_suites() -> list[str]:
 
 
 def _stored_of(name: str) -> Path | None:
+    """Where the results of a shipped suite are stored, if they are."""
     directory = SHIPPED / STORED / name
-    return directory if directory.is_dir() else None
+    return directory if name in shipped_suites() and directory.is_dir() else None
 
 
 def open_experiment(path: Path) -> SuiteExperiment:
@@ -154,26 +157,14 @@ def planned(suite: Suite, methods: Sequence[str]) -> list[Planned]:
         The experiments for which there is a method that removes what they do.
 
     Raises:
-        UserError: for a method that cannot be used, one line for each.
+        UserError: for methods that cannot be used, one line for each.
     """
-    asked = [(read_value(text, "--method", text), f"--method {short(text)}") for text in methods]
-    asked = asked or [(name, f"method {name}") for name in shipped_methods()]
-    first = suite.experiments[0]
-    by_kind: dict[str, list[tuple[Any, str]]] = {}
-    mistakes: list[str] = []
-    kinds = {experiment.removes for experiment in suite.experiments}
-    for method, origin in asked:
-        try:
-            [part] = first.with_method(method, origin).pruning.methods
-            removes = what_it_removes(part)
-        except UserError as error:
-            mistakes += error.mistakes
-            continue
-        if methods and removes not in kinds:
-            mistakes.append(f"{origin}: removes {removes}, which no experiment of the suite does")
-        by_kind.setdefault(removes, []).append((method, origin))
-    if mistakes:
-        raise UserError(*mistakes)
+    if methods:
+        asked = [(read_value(text, "--method", text), _origin(text)) for text in methods]
+        by_kind = _by_kind(suite, asked)
+        _require_experiments(suite, by_kind)
+    else:
+        by_kind = _by_kind(suite, [(name, _origin(name)) for name in shipped_methods()])
     return [
         Planned(experiment, _sweep(experiment, by_kind[experiment.removes]))
         for experiment in suite.experiments
@@ -181,7 +172,40 @@ def planned(suite: Suite, methods: Sequence[str]) -> list[Planned]:
     ]
 
 
-def _sweep(experiment: SuiteExperiment, asked: list[tuple[Any, str]]) -> Sweep:
+def _origin(text: str) -> str:
+    """Where a message says that a method is from."""
+    return f"--method {short(text)}"
+
+
+def _by_kind(suite: Suite, asked: Sequence[Asked]) -> dict[str, list[Asked]]:
+    """The methods by what they remove. Raises UserError with the mistakes of all of them."""
+    found: dict[str, list[Asked]] = {}
+    mistakes: list[str] = []
+    for method, origin in asked:
+        try:
+            [part] = suite.experiments[0].with_method(method, origin).pruning.methods
+            found.setdefault(what_it_removes(part), []).append((method, origin))
+        except UserError as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise UserError(*mistakes)
+    return found
+
+
+def _require_experiments(suite: Suite, by_kind: dict[str, list[Asked]]) -> None:
+    """Raise UserError for methods for which the suite has no experiment."""
+    kinds = {experiment.removes for experiment in suite.experiments}
+    mistakes = [
+        f"{origin}: removes {removes}, which no experiment of the suite does"
+        for removes, methods in by_kind.items()
+        for _, origin in methods
+        if removes not in kinds
+    ]
+    if mistakes:
+        raise UserError(*mistakes)
+
+
+def _sweep(experiment: SuiteExperiment, asked: Sequence[Asked]) -> Sweep:
     """One run for each baseline and for each method; those that are the same once."""
     baselines = [(part.model_dump(), "baseline") for part in experiment.config.pruning.methods]
     configs: dict[str, Config] = {}
