@@ -19,6 +19,8 @@ from experiment.core import console, own_code, torchrun
 from experiment.core.dependencies import looking_once
 from experiment.core.errors import LockedError, StorageError, UserError
 
+RUNNING = ("run", "suite")  # commands in which all processes of torchrun work, and that leave files
+
 
 class Parser(argparse.ArgumentParser):
     """A parser that tells of a wrong argument as of all bad input, in one line."""
@@ -50,7 +52,7 @@ def main(
         with torchrun.one_speaks():
             options = parser.parse_args(arguments)
             show_traceback = options.traceback
-            if torchrun.is_follower() and command != "run":
+            if torchrun.is_follower() and command not in RUNNING:
                 return 0
             with (
                 own_code.refused(getattr(options, "no_own_code", False)),
@@ -74,13 +76,13 @@ def main(
 def _with_output_told(code: int, command: str) -> int:
     """The exit code of a command, also if what it has printed was lost, which is then told.
 
-    A run has its files; what others print is all that they do.
+    Runs have their files; what others print is all that they do.
     """
     lost = console.lost_output()
     if not lost:
         return code
     console.say_line(f"failed: {lost}", to=sys.stderr)
-    return code if command == "run" else max(code, 1)
+    return code if command in RUNNING else max(code, 1)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ WITHOUT_TORCH = (
     "reporting.plots.sweep",
     "reporting.plots.certificates",
     "reporting.plots.latency",
+    "reporting.plots.ranking",
 )
 
 EXCEPTIONS = {("__main__", "experiment")}  # the version

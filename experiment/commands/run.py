@@ -6,7 +6,7 @@ To resume a run that was interrupted, run the same command again.
 import argparse
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,10 +28,18 @@ if TYPE_CHECKING:
     from experiment.config.sweeps import Sweep
     from experiment.runs.run import Outcome
 
+    Experiments = Sequence[tuple[str, Config | Sweep]]  # each with its path
+    Conclude = Callable[[str, Config | Sweep, argparse.Namespace], int]
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("configs", nargs="+", metavar="CONFIG", help="YAML file of an experiment")
     add_overrides(parser)
+    add_how_to_run(parser)
+
+
+def add_how_to_run(parser: argparse.ArgumentParser) -> None:
+    """The arguments of all commands that run experiments: where, by what, or only planned."""
     add_no_own_code(parser)
     add_verify_data(parser)
     add_results(parser)
@@ -52,16 +60,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check all configurations, then plan or run them one file after the other."""
+    return run_experiments(lambda: load_all(options), options, collect_sweep)
+
+
+def run_experiments(
+    load: "Callable[[], Experiments]", options: argparse.Namespace, conclude: "Conclude"
+) -> int:
+    """Plan or run experiments one after the other, as the options of `add_how_to_run` say.
+
+    Args:
+        load: reads them; of a team of processes, only the first one does.
+        options: of the command line.
+        conclude: called after the runs of each experiment with its path and content and the
+            options; returns an exit code.
+
+    Returns:
+        The exit code.
+    """
     from experiment.runs.paths import require_directory
 
     if options.time and not options.dry_run:
         raise UserError("--time: only measures what a run would take; add --dry-run")
     member = torchrun.member()
     if member is not None and not options.dry_run:
-        return run_in_team(options, member)
+        return run_in_team(load, options, member, conclude)
     if torchrun.is_follower():
         return 0
-    experiments = load_all(options)
+    experiments = load()
     if options.time:
         return plan_with_time(experiments, options.device)
     if options.dry_run:
@@ -79,12 +104,17 @@ def run(options: argparse.Namespace) -> int:
         for path, content in experiments:
             run_all = run_one_by_one if workers.engine is None else run_at_once
             exit_codes += run_all(path, content, options, workers)
-            exit_codes.append(collect_sweep(path, content, options))
+            exit_codes.append(conclude(path, content, options))
     return max(exit_codes)
 
 
-def run_in_team(options: argparse.Namespace, member: torchrun.Member) -> int:
-    """Run all configurations one after the other, with the other processes of torchrun.
+def run_in_team(
+    load: "Callable[[], Experiments]",
+    options: argparse.Namespace,
+    member: torchrun.Member,
+    conclude: "Conclude",
+) -> int:
+    """Run all experiments one after the other, with the other processes of torchrun.
 
     Returns the exit code.
     """
@@ -92,11 +122,11 @@ def run_in_team(options: argparse.Namespace, member: torchrun.Member) -> int:
     with opened_team(options, member) as workers:
         options.take_over |= member.restarts > 0  # what the first process has left before
         if member.leads:
-            experiments = load_all(options)
+            experiments = load()
             try_out(experiments, options)
             for path, content in experiments:
                 exit_codes += run_one_by_one(path, content, options, workers)
-                exit_codes.append(collect_sweep(path, content, options))
+                exit_codes.append(conclude(path, content, options))
         else:
             from experiment.runs.engines.team import follow
 
@@ -168,14 +198,14 @@ def run_at_once(
     return exit_codes
 
 
-def load_all(options: argparse.Namespace) -> "list[tuple[str, Config | Sweep]]":
+def load_all(options: argparse.Namespace) -> "Experiments":
     """What the files hold, each with its path."""
     from experiment.config.sweeps import load_experiment
 
     return [(path, load_experiment(path, options.overrides)) for path in options.configs]
 
 
-def try_out(experiments: "list[tuple[str, Config | Sweep]]", options: argparse.Namespace) -> None:
+def try_out(experiments: "Experiments", options: argparse.Namespace) -> None:
     """Try the parts of all runs that have not begun yet on a few random images; print warnings.
 
     Raises UserError, one line for each mistake.
@@ -213,7 +243,7 @@ def plan(path: str, content: "Config | Sweep") -> str:
     return describe_sweep(content, path) if isinstance(content, Sweep) else describe(content, path)
 
 
-def plan_with_time(experiments: "list[tuple[str, Config | Sweep]]", device: str) -> int:
+def plan_with_time(experiments: "Experiments", device: str) -> int:
     """Print plans with the hours that they would take on a device. Returns the exit code.
 
     What cannot be measured, since its files must be there to know its shape, is left out.

@@ -129,7 +129,7 @@ def read_overrides(assignments: Sequence[str]) -> Document:
         if keys[0] == "include":
             raise UserError(f"--set {short(assignment)}: include works only in files")
         origin = f"--set {short(key.strip())}"
-        document = assign(document, keys, _parse_value(text, origin), origin)
+        document = assign(document, keys, read_value(text, "--set", origin), origin)
     return document
 
 
@@ -164,9 +164,12 @@ def _included(name: Any, path: Path, including: tuple[Path, ...], origin: str | 
     raise UserError(f"{origin}: include: no such file: {short(str(included))}")
 
 
-def _parse_value(text: str, source: str) -> Any:
-    """One YAML value, the right side of `--set key=value`; `source` is the left one."""
-    with _loading(text, f"--set: '{short(text)}'", has_lines=False) as loader:
+def read_value(text: str, option: str, source: str) -> Any:
+    """One YAML value of an option of the command line. Raises UserError.
+
+    `source` is what messages name: for `--set key=value`, its left side.
+    """
+    with _loading(text, f"{option}: '{short(text)}'", has_lines=False) as loader:
         node = loader.get_single_node()
         if node is None:
             return None

@@ -134,7 +134,7 @@ def _interval(paired: pandas.DataFrame) -> dict[str, object]:
     return {**found, "verdict": f"{count} nets cannot tell"}
 
 
-def quantile_of_t(probability: float, degrees: int) -> float:
+def quantile_of_t(probability: float, degrees: float) -> float:
     """The quantile of Student's t distribution."""
     from scipy.special import stdtrit
 

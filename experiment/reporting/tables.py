@@ -176,6 +176,22 @@ def load_results(directory: str | Path) -> "pandas.DataFrame":
         >>> rows = experiment.load_results("results/small/0a1b2c3d4e")
         >>> rows[["method", "prune_ratio", "test_accuracy"]]
     """
+    types = [*columns(ResultRecord)]
+    rows = read_results(directory)
+    missing = [name for name in types if name not in rows]
+    if missing:
+        path = Path(directory) / RESULTS
+        raise UserError(f"{path}: is not a table of results: it has no column {missing[0]}")
+    swept = [name for name in rows if name not in types]
+    return rows.drop_duplicates([*swept, "network", "dataset", *KEY], ignore_index=True)
+
+
+def read_results(directory: str | Path) -> "pandas.DataFrame":
+    """The rows of `results.csv` in a directory with the columns that it has, whatever these are.
+
+    Raises:
+        UserError: if there are no results, or the file is not a table.
+    """
     import pandas
 
     if not isinstance(directory, str | os.PathLike):
@@ -205,8 +221,4 @@ def load_results(directory: str | Path) -> "pandas.DataFrame":
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise UserError(f"{path}: is not a table of results: {error}") from None
-    missing = [name for name in types if name not in rows]
-    if missing:
-        raise UserError(f"{path}: is not a table of results: it has no column {missing[0]}")
-    swept = [name for name in rows if name not in types]
-    return rows.drop_duplicates([*swept, "network", "dataset", *KEY], ignore_index=True)
+    return rows

@@ -110,12 +110,12 @@ def _content(label: str, run: FoundRun, is_concluded: bool) -> "RunContent":
         summary=run.summary if has_rows else nothing,
         corruptions=run.corruption_summary if has_rows else nothing,
         failures=run.failures,
-        environment=_environment(run.directory),
+        environment=environment_of(run.directory),
         layers=layers if len(layers := load_layers(run.directory)) else None,
     )
 
 
-def _environment(directory: Path) -> dict[str, Any]:
+def environment_of(directory: Path) -> dict[str, Any]:
     """What environment.json says; nothing if it is damaged."""
     try:
         found = json.loads(read_file(directory / "environment.json"))

@@ -17,6 +17,7 @@ from experiment.reporting.records import REFERENCE, ResultRecord
 from experiment.reporting.report import curves, headline, sections
 from experiment.reporting.report.content import RunContent
 from experiment.reporting.report.numbers import without_nan
+from experiment.reporting.suites.standing import Standing
 
 SCRIPTS = ("choices.js", "chart.js", "points.js", "heat_map.js", "table.js", "main.js")
 # The columns of results.csv that are shown first; the others can be chosen.
@@ -26,8 +27,16 @@ MAIN_COLUMNS = frozenset(
 )
 
 
-def page(runs: list[RunContent], title: str, left_out: Sequence[str] = ()) -> str:
-    """The page of one or several runs, as HTML; `left_out` says why others are missing."""
+def page(
+    runs: list[RunContent],
+    title: str,
+    left_out: Sequence[str] = (),
+    standing: Standing | None = None,
+) -> str:
+    """The page of one or several runs, as HTML.
+
+    `left_out` says why others are missing; `standing` is the ranking of their methods, if any.
+    """
     style = _source("style.css")
     script = "\n".join(_source(name) for name in SCRIPTS)
     return _template().render(
@@ -36,6 +45,7 @@ def page(runs: list[RunContent], title: str, left_out: Sequence[str] = ()) -> st
         left_out=left_out,
         headline=headline,
         sections=sections,
+        standing=standing,
         reference=REFERENCE,
         style=Markup(style),
         script=Markup(script),

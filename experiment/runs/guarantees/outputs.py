@@ -69,8 +69,9 @@ def write(
     broken = num_broken(rows)
     logger.say(
         f"{legend(rows)}\n{summary(rows).to_string(index=False)}\n"
-        f"below what was measured: {broken} of {len(QUANTITIES) * len(rows)} bounds, each of which "
-        f"may be with a probability of {1 - measurement.confidence:.2g}\ntable: {path}"
+        f"below what was measured: {broken} of {len(QUANTITIES) * len(rows)} bounds; about "
+        f"{1 - measurement.confidence:.2g} of them may be, and more where few test images are "
+        f"measured on or the bounds of one net depend on each other\ntable: {path}"
     )
     plot = output_errors_vs_sparsity(rows, directory / "plots" / NAME)
     logger.say(f"plot: {plot}")
