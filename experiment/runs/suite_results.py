@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas
 
-from experiment.config.schedules import steps
+from experiment.config.schedules import schedule
 from experiment.core.errors import UserError
 from experiment.reporting.comparison import same_nets
 from experiment.reporting.records import REFERENCE
@@ -61,11 +61,11 @@ class ExperimentResults:
         """The scores of a method, from the runs here or the stored results."""
         rows = self.stored if stored else self.here[method]
         config = self.experiment.config
-        planned = steps(config)
-        judged = [step for step in planned if step.retrained] or planned
+        planned = schedule(config)
+        judged = [ratio for ratio, is_retrained in planned if is_retrained]
         return scores(
             rows[rows["method"].isin([method, REFERENCE])],
-            [step.keep_ratio for step in judged],
+            judged or [ratio for ratio, _ in planned],
             config.pruning.commensurate_margin,
         )
 
