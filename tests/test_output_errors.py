@@ -56,6 +56,41 @@ def test_the_order_statistic_by_hand():
     assert bounds["relative_error"] == pytest.approx(0.092)
 
 
+def test_outputs_that_are_no_numbers_have_the_largest_errors():
+    """An error of zero would certify a net that gives NaN."""
+    before = torch.tensor([[3.0, 4.0], [math.inf, 0.0], [-math.inf, 0.0]])
+    after = torch.tensor([[math.nan, 4.0], [math.inf, 0.0], [-math.inf, 0.0]])
+    assert relative_error(before, after).tolist() == [math.inf] * 3
+    assert total_variation(before, after).tolist() == [1.0, 1.0, 0.0]
+
+
+def test_bounds_hold_for_images_sorted_by_class():
+    """The pruned net is better on the first class and worse on the second, by 5 points in all.
+
+    Bets on images in the order of their classes would win on the first and claim too much.
+    """
+    first = torch.tensor([[0, 0, 0]] * 270 + [[0, 1, 0]] * 30)  # label, before, after
+    second = torch.tensor([[1, 1, 1]] * 240 + [[1, 1, 0]] * 60)
+    images = torch.cat([first, second])
+    labels, classes = images[:, 0], images[:, 1:].float()
+    net, pruned = LooksUp(0), LooksUp(1)
+    table = experiment.certify_outputs(net, pruned, [(classes, labels)]).set_index("quantity")
+    assert table.loc["accuracy_drop", "certified"] > 0.05
+
+
+class LooksUp(nn.Module):
+    """A net of two classes whose inputs are its predictions: those in one of the columns."""
+
+    def __init__(self, column: int):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.column = column
+
+    def forward(self, classes):
+        right = classes[:, self.column]
+        return self.scale * torch.stack([1 - right, right], 1)
+
+
 @pytest.mark.parametrize("changed", [0, 3, 100])
 def test_the_bound_of_a_share_is_that_of_clopper_and_pearson(changed):
     found = numpy.array([1] * changed + [0] * (100 - changed))
@@ -127,6 +162,16 @@ def test_any_two_nets(pair):
     assert few["certified"][0] == math.inf and few["is_vacuous"][0]
 
 
+def labelled(labels):
+    return [(torch.randn(len(labels), 5), torch.tensor(labels))]
+
+
+def net_of_nan():
+    net = nn.Linear(5, 3)
+    nn.init.constant_(net.bias, math.nan)
+    return net
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -136,6 +181,11 @@ def test_any_two_nets(pair):
         ({"pruned": nn.Linear(5, 2)}, "must have equally many outputs, not 3 and 2"),
         ({"holdout": [torch.randn(4, 5)]}, "holdout must be batches of (inputs, labels)"),
         ({"holdout": []}, "holdout"),
+        ({"holdout": labelled([0, 1, 3])}, "holdout has the label 3: with 3 outputs of the net"),
+        ({"holdout": labelled([0, -1, 2])}, "holdout has the label -1: with 3 outputs of the net"),
+        ({"holdout": [(torch.randn(4, 5), torch.zeros(3).long())]}, "not 3 labels for 4 rows"),
+        ({"net": nn.Linear(5, 1)}, "the net has one output, from which no class can be told"),
+        ({"pruned": net_of_nan()}, "outputs that are not numbers (NaN) on images of holdout"),
     ],
 )
 def test_bad_input(pair, change, expected):

@@ -224,6 +224,7 @@ def test_nothing_is_pruned_where_nothing_can_be_promised(trained):
         ({"confidence": 95}, "confidence must be a number between 0 and 1, not 95"),
         ({"keep_ratios": [0.2, 0.5]}, "keep_ratios must be falling numbers"),
         ({"keep_ratios": []}, "keep_ratios must be falling numbers"),
+        ({"keep_ratios": 0.5}, "keep_ratios must be falling numbers"),
         ({"measure": "accuracy_dro"}, "did you mean 'accuracy_drop'?"),
         ({"holdout": [torch.rand(4, 1, 8, 8)]}, r"holdout must be batches of \(inputs, labels\)"),
     ],

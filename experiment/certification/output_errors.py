@@ -23,6 +23,7 @@ from experiment.certification.conformal import confident_quantile
 from experiment.certification.holdout_tests import MEASURES, losses, upper_bound
 from experiment.certification.labelled_outputs import labelled_outputs
 from experiment.core.errors import UserError
+from experiment.core.seeding import Stream
 from experiment.core.text import shown
 from experiment.nets.batches import as_batches
 
@@ -34,15 +35,23 @@ VACUOUS = 1.0
 
 
 def relative_error(before: Tensor, after: Tensor) -> Tensor:
-    """|after - before| / |before| of each image's logits, in the Euclidean norm [images]."""
+    """|after - before| / |before| of each image's logits, in the Euclidean norm [images].
+
+    It is infinite where outputs are infinite or not numbers.
+    """
     difference = (after - before).double().norm(dim=1)
     norm = before.double().norm(dim=1)
-    return torch.where(difference > 0, difference / norm, 0)
+    errors = torch.where(difference == 0, 0, difference / norm)
+    return errors.nan_to_num(nan=torch.inf, posinf=torch.inf)
 
 
 def total_variation(before: Tensor, after: Tensor) -> Tensor:
-    """The total variation distance of each image's softmax probabilities [images], in [0, 1]."""
-    return (after.double().softmax(1) - before.double().softmax(1)).abs().sum(1) / 2
+    """The total variation distance of each image's softmax probabilities [images], in [0, 1].
+
+    It is 1, the most it can be, where outputs have no probabilities.
+    """
+    distances = (after.double().softmax(1) - before.double().softmax(1)).abs().sum(1) / 2
+    return distances.nan_to_num(nan=1.0)
 
 
 def certified(
@@ -148,7 +157,10 @@ def certify_outputs(
             raise UserError(f"{name} must be a torch.nn.Module, not {shown(value)}")
     images = as_batches(net, holdout, "holdout")
     before, after, labels = _pair(net, pruned, images, "holdout")
-    bounds = certified(before, after, labels, share=share, confidence=confidence)
+    # The bets on the accuracy need a random order, and images are often sorted by class.
+    order = Stream(0).child("holdout order").permutation(len(labels))
+    shuffled = (before[order], after[order], labels[order])
+    bounds = certified(*shuffled, share=share, confidence=confidence)
     table = pandas.DataFrame({"quantity": list(bounds), "certified": list(bounds.values())})
     table["is_vacuous"] = table["certified"] >= VACUOUS
     if fresh is not None:
@@ -169,12 +181,7 @@ def _pair(
 ) -> tuple[Tensor, Tensor, Tensor]:
     images = list(batches)
     before, labels = labelled_outputs(net, images, name)
-    after, _ = labelled_outputs(pruned, images, name)
-    if before.shape != after.shape:
-        raise UserError(
-            f"the two nets must have equally many outputs, not {before.shape[1]} and "
-            f"{after.shape[1]}"
-        )
+    after, _ = labelled_outputs(pruned, images, name, before.shape[1])
     return before, after, labels
 
 

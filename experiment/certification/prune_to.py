@@ -22,6 +22,7 @@ from experiment.certification.output_errors import require_shares
 from experiment.config.schema import Measure
 from experiment.core.errors import UserError
 from experiment.core.seeding import Stream
+from experiment.core.text import shown
 from experiment.nets.batches import as_batches
 from experiment.nets.checks import valid_keep_ratio, whole_number
 from experiment.pruning.method import Method
@@ -143,6 +144,11 @@ def prune_to(
 
 def _falling(keep_ratios: Sequence[float]) -> list[float]:
     """Keep ratios in the order of the tests. Raises UserError unless they fall."""
+    if not isinstance(keep_ratios, Iterable):
+        raise UserError(
+            f"keep_ratios must be falling numbers, such as [0.5, 0.2, 0.1], not "
+            f"{shown(keep_ratios)}"
+        )
     ratios = [valid_keep_ratio(ratio) for ratio in keep_ratios]
     if not ratios or any(after >= before for before, after in itertools.pairwise(ratios)):
         raise UserError("keep_ratios must be falling numbers, such as [0.5, 0.2, 0.1]")
