@@ -138,8 +138,8 @@ def _outputs(net: nn.Module, batches: Sequence[Any]) -> Tensor:
 def _largest_errors(before: Tensor, after: Tensor) -> numpy.ndarray:
     """The largest relative error of any output of each image [images]."""
     difference = (after - before).abs()
-    errors = torch.where(difference > 0, difference / before.abs(), 0)
-    return errors.amax(1).numpy()
+    errors = torch.where(difference == 0, 0, difference / before.abs())
+    return errors.nan_to_num(nan=torch.inf, posinf=torch.inf).amax(1).numpy()
 
 
 def _within_premises(
