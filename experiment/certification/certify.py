@@ -10,7 +10,7 @@ from torch import nn
 from experiment.certification.bounds import POINTS_OF_SAMPLE, Bounds
 from experiment.certification.certificates import Certificates
 from experiment.certification.fresh_points import FreshPoints
-from experiment.core.errors import UserError
+from experiment.certification.output_errors import require_shares
 from experiment.core.seeding import Stream
 from experiment.nets.batches import as_batches
 from experiment.nets.checks import whole_number
@@ -59,7 +59,7 @@ def certify(
     """
     points_per_sample = whole_number("points_per_sample", points_per_sample, least=1)
     seeds = Stream(whole_number("seed", seed))
-    level = _share("level", level)
+    require_shares(level=level)
     pruner = Pruner(net, batches, loss=loss, delta=delta)
     fresh = as_batches(net, fresh, "fresh")
     pruned = pruner.prune(named_method(method), keep_ratio, seeds.child("prune"))
@@ -77,10 +77,3 @@ def certify(
     calibrated = points_of(others, points_per_sample, "calibration points")
     bounds = Bounds(certificates, sample, calibrated, level)
     return bounds.compare(pruned, points)
-
-
-def _share(name: str, value: float) -> float:
-    """A number between 0 and 1. Raises UserError for anything else."""
-    if not isinstance(value, int | float) or not 0 < value < 1:
-        raise UserError(f"{name} must be a number between 0 and 1, not {value!r}")
-    return value

@@ -26,6 +26,7 @@ from experiment.core.errors import UserError
 from experiment.core.seeding import Stream
 from experiment.core.text import shown
 from experiment.nets.batches import as_batches
+from experiment.nets.checks import whole_number
 
 ERRORS = ("relative_error", "total_variation")
 QUANTITIES = (*ERRORS, *MEASURES)
@@ -37,9 +38,9 @@ VACUOUS = 1.0
 def relative_error(before: Tensor, after: Tensor) -> Tensor:
     """|after - before| / |before| of each image's logits, in the Euclidean norm [images].
 
-    It is infinite where outputs are infinite or not numbers.
+    Infinite where logits are not numbers, and where only those of the unpruned net are 0.
     """
-    difference = (after - before).double().norm(dim=1)
+    difference = (after.double() - before.double()).norm(dim=1)
     norm = before.double().norm(dim=1)
     errors = torch.where(difference == 0, 0, difference / norm)
     return errors.nan_to_num(nan=torch.inf, posinf=torch.inf)
@@ -48,10 +49,10 @@ def relative_error(before: Tensor, after: Tensor) -> Tensor:
 def total_variation(before: Tensor, after: Tensor) -> Tensor:
     """The total variation distance of each image's softmax probabilities [images], in [0, 1].
 
-    It is 1, the most it can be, where outputs have no probabilities.
+    1, the largest that there is, where logits are not finite.
     """
-    distances = (after.double().softmax(1) - before.double().softmax(1)).abs().sum(1) / 2
-    return distances.nan_to_num(nan=1.0)
+    difference = after.double().softmax(1) - before.double().softmax(1)
+    return (difference.abs().sum(1) / 2).nan_to_num(nan=1.0)
 
 
 def certified(
@@ -128,6 +129,7 @@ def certify_outputs(
     *,
     share: float = 0.05,
     confidence: float = 0.95,
+    seed: int = 0,
 ) -> pandas.DataFrame:
     """What is certified about a pruned net's outputs, for any two nets and however one was made.
 
@@ -139,6 +141,7 @@ def certify_outputs(
         fresh: other batches, to measure on.
         share: of all images, that may have a larger error than the certified one.
         confidence: of each bound, in (0, 1).
+        seed: of the order in which the holdout images are tested, so that they may be sorted.
 
     Returns:
         One row for each of `relative_error` (of the logits, Euclidean norm), `total_variation` (of
@@ -156,11 +159,10 @@ def certify_outputs(
         if not isinstance(value, nn.Module):
             raise UserError(f"{name} must be a torch.nn.Module, not {shown(value)}")
     images = as_batches(net, holdout, "holdout")
-    before, after, labels = _pair(net, pruned, images, "holdout")
-    # The bets on the accuracy need a random order, and images are often sorted by class.
-    order = Stream(0).child("holdout order").permutation(len(labels))
-    shuffled = (before[order], after[order], labels[order])
-    bounds = certified(*shuffled, share=share, confidence=confidence)
+    tensors = _pair(net, pruned, images, "holdout")
+    order = Stream(whole_number("seed", seed)).child("holdout order").permutation(len(tensors[0]))
+    before, after, labels = (tensor[order] for tensor in tensors)
+    bounds = certified(before, after, labels, share=share, confidence=confidence)
     table = pandas.DataFrame({"quantity": list(bounds), "certified": list(bounds.values())})
     table["is_vacuous"] = table["certified"] >= VACUOUS
     if fresh is not None:
