@@ -1,6 +1,7 @@
 """Guarantees in experiments: images set aside, tests of pruned nets, and what is told of them."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy
 import pandas
@@ -15,8 +16,10 @@ from experiment.config.schema import Guarantee
 from experiment.core.seeding import Stream
 from experiment.data.loading import load_data
 from experiment.main import main
+from experiment.reporting.comparison import settings_that_differ
 from experiment.reporting.guaranteed import guaranteed_nets, promise, with_guarantees
 from experiment.reporting.records import REFERENCE, Place
+from experiment.reporting.report.sections import guarantees
 from experiment.reporting.summary import summarise
 from experiment.reporting.summary_text import summary_text
 from experiment.reporting.tables import load_holdout, load_results
@@ -132,6 +135,40 @@ def test_a_summary_with_guarantees():
     text = summary_text(found.reset_index())
     assert "guaranteed, by tests on images set aside: at most 5 points less accurate" in text
     assert text.splitlines()[3].split()[-2:] == ["50.0%", "1.0%"]
+
+
+def test_runs_without_a_guarantee_beside_others():
+    """As in a sweep that switches the guarantee on and off."""
+    rows, tests = made_up({"SiPP": [True, False]})
+    plain = summarise(rows, 0.005)
+    together = pandas.concat([with_guarantees(plain, rows, tests), plain], ignore_index=True)
+    assert summary_text(together).splitlines()[-1].split()[-2:] == ["-", "-"]
+
+
+@pytest.mark.parametrize("loss", ["accuracy_drop", "disagreement"])
+def test_sentences_of_the_report(loss):
+    """A mean over nets is guaranteed of no single net."""
+    rows, tests = made_up({"SiPP": [True, False]})
+    tests["loss"] = loss
+    both = [
+        pandas.concat([table, table.assign(net_seed=1)], ignore_index=True)
+        for table in (rows, tests)
+    ]
+    for (results, holdout), each in (((rows, tests), ""), (both, ", for each net by itself")):
+        summary = with_guarantees(summarise(results, 0.005), results, holdout)
+        [line] = guarantees([SimpleNamespace(label="", summary=summary)])
+        spread = " ± 0.0" if each else ""
+        assert line == (
+            f"SiPP: 50.0%{spread} pruned; guaranteed: {promise(loss, 0.05, 0.95)}{each}; drop of "
+            f"the accuracy on the test set: 1.0%{spread}"
+        )
+
+
+def test_settings_of_a_run_with_and_without_a_guarantee():
+    table = settings_that_differ({"a": {"guarantee": {"at_most": 0.1}}, "b": {"guarantee": None}})
+    assert table.to_numpy().tolist() == [["guarantee.at_most", 0.1, ""]]
+    table = settings_that_differ({"a": {"guarantee": None}, "b": {"guarantee": "x"}})
+    assert table["key"].tolist() == ["guarantee"]
 
 
 def test_promises_in_words():

@@ -20,6 +20,7 @@ from experiment.certification.output_errors import (
 )
 from experiment.core.errors import UserError
 from experiment.main import main
+from experiment.runs.guarantees.outputs import summary
 
 REPETITIONS = 1_000
 
@@ -212,6 +213,24 @@ def test_bad_input(pair, change, expected):
     arguments = {"net": net, "pruned": net, "holdout": batches, **change}
     with pytest.raises(UserError, match=expected.replace("(", r"\(").replace(")", r"\)")):
         experiment.certify_outputs(**arguments)
+
+
+def test_means_over_nets_of_a_method_that_decides_the_size():
+    """What an error asks for is another keep ratio in each net."""
+    values = {f"{name}_{kind}": 0.5 for name in QUANTITIES for kind in ("certified", "measured")}
+    rows = pandas.DataFrame(
+        [
+            {"method": method, "net_seed": net_seed, "keep_ratio_requested": ratio, **values}
+            for net_seed in (0, 1)
+            for method, ratio in [("WT", 0.8), ("WT", 0.4), ("SiPP", 0.9 + 0.02 * net_seed)]
+        ]
+    )
+    table = summary(rows)
+    assert table[["method", "kept"]].to_numpy().tolist() == [
+        ["WT", "0.8"],
+        ["WT", "0.4"],
+        ["SiPP", "0.91"],
+    ]
 
 
 def test_the_command(small_config, tmp_path, capsys):

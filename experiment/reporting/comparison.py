@@ -150,8 +150,16 @@ def settings_that_differ(configs: Mapping[str, object]) -> pandas.DataFrame:
         {"key": key, **{name: values.get(key, "") for name, values in flat.items()}}
         for key in keys
         if any(values.get(key, "") != first.get(key, "") for values in flat.values())
+        and not _is_absent_section(key, flat)
     ]
     return pandas.DataFrame(rows, columns=["key", *flat])
+
+
+def _is_absent_section(key: str, flat: Mapping[str, Mapping[str, object]]) -> bool:
+    """Whether some configurations have null where others have a section, whose keys are shown."""
+    return all(values.get(key) is None for values in flat.values()) and any(
+        other.startswith(f"{key}.") for values in flat.values() for other in values
+    )
 
 
 def flattened(values: object, path: str = "") -> list[tuple[str, object]]:

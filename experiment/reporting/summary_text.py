@@ -66,4 +66,6 @@ def _naming_columns(summary: pandas.DataFrame) -> list[str]:
 
 
 def _percent(mean: float, deviation: float) -> str:
+    if pandas.isna(mean):  # a run of a sweep without a guarantee, for instance
+        return "-"
     return f"{mean:.1%}" if pandas.isna(deviation) else f"{mean:.1%} +- {deviation:.1%}"

@@ -75,9 +75,10 @@ def guarantees(runs: list[RunContent]) -> list[str]:
                 for measure in ("prune_ratio", "test_accuracy_drop")
             )
             what = promise(*(row[f"guarantee_{key}"] for key in ("loss", "at_most", "confidence")))
+            each = ", for each net by itself" if row["nets"] > 1 else ""
             lines.append(
-                f"{name}{row['method']}: {ratio} pruned is guaranteed to be {what}; on the test "
-                f"set it is {drop} less accurate"
+                f"{name}{row['method']}: {ratio} pruned; guaranteed: {what}{each}; drop of the "
+                f"accuracy on the test set: {drop}"
             )
     return lines
 

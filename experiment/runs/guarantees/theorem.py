@@ -13,7 +13,7 @@ from experiment.runs.guarantees.net_under_test import Measurement, NetUnderTest
 FILE_NAME = "network_theorem.csv"
 FRESH_BATCH = 32
 SHOWN = [
-    *("method", "error", "keep_ratio", "certified", "measured_median", "measured_max"),
+    *("method", "net_seed", "error", "keep_ratio", "certified", "measured_median", "measured_max"),
     *("share_above", "share_within", "share_above_within"),
 ]
 
