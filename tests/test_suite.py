@@ -389,11 +389,11 @@ def test_stored_results_of_another_version_are_not_used(tiny, ranked, tmp_path, 
 
 def test_a_method_that_fails_is_not_ranked(tiny, tmp_path, capsys, monkeypatch):
     """It fails when it prunes the second net, of images that preflight does not have."""
-    (tmp_path / "failing.py").write_text(FAILING)
+    (tmp_path / "fails_on_many.py").write_text(FAILING)
     monkeypatch.syspath_prepend(tmp_path)
-    assert run_suite(tiny, tmp_path / "results", "--method", "failing:Failing") == 1
+    assert run_suite(tiny, tmp_path / "results", "--method", "fails_on_many:Failing") == 1
     printed = capsys.readouterr().out
-    assert "failing:Failing is not ranked" in printed
+    assert "fails_on_many:Failing is not ranked" in printed
     assert "What has failed" in (tmp_path / "results/suite/tiny/report.html").read_text()
 
 

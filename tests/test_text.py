@@ -153,7 +153,8 @@ def test_the_display_shows_what_is_hidden(monkeypatch):
 )
 def test_labels_of_figures_are_no_mathematics(tmp_path, method, all_figures):
     rows = made_up_rows([method], network="_n$", dataset=r"$\d{$")
-    assert draw_all(rows, pandas.DataFrame(), pandas.DataFrame(), tmp_path / "run").exists()
+    nothing = pandas.DataFrame()
+    assert draw_all(rows, nothing, nothing, nothing, tmp_path / "run").exists()
     runs = [("$x^{$", rows), ("_y", rows.assign(test_accuracy=0.8))]
     assert sweep_accuracy_vs_sparsity(runs, tmp_path / "sweep").exists()
 

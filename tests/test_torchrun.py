@@ -103,8 +103,8 @@ def test_a_wait_for_the_others_can_be_interrupted(monkeypatch):
     distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
     try:
         link = team.Link(Team(rank=0, size=2), distributed.HashStore())
-        threading.Timer(0.2, signal.raise_signal, [signal.SIGINT]).start()
         with pytest.raises(KeyboardInterrupt):
+            threading.Timer(0.5, signal.raise_signal, [signal.SIGINT]).start()
             link.compare(Finished((), 0.0))  # for the second process, which never comes
     finally:
         distributed.destroy_process_group()
