@@ -74,6 +74,18 @@ def test_what_cannot_be_compared_is_empty():
     assert compared(rows, test_accuracy_deviation=math.nan)["accuracy"] is None
 
 
+def test_a_method_with_options_counts_as_the_method():
+    rows = rows_of({0: [0.91, 0.90, 0.88], 1: [0.92, 0.91, 0.89]})
+    uniform = rows[rows["step"] > 0].assign(method="WT(allocation=uniform)", test_accuracy=0.8)
+    table = compared_with_published(pandas.concat([rows, uniform]), pandas.DataFrame([POINT]))
+    assert table["method"].tolist() == ["WT", "WT(allocation=uniform)"]
+    assert table["here"].tolist() == pytest.approx([0.90, 0.8])
+    alone = compared_with_published(
+        pandas.concat([rows[rows["step"] == 0], uniform]), pandas.DataFrame([POINT])
+    )
+    assert alone["method"].tolist() == ["WT(allocation=uniform)"]
+
+
 def test_the_command(small_config, tmp_path, capsys):
     overrides = ["--set", "num_nets=2", "--set", "network.name=resnet20"]
     assert main(["run", str(small_config), "--results", str(tmp_path), *overrides]) == 0
@@ -89,3 +101,16 @@ def test_the_command(small_config, tmp_path, capsys):
     assert main(["compare", str(run), "--published"]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert "no published result is of the same network" in line
+
+
+def test_runs_without_a_published_result_are_left_out(small_config, tmp_path, capsys):
+    for network in ("resnet20", "lenet5"):
+        overrides = ["--set", f"network.name={network}"]
+        assert main(["run", str(small_config), "--results", str(tmp_path), *overrides]) == 0
+    runs = sorted(str(path.parent) for path in tmp_path.rglob("results.csv"))
+    capsys.readouterr()
+    assert main(["compare", *runs, "--published", "CIFAR10", "--format", "csv"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len({line.partition(",")[0] for line in lines[1:]}) == 1
+    figure = str(tmp_path / "p.svg")
+    assert main(["plot", *runs, "--published", "CIFAR10", "-o", figure]) == 0

@@ -76,10 +76,12 @@ def _compare_published(runs: "dict[str, FoundRun]", dataset: str, format_name: "
     from experiment.reporting.shown_tables import shown_table
     from experiment.runs.plotting import published_points
 
-    tables = []
-    for name, one in runs.items():
-        table = compared_with_published(one.results, published_points(one, dataset))
-        table.insert(0, "run", name)
-        tables.append(table)
-    say(shown_table(pandas.concat(tables, ignore_index=True), format_name))
+    points = published_points(runs, dataset)
+    tables = {
+        name: compared_with_published(one.results, points[name])
+        for name, one in runs.items()
+        if len(points[name])
+    }
+    table = pandas.concat(tables, names=["run"]).reset_index("run")
+    say(shown_table(table, format_name))
     return 0

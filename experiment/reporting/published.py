@@ -1,7 +1,7 @@
 """Published results, from a table in the repository, beside those of runs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy
 
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     import pandas
 
 TABLE = Path(__file__).parents[2] / "paper" / "published.csv"
-
-
 DEVIATIONS = 2  # within which a result counts as agreeing
 
 
@@ -52,7 +50,7 @@ def published_beside(config: Config, dataset: str | None = None) -> "pandas.Data
 def compared_with_published(
     rows: "pandas.DataFrame", points: "pandas.DataFrame"
 ) -> "pandas.DataFrame":
-    """One row for each published point: what is published, and the same of a run.
+    """One row for each published point and form of its method: what is published, and of a run.
 
     The run's accuracy is interpolated between the prune ratios that it has on either side of the
     point, one of which may be the unpruned net; for each net by itself.
@@ -62,47 +60,65 @@ def compared_with_published(
         points: of `published_beside`.
 
     Returns:
-        `method`, `source`, `published_schedule`, `prune_ratio`; `published`, `published_deviation`,
-        `here` and `here_deviation`, means and deviations over nets of the test accuracy;
-        `published_difference` and `difference`, to the unpruned nets; and what these are apart,
-        `within` two standard deviations, those of both taken together, or `outside`: `accuracy` and
-        `to_unpruned`. Where a run does not reach the ratio, or has no two nets, they are empty.
+        `method`, as the run calls it, with its options; `source`, `published_schedule`,
+        `prune_ratio`; `published`, `published_deviation`, `here` and `here_deviation`, means and
+        deviations over nets of the test accuracy; `published_difference` and `difference`, to the
+        unpruned nets; and what these are apart, `within` two standard deviations, those of both
+        taken together, or `outside`: `accuracy` and `to_unpruned`. Where a run does not reach the
+        ratio, or has no two nets, they are empty.
     """
     import pandas
 
     unpruned = rows[rows["step"] == 0].set_index("net_seed")["test_accuracy"]
     pruned = evaluated(rows)
-    found = []
-    for point in points.to_dict("records"):
-        of_method = pruned[pruned["method"] == point["method"]]
-        nets = of_method[of_method["net_seed"].isin(unpruned.index)].groupby("net_seed")
-        accuracies = pandas.Series(
-            {
-                seed: _interpolated(unpruned[seed], of_net, point["prune_ratio"])
-                for seed, of_net in nets
-            },
-            dtype=float,
-        )
-        drops = accuracies - unpruned.reindex(accuracies.index)
-        theirs = point["test_accuracy"]
-        their_drop = theirs - point["unpruned_accuracy"]
-        spread = float(numpy.hypot(point["test_accuracy_deviation"], accuracies.std()))
-        drop_spread = float(numpy.hypot(point["test_accuracy_deviation"], drops.std()))
-        found.append(
-            {
-                **{key: point[key] for key in ("method", "source", "published_schedule")},
-                "prune_ratio": point["prune_ratio"],
-                "published": theirs,
-                "published_deviation": point["test_accuracy_deviation"],
-                "here": accuracies.mean(),
-                "here_deviation": accuracies.std(),
-                "published_difference": their_drop,
-                "difference": drops.mean(),
-                "accuracy": _verdict(accuracies.mean() - theirs, spread),
-                "to_unpruned": _verdict(drops.mean() - their_drop, drop_spread),
-            }
-        )
+    pruned = pruned[pruned["net_seed"].isin(unpruned.index)]
+    found = [
+        {"method": label, **_compared(point, pruned[pruned["method"] == label], unpruned)}
+        for point in points.to_dict("records")
+        for label in _labels(pruned, point["method"])
+    ]
     return pandas.DataFrame(found)
+
+
+def _labels(pruned: "pandas.DataFrame", name: str) -> list[str]:
+    """What the run calls a method, once for each choice of options; the name if it has none."""
+    labels = pruned["method"].unique()
+    return [label for label in labels if label.partition("(")[0] == name] or [name]
+
+
+def _compared(
+    point: dict[str, Any], pruned: "pandas.DataFrame", unpruned: "pandas.Series"
+) -> dict[str, Any]:
+    """A published point and the nets that a method has pruned.
+
+    `unpruned` are the test accuracies of the unpruned nets, by net.
+    """
+    import pandas
+
+    accuracies = pandas.Series(
+        {
+            seed: _interpolated(unpruned[seed], of_net, point["prune_ratio"])
+            for seed, of_net in pruned.groupby("net_seed")
+        },
+        dtype=float,
+    )
+    drops = accuracies - unpruned.reindex(accuracies.index)
+    theirs = point["test_accuracy"]
+    their_drop = theirs - point["unpruned_accuracy"]
+    deviation = point["test_accuracy_deviation"]
+    return {
+        "source": point["source"],
+        "published_schedule": point["published_schedule"],
+        "prune_ratio": point["prune_ratio"],
+        "published": theirs,
+        "published_deviation": deviation,
+        "here": accuracies.mean(),
+        "here_deviation": accuracies.std(),
+        "published_difference": their_drop,
+        "difference": drops.mean(),
+        "accuracy": _verdict(accuracies.mean() - theirs, numpy.hypot(deviation, accuracies.std())),
+        "to_unpruned": _verdict(drops.mean() - their_drop, numpy.hypot(deviation, drops.std())),
+    }
 
 
 def _interpolated(unpruned: float, nets: "pandas.DataFrame", prune_ratio: float) -> float:

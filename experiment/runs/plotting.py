@@ -1,6 +1,6 @@
 """The figure of `python -m experiment plot`: one or several runs, without torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,8 +53,8 @@ def plot_runs(
         raise UserError(f"{directories[0]}: no net is measured yet, so there is nothing to draw")
     points = None
     if published is not None:
-        tables = [published_points(run, published) for run in found.values()]
-        points = pandas.concat(tables).drop_duplicates()
+        tables = published_points(found, published)
+        points = pandas.concat(tables.values()).drop_duplicates()
     tests = {label: run.tests for label, run in found.items()}
     figure = draw(rows, x=x, y=y, log=log, published=points, tests=tests)
     path = target or _default_path(list(found.values()), x, y, log)
@@ -62,12 +62,12 @@ def plot_runs(
     return path
 
 
-def published_points(run: FoundRun, dataset: str) -> "pandas.DataFrame":
-    """The published points beside a run; see `plot_runs`. Raises UserError if there are none."""
+def published_points(runs: Mapping[str, FoundRun], dataset: str) -> "dict[str, pandas.DataFrame]":
+    """The published points beside each run; see `plot_runs`. Raises UserError if none has any."""
     from experiment.reporting.published import published_beside
 
-    points = published_beside(run.config, dataset or None)
-    if not len(points):
+    points = {label: published_beside(run.config, dataset or None) for label, run in runs.items()}
+    if not any(map(len, points.values())):
         raise UserError(
             "--published: no published result is of the same network, data set, schedule and "
             "method; paper/published.md tells what there is. If the run calls its data set "
