@@ -396,7 +396,7 @@ def test_the_command_compares_certified_with_measured_errors(small_config, tmp_p
     arguments = [str(small_config), "--results", str(tmp_path / "r"), "--device", "cpu", *options]
     assert main([*arguments, "--fresh", "30"], "guarantee") == 0
     assert "certified for the whole net" in capsys.readouterr().out
-    table = pandas.read_csv(directory / "network_theorem.csv")
+    table = pandas.read_csv(directory / "network_theorem-30x8.csv")
     assert list(table["method"]) == ["SiPP(error=0.1)", "SiPPRand(error=0.1)"] * 2
     assert list(table["net_seed"]) == [0, 0, 1, 1]
     assert (table["certified"] <= table["error"]).all() and (table["images"] == 30).all()

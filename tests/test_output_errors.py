@@ -240,13 +240,13 @@ def test_the_command(small_config, tmp_path, capsys):
     assert main([*arguments, *ratios, *options], "guarantee") == 0
     out = capsys.readouterr().out
     assert "with 90% confidence each" in out and "which 10% of the images exceed" in out
-    [path] = tmp_path.rglob("output_errors.csv")
+    [path] = tmp_path.rglob("output_errors-20x8-share0.1-confidence0.9.csv")
     table = pandas.read_csv(path)
     assert table[["method", "keep_ratio_requested"]].values.tolist() == [
         [method, ratio] for method in ("WT", "SiPP") for ratio in (0.8, 0.2)
     ]
     assert (table["images"] == 72).all() and (table["test_images"] == 360).all()
     assert (table["share"] == 0.1).all() and (table["confidence"] == 0.9).all()
-    assert (path.parent / "plots" / "output_errors.png").stat().st_size > 10_000
+    assert (path.parent / "plots" / path.with_suffix(".png").name).stat().st_size > 10_000
     assert main([*arguments, "--share", "1"], "guarantee") == 2
     assert "--share and --confidence must be between 0 and 1" in capsys.readouterr().err

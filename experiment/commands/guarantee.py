@@ -52,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bounds",
         action="store_true",
-        help="also write bounds.csv, with tighter bounds of neurons",
+        help="also write bounds.csv, with tighter bounds of neurons; those that hold with some "
+        "confidence do so with 1 - SHARE",
     )
     parser.add_argument(
         "--share",

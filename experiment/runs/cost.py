@@ -142,13 +142,13 @@ def num_evaluated(tasks: Sequence[Task], images: Images) -> int:
 
     The validation images after each epoch, and for each net that is evaluated the test images,
     once more for each corruption; and the validation images again if the net was not trained, whose
-    accuracy is not known yet.
+    accuracy is not known yet, or if some of them are set aside for tests.
     """
     evaluated = [task for task in tasks if isinstance(task, Evaluate)]
     not_trained = {task.key for task in tasks if isinstance(task, Prune)}
     not_trained |= {task.key for task in tasks if isinstance(task, Train) and not task.until}
     not_trained |= {task.key for task in tasks if isinstance(task, Retrain) and not task.num_epochs}
-    num_unknown = sum(task.inputs[0] in not_trained for task in evaluated)
+    num_unknown = sum(task.holdout or task.inputs[0] in not_trained for task in evaluated)
     total_epochs = sum(epochs for _, epochs in epochs_of(tasks))
     num_tests = len(evaluated) + sum(isinstance(task, EvaluateCorrupted) for task in tasks)
     return (total_epochs + num_unknown) * images.validation + num_tests * images.test

@@ -30,7 +30,9 @@ def draw_guaranteed(
     for method, mean in means.iterrows():
         size = mean["prune_ratio"] if column == "prune_ratio" else 1 - mean["prune_ratio"]
         _star(axes, 100 * size, 100 * mean["test_accuracy"], colours[method])
-    _star(axes, [], [], "white", literal(f"guaranteed: {label}"))
+    title = literal(f"guaranteed: {label}")
+    if title not in axes.get_legend_handles_labels()[1]:  # as that of another run may be
+        _star(axes, [], [], "white", title)
 
 
 def _star(axes: Axes, x: Any, y: Any, colour: Any, label: str | None = None) -> None:

@@ -36,13 +36,20 @@ class Measurement:
 
     @property
     def suffix(self) -> str:
-        """What tells the options in names of files, so that no table overwrites another."""
+        """What tells the options in names of files, so that no table overwrites another.
+
+        `--bounds` adds a table, and changes none.
+        """
         default = Measurement()
-        sizes = "".join(f"-{size}" for size in self.sample_sizes)
-        counts = (self.num_fresh, self.points_per_sample)
-        if not sizes and counts == (default.num_fresh, default.points_per_sample):
-            return ""
-        return f"-{self.num_fresh}x{self.points_per_sample}{sizes}"
+        parts = []
+        if (self.num_fresh, self.points_per_sample) != (
+            default.num_fresh,
+            default.points_per_sample,
+        ) or self.sample_sizes:
+            parts = [f"{self.num_fresh}x{self.points_per_sample}", *map(str, self.sample_sizes)]
+        if (self.share, self.confidence) != (default.share, default.confidence):
+            parts += [f"share{self.share:g}", f"confidence{self.confidence:g}"]
+        return "".join(f"-{part}" for part in parts)
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,8 @@ def write(
     rows: pandas.DataFrame, directory: Path, measurement: Measurement, logger: Logger
 ) -> None:
     """Write the table and its figure, and show a summary."""
-    path = directory / f"{NAME}.csv"
+    name = f"{NAME}{measurement.suffix}"
+    path = directory / f"{name}.csv"
     write_whole(path, rows.to_csv(index=False))
     broken = num_broken(rows)
     logger.say(
@@ -73,7 +74,7 @@ def write(
         f"below the truth with a probability of {1 - measurement.confidence:.2g}, and what is "
         f"measured differs from the truth by chance as well\ntable: {path}"
     )
-    plot = output_errors_vs_sparsity(rows, directory / "plots" / NAME)
+    plot = output_errors_vs_sparsity(rows, directory / "plots" / name)
     logger.say(f"plot: {plot}")
 
 

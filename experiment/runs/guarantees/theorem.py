@@ -10,7 +10,7 @@ from experiment.core.files import write_whole
 from experiment.reporting.logger import Logger
 from experiment.runs.guarantees.net_under_test import Measurement, NetUnderTest
 
-FILE_NAME = "network_theorem.csv"
+NAME = "network_theorem"
 FRESH_BATCH = 32
 SHOWN = [
     *("method", "net_seed", "error", "keep_ratio", "certified", "measured_median", "measured_max"),
@@ -36,7 +36,7 @@ def write(
     rows: pandas.DataFrame, directory: Path, measurement: Measurement, logger: Logger
 ) -> None:
     """Write and show the table."""
-    path = directory / FILE_NAME
+    path = directory / f"{NAME}{measurement.suffix}.csv"
     write_whole(path, rows.to_csv(index=False))
     shown = rows[SHOWN].to_string(index=False, float_format="{:.3g}".format)
     logger.say(f"relative errors of outputs, certified for the whole net and measured\n{shown}")

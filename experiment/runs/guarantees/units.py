@@ -75,10 +75,13 @@ def write(
 
 
 def hold(rows: pandas.DataFrame, delta: float) -> bool:
-    """Whether all certificates that must hold do: of sampled units, a share delta need not."""
+    """Whether all certificates that must hold do: of sampled units, a share delta need not.
+
+    A share of less than a pair allows none.
+    """
     if not len(rows):
         return True
-    allowed = math.ceil(delta * rows["pairs_within_random"].sum())
+    allowed = math.floor(delta * rows["pairs_within_random"].sum())
     return bool(
         rows["exceeding_within_deterministic"].sum() == 0
         and rows["exceeding_within_random"].sum() <= allowed
