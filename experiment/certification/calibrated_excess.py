@@ -3,8 +3,8 @@
 Statement: let x be the conformal quantile, over calibration images, of the largest excess
 sum_j max(0, g_j - C s_j) of a unit at some random points of an image. With probability at least
 1 - level, over these images and a new one, the unit's excess is at most x at as many random points
-of the new one. So `worst_case` with this x holds for it, for all prunings of the unit at once, also for those that
-were chosen by looking at the calibration images or at the bounds themselves.
+of the new one. So `worst_case` with this x holds for it, for all prunings of the unit at once, also
+for those that were chosen by looking at the calibration images or at the bounds themselves.
 
 Assumption: the calibration images and the new one are exchangeable given S: they are not in S.
 Nothing about the distribution of contributions: any C will do, and C = 1 needs little excess.
