@@ -37,7 +37,8 @@ def Class(input_shape, num_classes):
         nn.Linear(16, num_classes),
     )
 """
-ELSEWHERE = ("--engine",)  # of commands that other tests execute
+# Of commands that other tests execute, those of clusters and `test_published.py`.
+ELSEWHERE = ("--engine", "--published")
 ALL_COMMANDS = sorted({shlex.join(words) for page in PAGES for words in commands_of(page)})
 
 
@@ -63,6 +64,8 @@ def place(tmp_path_factory):
                 pixels = random.integers(0, 256, (32, 32, 3)).astype(numpy.uint8)
                 Image.fromarray(pixels).save(folder / "FOLDER" / split / label / f"{index}.png")
     (folder / "images").symlink_to(folder / "FOLDER")
+    (folder / "data").mkdir()
+    (folder / "data" / "cifar10-images").symlink_to(folder / "FOLDER")
     (folder / "package").mkdir()
     (folder / "package" / "__init__.py").touch()
     (folder / "package" / "module.py").write_text(OWN_NET)
@@ -100,8 +103,8 @@ def small_enough(command: str, words: list[str]) -> list[str]:
     if command == "suite":  # executed by `test_suite.py`, with a tiny one
         return [*words, "--dry-run"]
     if command == "guarantee":
-        shorter = ("training.epochs=2", "num_nets=1", "pruning.keep_ratios=[0.5]")
-        settings = (*shorter, "pruning.methods=[SiPP]")
+        shorter = ("training.epochs=2", "training.warmup_epochs=0", "training.compile=off")
+        settings = (*shorter, "num_nets=1", "pruning.keep_ratios=[0.5]", "pruning.methods=[SiPP]")
         return [*words, "--fresh", "5", *(word for one in settings for word in ("--set", one))]
     if command in ("latency", "export", "prune"):
         return [*words, "--seconds", "0.1"]
@@ -112,7 +115,7 @@ def small_enough(command: str, words: list[str]) -> list[str]:
 def test_commands_of_pages_do_what_they_say(line, place, monkeypatch, capsys):
     command, *words = shlex.split(line)
     if any(word in ELSEWHERE for word in words):
-        pytest.skip("executed by the tests of clusters")
+        pytest.skip("executed by other tests")
     monkeypatch.chdir(place)
     monkeypatch.syspath_prepend(place)
     monkeypatch.setattr("builtins.input", lambda *prompt: "n")  # `clean` asks
