@@ -220,9 +220,19 @@ def test_means_over_nets_of_a_method_that_decides_the_size():
     values = {f"{name}_{kind}": 0.5 for name in QUANTITIES for kind in ("certified", "measured")}
     rows = pandas.DataFrame(
         [
-            {"method": method, "net_seed": net_seed, "keep_ratio_requested": ratio, **values}
-            for net_seed in (0, 1)
-            for method, ratio in [("WT", 0.8), ("WT", 0.4), ("SiPP", 0.9 + 0.02 * net_seed)]
+            {
+                "method": name,
+                "net_seed": seed,
+                "step": step,
+                "keep_ratio_requested": ratio,
+                **values,
+            }
+            for seed in (0, 1)
+            for name, step, ratio in [
+                ("WT", 1, 0.8),
+                ("WT", 2, 0.4),
+                ("SiPP", 1, 0.9 + 0.02 * seed),
+            ]
         ]
     )
     table = summary(rows)

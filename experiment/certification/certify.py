@@ -10,10 +10,9 @@ from torch import nn
 from experiment.certification.bounds import POINTS_OF_SAMPLE, Bounds
 from experiment.certification.certificates import Certificates
 from experiment.certification.fresh_points import FreshPoints
-from experiment.certification.output_errors import require_shares
 from experiment.core.seeding import Stream
 from experiment.nets.batches import as_batches
-from experiment.nets.checks import whole_number
+from experiment.nets.checks import share, whole_number
 from experiment.pruning.method import Method
 from experiment.pruning.prune import named_method
 from experiment.pruning.pruner import Pruner
@@ -59,7 +58,7 @@ def certify(
     """
     points_per_sample = whole_number("points_per_sample", points_per_sample, least=1)
     seeds = Stream(whole_number("seed", seed))
-    require_shares(level=level)
+    level = share("level", level)
     pruner = Pruner(net, batches, loss=loss, delta=delta)
     fresh = as_batches(net, fresh, "fresh")
     pruned = pruner.prune(named_method(method), keep_ratio, seeds.child("prune"))

@@ -8,6 +8,7 @@ The loss of an image is either whether the predicted class changes (`disagreemen
 the unpruned net was right, -1 where only the pruned one was, and 0 elsewhere (`accuracy_drop`).
 """
 
+import bisect
 import functools
 import math
 from typing import get_args
@@ -139,14 +140,12 @@ def fewest_images(measure: Measure, at_most: float, confidence: float) -> int | 
         most *= 2
         if most > MOST_IMAGES:
             return None
-    least = most // 2
-    while most - least > 1:
-        middle = (least + most) // 2
-        if can_pass(measure, middle, at_most, confidence):
-            most = middle
-        else:
-            least = middle
-    return most
+    return bisect.bisect_left(
+        range(most + 1),
+        True,
+        lo=most // 2 + 1,
+        key=lambda count: can_pass(measure, count, at_most, confidence),
+    )
 
 
 def require_measure(measure: str) -> None:

@@ -8,6 +8,7 @@ import pandas
 import torch
 from torch import Tensor, nn
 
+from experiment.certification.output_errors import relative_to
 from experiment.core.errors import UserError
 from experiment.core.seeding import Stream
 from experiment.core.text import shown
@@ -137,9 +138,7 @@ def _outputs(net: nn.Module, batches: Sequence[Any]) -> Tensor:
 
 def _largest_errors(before: Tensor, after: Tensor) -> numpy.ndarray:
     """The largest relative error of any output of each image [images]."""
-    difference = (after - before).abs()
-    errors = torch.where(difference == 0, 0, difference / before.abs())
-    return errors.nan_to_num(nan=torch.inf, posinf=torch.inf).amax(1).numpy()
+    return relative_to(before.abs(), (after - before).abs()).amax(1).numpy()
 
 
 def _within_premises(

@@ -25,8 +25,8 @@ from experiment.certification.labelled_outputs import labelled_outputs
 from experiment.core.errors import UserError
 from experiment.core.seeding import Stream
 from experiment.core.text import shown
+from experiment.nets import checks
 from experiment.nets.batches import as_batches
-from experiment.nets.checks import whole_number
 
 ERRORS = ("relative_error", "total_variation")
 QUANTITIES = (*ERRORS, *MEASURES)
@@ -41,8 +41,12 @@ def relative_error(before: Tensor, after: Tensor) -> Tensor:
     Infinite where logits are not numbers, and where only those of the unpruned net are 0.
     """
     difference = (after.double() - before.double()).norm(dim=1)
-    norm = before.double().norm(dim=1)
-    errors = torch.where(difference == 0, 0, difference / norm)
+    return relative_to(before.double().norm(dim=1), difference)
+
+
+def relative_to(size: Tensor, difference: Tensor) -> Tensor:
+    """The difference over the size; 0 without one, infinite where it or the size is no number."""
+    errors = torch.where(difference == 0, 0, difference / size)
     return errors.nan_to_num(nan=torch.inf, posinf=torch.inf)
 
 
@@ -154,13 +158,18 @@ def certify_outputs(
     Example:
         >>> experiment.certify_outputs(net, experiment.prune(net, sample).net, holdout)
     """
-    require_shares(share=share, confidence=confidence)
+    share = checks.share("share", share)
+    confidence = checks.share("confidence", confidence)
     for name, value in (("net", net), ("pruned", pruned)):
         if not isinstance(value, nn.Module):
             raise UserError(f"{name} must be a torch.nn.Module, not {shown(value)}")
     images = as_batches(net, holdout, "holdout")
     tensors = _pair(net, pruned, images, "holdout")
-    order = Stream(whole_number("seed", seed)).child("holdout order").permutation(len(tensors[0]))
+    order = (
+        Stream(checks.whole_number("seed", seed))
+        .child("holdout order")
+        .permutation(len(tensors[0]))
+    )
     before, after, labels = (tensor[order] for tensor in tensors)
     bounds = certified(before, after, labels, share=share, confidence=confidence)
     table = pandas.DataFrame({"quantity": list(bounds), "certified": list(bounds.values())})
@@ -169,13 +178,6 @@ def certify_outputs(
         found = measured(*_pair(net, pruned, as_batches(net, fresh, "fresh"), "fresh"), share=share)
         table["measured"] = [found[name] for name in table["quantity"]]
     return table
-
-
-def require_shares(**values: Any) -> None:
-    """Raise UserError unless all are numbers between 0 and 1."""
-    for name, value in values.items():
-        if not isinstance(value, int | float) or not 0 < value < 1:
-            raise UserError(f"{name} must be a number between 0 and 1, not {value!r}")
 
 
 def _pair(

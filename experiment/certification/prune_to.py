@@ -18,13 +18,12 @@ from experiment.certification.holdout_tests import (
     require_measure,
 )
 from experiment.certification.labelled_outputs import labelled_outputs
-from experiment.certification.output_errors import require_shares
 from experiment.config.schema import Measure
 from experiment.core.errors import UserError
 from experiment.core.seeding import Stream
 from experiment.core.text import shown
 from experiment.nets.batches import as_batches
-from experiment.nets.checks import valid_keep_ratio, whole_number
+from experiment.nets.checks import share, valid_keep_ratio, whole_number
 from experiment.pruning.method import Method
 from experiment.pruning.prune import named_method
 from experiment.pruning.pruned import Pruned
@@ -100,7 +99,7 @@ def prune_to(
     """
     ratios = _falling(KEEP_RATIOS if keep_ratios is None else keep_ratios)
     require_measure(measure)
-    require_shares(at_most=at_most, confidence=confidence)
+    at_most, confidence = share("at_most", at_most), share("confidence", confidence)
     chosen = named_method(method)
     streams = Stream(whole_number("seed", seed))
     pruner = Pruner(net, batches, loss=loss, delta=delta)

@@ -175,7 +175,7 @@ def _without_meaning(methods: list[MethodPart], pruning: Pruning, document: Docu
 
 def _duplicates(methods: list[MethodPart], document: Document) -> list[str]:
     """One line for each method that could not be told from an earlier one in tables and plots."""
-    labels = [METHODS.label(method.name, method.options) for method in methods]
+    labels = [method.label for method in methods]
     return [
         f"{document.locate(('pruning', 'methods', index))}: {method.name} with the same options "
         f"is listed twice"

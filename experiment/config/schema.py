@@ -110,6 +110,11 @@ class MethodPart(Part):
     """A pruning method; one with an option `error` may decide itself how much is kept."""
 
     @property
+    def label(self) -> str:
+        """What it is called in tables: its name with its options."""
+        return METHODS.label(self.name, self.options)
+
+    @property
     def decides_size(self) -> bool:
         """Whether its error decides how much is kept, so that keep ratios do not apply to it."""
         return self.options.get("error") is not None and self._is_sized_by_error

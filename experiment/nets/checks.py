@@ -103,6 +103,13 @@ def positive(name: str, value: Any) -> float:
     return float(value)
 
 
+def share(name: str, value: Any) -> float:
+    """A number between 0 and 1, without these two."""
+    if not isinstance(value, int | float) or not 0 < value < 1:
+        raise UserError(f"{name} must be a number between 0 and 1, not {value!r}")
+    return value
+
+
 def whole_number(name: str, value: Any, least: int | None = None) -> int:
     """An integer of at least `least`."""
     bound = "" if least is None else f" of at least {least}"

@@ -23,14 +23,20 @@ def write_summary(rows: "pandas.DataFrame", directory: Path, margin: float) -> s
 
     Returns it as text for people, empty if nothing was pruned.
     """
-    from experiment.reporting.guaranteed import with_guarantees
-    from experiment.reporting.summary import summarise
     from experiment.reporting.summary_text import summary_text
-    from experiment.reporting.tables import load_holdout
 
-    summary = with_guarantees(summarise(rows, margin), rows, load_holdout(directory))
+    summary = summary_of(rows, directory, margin)
     write_whole(directory / SUMMARY, summary.to_csv(index=False))
     return summary_text(summary) if len(summary) else ""
+
+
+def summary_of(rows: "pandas.DataFrame", directory: Path, margin: float) -> "pandas.DataFrame":
+    """What `summarise` and `with_guarantees` say of a run, whose rows of results.csv these are."""
+    from experiment.reporting.guaranteed import with_guarantees
+    from experiment.reporting.summary import summarise
+    from experiment.reporting.tables import load_holdout
+
+    return with_guarantees(summarise(rows, margin), rows, load_holdout(directory))
 
 
 def write_plots(rows: "pandas.DataFrame", directory: Path) -> Path:

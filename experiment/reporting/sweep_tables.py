@@ -9,12 +9,10 @@ from experiment.config.sweeps import Combination, Sweep, plain
 from experiment.config.yaml_syntax import dump
 from experiment.core.files import write_whole
 from experiment.core.text import visible
-from experiment.reporting.guaranteed import with_guarantees
 from experiment.reporting.plots.sweep import sweep_accuracy_vs_sparsity
-from experiment.reporting.run_files import PLOT, SUMMARY, SWEEP_RUNS
-from experiment.reporting.summary import summarise
+from experiment.reporting.run_files import PLOT, SUMMARY, SWEEP_RUNS, summary_of
 from experiment.reporting.summary_text import summary_text
-from experiment.reporting.tables import RESULTS, load_holdout, load_results
+from experiment.reporting.tables import RESULTS, load_results
 
 Found = list[tuple[Combination, Path, pandas.DataFrame]]  # runs with results: where, and these
 
@@ -63,8 +61,7 @@ def _all_results(found: Found) -> pandas.DataFrame:
 def _all_summaries(found: Found) -> pandas.DataFrame:
     summaries = []
     for combination, run, rows in found:
-        summary = summarise(rows, combination.config.pruning.commensurate_margin)
-        summary = with_guarantees(summary, rows, load_holdout(run))
+        summary = summary_of(rows, run, combination.config.pruning.commensurate_margin)
         summaries.append(_with_swept_values(summary, combination))
     return pandas.concat(summaries, ignore_index=True)
 

@@ -10,7 +10,6 @@ from experiment.config.schedules import schedule
 from experiment.config.schema import Config, Training
 from experiment.config.sweeps import Sweep
 from experiment.config.yaml_syntax import dump
-from experiment.core.registry import METHODS
 from experiment.core.text import visible
 from experiment.data.dataset import Shape
 from experiment.data.loading import (
@@ -57,11 +56,7 @@ def describe(config: Config, path: str) -> str:
 
 def _not_for(config: Config) -> str:
     """The methods to which keep ratios do not apply, to add to a line."""
-    deciding = [
-        METHODS.label(method.name, method.options)
-        for method in config.pruning.methods
-        if method.decides_size
-    ]
+    deciding = [method.label for method in config.pruning.methods if method.decides_size]
     return f"; not for {', '.join(deciding)}" if deciding else ""
 
 

@@ -14,6 +14,7 @@ import yaml
 from experiment.config.schedules import judged, steps_of
 from experiment.config.schema import Config
 from experiment.core.errors import LockedError, UserError, first_line
+from experiment.reporting.run_files import summary_of
 from experiment.reporting.tables import (
     FAILURES,
     RESULTS,
@@ -122,11 +123,7 @@ class FoundRun:
     @cached_property
     def summary(self) -> "pandas.DataFrame":
         """How far each method can prune. Raises UserError if the results cannot be read."""
-        from experiment.reporting.guaranteed import with_guarantees
-        from experiment.reporting.summary import summarise
-
-        summary = summarise(self.results, self.config.pruning.commensurate_margin)
-        return with_guarantees(summary, self.results, self.tests)
+        return summary_of(self.results, self.directory, self.config.pruning.commensurate_margin)
 
     @cached_property
     def tests(self) -> "pandas.DataFrame":

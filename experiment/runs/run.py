@@ -255,8 +255,7 @@ def open_run(
     for doubt in all_doubts(config, len(data.train), len(data.validation)):
         logger.note(f"warning: {doubt}")
     workplace = Workplace(data, here, team=team)
-    for name, severity in config.evaluation.corrupted[:1]:  # whether that is possible is seen here
-        workplace.corrupted_test(name, severity, config.seed)
+    workplace.require_corruptible(config.evaluation.corrupted, config.seed)
     workplace.layers(config.network)  # runs the net once: whether it fits the data is seen here
     settled = with_compilation_decided(settled, workplace, directory, device)
     layout = layout_of(workplace.net(config.network))

@@ -6,7 +6,6 @@ from typing import Any, get_args
 import torch
 
 from experiment.config.schema import Config, Part, Training
-from experiment.core.registry import METHODS
 from experiment.data.dataset import Shape
 from experiment.data.loading import (
     allowed_sample_size,
@@ -92,7 +91,7 @@ class MeasuredSpeeds:
 
     def pruning_speeds(self, config: Config, task: Prune) -> tuple[PruningSpeed, PruningSpeed]:
         """Of a first pruning of a net, and of another one of the same net."""
-        label = METHODS.label(task.method.name, task.method.options)
+        label = task.method.label
         sizes = sample_sizes(self.evaluation(config))
         manner = (task.min_kept_per_layer, task.round_channels)
         return self._once(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas
 
-from experiment.config.schedules import schedule
+from experiment.config.schedules import judged, steps
 from experiment.core.errors import UserError
 from experiment.reporting.comparison import same_nets
 from experiment.reporting.records import REFERENCE
@@ -61,11 +61,10 @@ class ExperimentResults:
         """The scores of a method, from the runs here or the stored results."""
         rows = self.stored if stored else self.here[method]
         config = self.experiment.config
-        planned = schedule(config)
-        judged = [ratio for ratio, is_retrained in planned if is_retrained]
+        ratios = [step.keep_ratio for step in judged(steps(config)) if step.keep_ratio is not None]
         return scores(
             rows[rows["method"].isin([method, REFERENCE])],
-            judged or [ratio for ratio, _ in planned],
+            ratios,
             config.pruning.commensurate_margin,
         )
 
@@ -102,16 +101,13 @@ class SuiteResults:
     @cached_property
     def rankings(self) -> list[Ranking]:
         """For weights and filters: over all experiments, then by each."""
-        return [
-            Ranking(
-                kind,
-                name,
-                ranking(contestants_of(experiments), averaged, _baseline(experiments)),
-                differences(contestants_of(experiments), averaged),
-            )
-            for kind, experiments in self.by_kind.items()
-            for name, averaged in _what_is_averaged(experiments)
-        ]
+        found = []
+        for kind, experiments in self.by_kind.items():
+            contestants = contestants_of(experiments)
+            for name, averaged in _what_is_averaged(experiments):
+                table = ranking(contestants, averaged, _baseline(experiments))
+                found.append(Ranking(kind, name, table, differences(contestants, averaged)))
+        return found
 
     def standing(self, asked: Sequence[str] = ()) -> Standing:
         """The ranking as people read it; `asked` are the methods that it is about, if any."""

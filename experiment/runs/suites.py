@@ -44,7 +44,7 @@ class SuiteExperiment:
     @property
     def baselines(self) -> list[str]:
         """The labels of its own methods."""
-        return [label_of(method) for method in self.config.pruning.methods]
+        return [method.label for method in self.config.pruning.methods]
 
     def with_method(self, method: Any, origin: str) -> Config:
         """The experiment for one method, as in `pruning.methods`. Raises UserError."""
@@ -58,11 +58,6 @@ class Suite:
     name: str
     experiments: list[SuiteExperiment]
     stored: Path | None  # a directory with results of other methods
-
-
-def label_of(method: Part) -> str:
-    """A method as it is called in tables."""
-    return METHODS.label(method.name, method.options)
 
 
 def open_suite(name: str, stored: str | None = None) -> Suite:
@@ -211,6 +206,6 @@ def _sweep(experiment: SuiteExperiment, asked: Sequence[Asked]) -> Sweep:
     configs: dict[str, Config] = {}
     for method, origin in [*baselines, *asked]:
         config = experiment.with_method(method, origin)
-        configs.setdefault(label_of(config.pruning.methods[0]), config)
+        configs.setdefault(config.pruning.methods[0].label, config)
     runs = [Combination({"method": label}, config) for label, config in configs.items()]
     return Sweep(experiment.document.values, runs)

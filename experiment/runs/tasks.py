@@ -23,7 +23,6 @@ from experiment.config.schema import (
     Training,
 )
 from experiment.core.errors import UserError
-from experiment.core.registry import METHODS
 from experiment.core.seeding import Stream
 from experiment.core.text import shown
 from experiment.reporting.records import REFERENCE, Place
@@ -251,12 +250,13 @@ def _chain_tasks(
     config: Config, net_seed: int, repetition: int, index: int, method: MethodPart
 ) -> list[Task]:
     """Everything that one method does with one net: prune, retrain and evaluate at each ratio."""
-    label = METHODS.label(method.name, method.options)
+    label = method.label
     file_name = re.sub(r"[^\w.=-]+", "_", label).encode()[:LONGEST_NAME].decode(errors="ignore")
     chain = f"net{net_seed}/repetition{repetition}/{index}-{file_name}"
     schedule = config.pruning.schedule
     unpruned = _initialised(net_seed) if schedule == "random" else _trained(net_seed)
     own_steps = steps_of(config, method)
+    judged_steps = set(judged(own_steps))
     current = unpruned
     result = []
     for step in own_steps:
@@ -266,7 +266,7 @@ def _chain_tasks(
         of_step = _step_tasks(config, place, key, step, method, source)
         current = _last_net(of_step)
         result += of_step
-        if step in judged(own_steps):
+        if step in judged_steps:
             task = _factory(config, place)
             result += _corrupted_tasks(config, task, f"{key}-evaluate", current)
     return result

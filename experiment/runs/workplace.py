@@ -1,6 +1,6 @@
 """What a process needs to execute tasks: the data, and what it keeps from one task to the next."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -145,19 +145,23 @@ class Workplace:
         return allowed_sample_size(asked, len(self.data_of(task).validation))
 
     def corrupted_test(self, corruption: CorruptionName, severity: int, seed: int) -> Split:
-        """The test images after a corruption; kept for other nets as long as there is room.
-
-        Raises UserError if images of their kind cannot be corrupted.
-        """
+        """The test images after a corruption; kept for other nets as long as there is room."""
         key = (corruption, severity, seed)
         if key in self._corrupted:
             return self._corrupted[key]
-        stream = Stream(seed).child("corruption")
-        images = self.data.test.corrupted(Corruption(corruption, severity, stream))
+        images = _corrupted(self.data.test, corruption, severity, seed)
         kept = sum(map(num_bytes, self._corrupted.values()))
         if kept + num_bytes(images) <= MOST_CORRUPTED:
             self._corrupted[key] = images
         return images
+
+    def require_corruptible(
+        self, corrupted: Sequence[tuple[CorruptionName, int]], seed: int
+    ) -> None:
+        """Raise UserError if test images of their kind cannot be corrupted, as one image tells."""
+        image = self.data.test.subset(torch.arange(1))
+        for corruption, severity in corrupted[:1]:
+            _corrupted(image, corruption, severity, seed)
 
     def pruner(self, task: Prune, source: NetState) -> Pruner:
         """A pruner of a net with the sample S of the task; that of an unpruned net is kept."""
@@ -215,6 +219,10 @@ class Workplace:
             **network.options,
         )
         return net.to(self.device)
+
+
+def _corrupted(images: Split, corruption: CorruptionName, severity: int, seed: int) -> Split:
+    return images.corrupted(Corruption(corruption, severity, Stream(seed).child("corruption")))
 
 
 def _network_key(network: Part) -> str:

@@ -57,7 +57,7 @@ def _draw(
 ) -> None:
     """The two curves of a method."""
     columns = ["prune_ratio", f"{quantity}_certified", f"{quantity}_measured"]
-    means = rows.groupby("keep_ratio_requested")[columns].mean().sort_values("prune_ratio")
+    means = rows.groupby("step")[columns].mean().sort_values("prune_ratio")
     means = means.replace(float("inf"), float("nan"))
     for column, style, fill in zip(columns[1:], ("-", ":"), (colour, "none")):
         axes.plot(

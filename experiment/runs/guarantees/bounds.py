@@ -1,7 +1,6 @@
 """How tight the bounds of single units are, on the nets and images of an experiment."""
 
 import math
-from pathlib import Path
 
 import pandas
 import torch
@@ -9,15 +8,10 @@ import torch
 from experiment.certification.bounds import POINTS_OF_SAMPLE, Bounds
 from experiment.certification.certificates import Certificates
 from experiment.certification.conformal import fewest_images
-from experiment.certification.fresh_points import FreshPoints
-from experiment.core.files import write_whole
-from experiment.core.seeding import Stream
-from experiment.data.split import Split
 from experiment.reporting.logger import Logger
-from experiment.runs.guarantees.net_under_test import Measurement, NetUnderTest
+from experiment.runs.guarantees.net_under_test import NetUnderTest
 
 NAME = "bounds"
-BATCH = 32
 LEGEND = """certified: 95th percentile of the units of a layer, the median over layers
 certified/measured: the ratio of the 95th percentiles, the median over layers
 exceeding: share of fresh pairs (of S: of its points) with an error above the bound, of those where
@@ -34,7 +28,10 @@ def measure(net: NetUnderTest, logger: Logger) -> pandas.DataFrame:
     if not net.measurement.bounds:
         return pandas.DataFrame()
     pruner = net.pruner()
-    sample, calibration, fresh = _points(net)
+    sample_images, rest = net.sample_and_rest()
+    rest = rest.subset(torch.arange(min(len(rest), net.measurement.num_fresh)))
+    sample = net.points_of(sample_images, POINTS_OF_SAMPLE, "points of S")
+    calibration = net.points_of(rest, net.measurement.points_per_sample, "points of calibration")
     certificates = Certificates(pruner.analysis)
     bounds = Bounds(certificates, sample, calibration, net.measurement.share)
     tables = []
@@ -47,38 +44,16 @@ def measure(net: NetUnderTest, logger: Logger) -> pandas.DataFrame:
             "keep_ratio_requested": pruned.keep_ratio_requested,
             "keep_ratio": pruned.keep_ratio,
         }
-        table = bounds.compare(pruned, fresh)
+        table = bounds.compare(pruned, net.fresh_points)
         tables.append(pandas.DataFrame([columns] * len(table)).join(table))
     return pandas.concat(tables, ignore_index=True).assign(**net.names)
 
 
-def _points(net: NetUnderTest) -> tuple[FreshPoints, FreshPoints, FreshPoints]:
-    """Points of S, of calibration images and of test images, those of `guarantee.csv`."""
-    unpruned = net.unpruned()
-    layers = net.workplace.layers(net.first.network).prunable
-    sample, rest = net.sample_and_rest()
-    calibration = rest.subset(torch.arange(min(len(rest), net.measurement.num_fresh)))
-
-    def points_of(images: Split, per_sample: int, stream: Stream) -> FreshPoints:
-        return FreshPoints(unpruned, images.batches(BATCH), layers, per_sample, stream)
-
-    per_image = net.measurement.points_per_sample
-    return (
-        points_of(sample, POINTS_OF_SAMPLE, net.stream.child("points of S")),
-        points_of(calibration, per_image, net.stream.child("points of calibration")),
-        points_of(net.fresh, per_image, net.stream.child("points")),
-    )
-
-
-def write(
-    rows: pandas.DataFrame, directory: Path, measurement: Measurement, logger: Logger
-) -> None:
-    """Write the table beside that of the certificates, and show a summary."""
-    path = directory / f"{NAME}{measurement.suffix}.csv"
-    write_whole(path, rows.to_csv(index=False))
+def show(rows: pandas.DataFrame, logger: Logger) -> None:
+    """Show a summary, and which bounds are infinite."""
     for note in notes(rows):
         logger.warn(note)
-    logger.say(f"bounds\n{LEGEND}\n{summary(rows).to_string(index=False)}\ntable: {path}")
+    logger.say(f"bounds\n{LEGEND}\n{summary(rows).to_string(index=False)}")
 
 
 def notes(table: pandas.DataFrame) -> list[str]:

@@ -1,14 +1,17 @@
 """The guarantees of an experiment's methods, measured on its own nets, at its own keep ratios."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas
 
 from experiment.config.schema import Config
 from experiment.core.errors import UserError
+from experiment.core.files import write_whole
 from experiment.nets.state import NetState
 from experiment.reporting.logger import Logger
+from experiment.reporting.plots.output_errors import output_errors_vs_sparsity
 from experiment.reporting.records import REFERENCE
 from experiment.runs.execution import execute
 from experiment.runs.guarantees import bounds, outputs, theorem, units
@@ -19,13 +22,35 @@ from experiment.runs.tasks import Task, Train
 from experiment.runs.workplace import Workplace
 from experiment.training.evaluation import DivergedError
 
-Measure = Callable[[NetUnderTest, Logger], pandas.DataFrame]  # rows of one net; perhaps none
-Write = Callable[[pandas.DataFrame, Path, Measurement, Logger], None]  # of all nets
-PARTS: list[tuple[Measure, Write]] = [
-    (units.measure, units.write),
-    (bounds.measure, bounds.write),
-    (outputs.measure, outputs.write),
-    (theorem.measure, theorem.write),
+
+@dataclass(frozen=True)
+class Part:
+    """A kind of guarantee, with its table."""
+
+    name: str  # of the table and of the figure
+    measure: Callable[[NetUnderTest, Logger], pandas.DataFrame]  # rows of one net; perhaps none
+    show: Callable[[pandas.DataFrame, Logger], None] | None = None  # those of all nets
+    draw: Callable[[pandas.DataFrame, Path], Path] | None = None  # to a path without a suffix
+
+    def write(
+        self, rows: pandas.DataFrame, directory: Path, measurement: Measurement, logger: Logger
+    ) -> None:
+        """Write the table and the figure of all nets, and show a summary."""
+        name = f"{self.name}{measurement.suffix}"
+        path = directory / f"{name}.csv"
+        write_whole(path, rows.to_csv(index=False))
+        if self.show is not None:
+            self.show(rows, logger)
+        logger.say(f"table: {path}")
+        if self.draw is not None:
+            logger.say(f"plot: {self.draw(rows, directory / 'plots' / name)}")
+
+
+PARTS = [
+    Part(units.NAME, units.measure, draw=units.draw),
+    Part(bounds.NAME, bounds.measure, bounds.show),
+    Part(outputs.NAME, outputs.measure, outputs.show, output_errors_vs_sparsity),
+    Part(theorem.NAME, theorem.measure, theorem.show),
 ]
 
 
@@ -52,14 +77,14 @@ def measure_guarantees(
         of_net = [task for task in ledger.tasks if task.place.net_seed == net_seed]
         trained = trained_net(of_net, ledger, workplace)
         net = NetUnderTest.of(of_net, trained, workplace, measurement)
-        for tables, (measure, _) in zip(found, PARTS):
-            tables.append(measure(net, ledger.logger))
+        for tables, part in zip(found, PARTS):
+            tables.append(part.measure(net, ledger.logger))
         for task in of_net:
             ledger.give_up(task)
     rows = [pandas.concat(tables, ignore_index=True) for tables in found]
-    for table, (_, write) in zip(rows, PARTS):
+    for table, part in zip(rows, PARTS):
         if len(table):
-            write(table, directory, measurement, ledger.logger)
+            part.write(table, directory, measurement, ledger.logger)
     return units.hold(rows[0], config.pruning.delta)
 
 

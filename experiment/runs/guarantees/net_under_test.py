@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from torch import nn
 
+from experiment.certification.fresh_points import FreshPoints
 from experiment.core.errors import UserError
 from experiment.core.seeding import Stream
 from experiment.data.split import Split
@@ -15,6 +17,8 @@ from experiment.pruning.pruned import Pruned
 from experiment.pruning.pruner import Pruner
 from experiment.runs.tasks import Prune, Task
 from experiment.runs.workplace import Workplace
+
+BATCH = 32  # of fresh images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +118,17 @@ class NetUnderTest:
         test = self.workplace.data.test
         order = self.stream.child("images").permutation(len(test))
         return test.subset(order[: self.measurement.num_fresh])
+
+    @cached_property
+    def fresh_points(self) -> FreshPoints:
+        """Points that its layers see on these."""
+        return self.points_of(self.fresh, self.measurement.points_per_sample, "points")
+
+    def points_of(self, images: Split, per_image: int, name: str) -> FreshPoints:
+        """Points that its layers see on some images, drawn by the random stream of that name."""
+        layers = self.workplace.layers(self.first.network).prunable
+        batches = images.batches(BATCH)
+        return FreshPoints(self.unpruned(), batches, layers, per_image, self.stream.child(name))
 
     def sample_and_rest(self) -> tuple[Split, Split]:
         """The images of S, and those that had no part in making or choosing pruned nets."""

@@ -1,16 +1,12 @@
 """What is certified about the outputs of whole nets of an experiment, and what they really are."""
 
-from pathlib import Path
-
 import pandas
 from torch import Tensor, nn
 
 from experiment.certification.output_errors import QUANTITIES, VACUOUS, compare
-from experiment.core.files import write_whole
 from experiment.data.split import Split
 from experiment.reporting.logger import Logger
-from experiment.reporting.plots.output_errors import output_errors_vs_sparsity
-from experiment.runs.guarantees.net_under_test import Measurement, NetUnderTest
+from experiment.runs.guarantees.net_under_test import NetUnderTest
 from experiment.training.evaluation import outputs
 
 NAME = "output_errors"
@@ -43,6 +39,7 @@ def measure(net: NetUnderTest, logger: Logger) -> pandas.DataFrame:
             {
                 "method": task.place.method,
                 "net_seed": task.place.net_seed,
+                "step": task.place.step,
                 "keep_ratio_requested": pruned.keep_ratio_requested,
                 "keep_ratio": pruned.keep_ratio,
                 "prune_ratio": 1 - pruned.keep_ratio,
@@ -60,22 +57,14 @@ def _logits(net: nn.Module, split: Split) -> Tensor:
     return logits
 
 
-def write(
-    rows: pandas.DataFrame, directory: Path, measurement: Measurement, logger: Logger
-) -> None:
-    """Write the table and its figure, and show a summary."""
-    name = f"{NAME}{measurement.suffix}"
-    path = directory / f"{name}.csv"
-    write_whole(path, rows.to_csv(index=False))
-    broken = num_broken(rows)
+def show(rows: pandas.DataFrame, logger: Logger) -> None:
+    """Show a summary."""
     logger.say(
         f"{legend(rows)}\n{summary(rows).to_string(index=False)}\n"
-        f"below what was measured: {broken} of {len(QUANTITIES) * len(rows)} bounds; each may be "
-        f"below the truth with a probability of {1 - measurement.confidence:.2g}, and what is "
-        f"measured differs from the truth by chance as well\ntable: {path}"
+        f"below what was measured: {num_broken(rows)} of {len(QUANTITIES) * len(rows)} bounds; "
+        f"each may be below the truth with a probability of {1 - rows['confidence'].iloc[0]:.2g}, "
+        f"and what is measured differs from the truth by chance as well"
     )
-    plot = output_errors_vs_sparsity(rows, directory / "plots" / name)
-    logger.say(f"plot: {plot}")
 
 
 def legend(rows: pandas.DataFrame) -> str:
@@ -94,13 +83,9 @@ def legend(rows: pandas.DataFrame) -> str:
 
 
 def summary(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """One row for each method and keep ratio: certified and measured, means over nets.
-
-    What a method with an error asks for is another keep ratio in each net, so prunings are counted.
-    """
+    """One row for each method and step: certified and measured, means over nets."""
     columns = [f"{name}_{kind}" for name in TITLES for kind in ("certified", "measured")]
-    pruning = rows.groupby(["method", "net_seed"]).cumcount().rename("pruning")
-    groups = rows.groupby(["method", pruning], sort=False)
+    groups = rows.groupby(["method", "step"], sort=False)
     means = groups[["keep_ratio_requested", *columns]].mean()
     table = means[["keep_ratio_requested"]].copy()
     for name, title in TITLES.items():

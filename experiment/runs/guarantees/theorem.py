@@ -1,17 +1,14 @@
 """The certified error of whole nets, for the methods of an experiment that have one."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pandas
 
 from experiment.certification.network_theorem import compare_outputs
-from experiment.core.files import write_whole
 from experiment.reporting.logger import Logger
-from experiment.runs.guarantees.net_under_test import Measurement, NetUnderTest
+from experiment.runs.guarantees.net_under_test import BATCH, NetUnderTest
 
 NAME = "network_theorem"
-FRESH_BATCH = 32
 SHOWN = [
     *("method", "net_seed", "error", "keep_ratio", "certified", "measured_median", "measured_max"),
     *("share_above", "share_within", "share_above_within"),
@@ -25,19 +22,14 @@ def measure(net: NetUnderTest, logger: Logger) -> pandas.DataFrame:
         return pandas.DataFrame()
     pruner = net.pruner()
     pruned = [one for _, one in replace(net, prunings=prunings).each_pruned(pruner)]
-    fresh = list(net.fresh.batches(FRESH_BATCH))
+    fresh = list(net.fresh.batches(BATCH))
     table = compare_outputs(pruner.analysis, pruned, fresh)
     table.insert(0, "method", [task.place.method for task in prunings])
     table.insert(1, "net_seed", net.first.place.net_seed)
     return table
 
 
-def write(
-    rows: pandas.DataFrame, directory: Path, measurement: Measurement, logger: Logger
-) -> None:
-    """Write and show the table."""
-    path = directory / f"{NAME}{measurement.suffix}.csv"
-    write_whole(path, rows.to_csv(index=False))
+def show(rows: pandas.DataFrame, logger: Logger) -> None:
+    """Show the main columns."""
     shown = rows[SHOWN].to_string(index=False, float_format="{:.3g}".format)
     logger.say(f"relative errors of outputs, certified for the whole net and measured\n{shown}")
-    logger.say(f"table: {path}")

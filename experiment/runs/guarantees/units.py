@@ -6,15 +6,12 @@ from pathlib import Path
 import pandas
 
 from experiment.certification.certificates import Certificates
-from experiment.certification.fresh_points import FreshPoints
-from experiment.core.files import write_whole
 from experiment.data.loading import allowed_sample_size
 from experiment.reporting.logger import Logger
 from experiment.reporting.plots.certificates import certificate_vs_measurement
-from experiment.runs.guarantees.net_under_test import Measurement, NetUnderTest
+from experiment.runs.guarantees.net_under_test import NetUnderTest
 
 NAME = "guarantee"
-FRESH_BATCH = 32
 LEGEND = """certified, measured: relative error of units: 95th percentiles of layers, their median
 kept weights, sampled: pairs of a fresh point and a unit whose error exceeds the certificate, out of
   all pairs whose contributions are within C times the sensitivities, for units whose weights were
@@ -24,13 +21,6 @@ beyond: the same for pairs with a contribution above C times its sensitivity"""
 
 def measure(net: NetUnderTest, logger: Logger) -> pandas.DataFrame:
     """The table of one net: all sizes of S, methods and keep ratios; empty if none is certified."""
-    points = FreshPoints(
-        net.unpruned(),
-        net.fresh.batches(FRESH_BATCH),
-        net.workplace.layers(net.first.network).prunable,
-        net.measurement.points_per_sample,
-        net.stream.child("points"),
-    )
     found = []
     left_out: dict[str, None] = {}
     for size in sample_sizes(net):
@@ -47,7 +37,7 @@ def measure(net: NetUnderTest, logger: Logger) -> pandas.DataFrame:
                 "keep_ratio_requested": pruned.keep_ratio_requested,
                 "keep_ratio": pruned.keep_ratio,
             }
-            table = points.compare(certificates, pruned)
+            table = net.fresh_points.compare(certificates, pruned)
             found.append(pandas.concat([pandas.DataFrame([columns] * len(table)), table], axis=1))
     if left_out:
         logger.say(
@@ -61,17 +51,9 @@ def measure(net: NetUnderTest, logger: Logger) -> pandas.DataFrame:
     return rows
 
 
-def write(
-    rows: pandas.DataFrame, directory: Path, measurement: Measurement, logger: Logger
-) -> None:
-    """Write the table and its figure."""
-    name = f"{NAME}{measurement.suffix}"
-    path = directory / f"{name}.csv"
-    write_whole(path, rows.to_csv(index=False))
-    logger.say(f"table: {path}")
-    largest = rows[rows["sample_size"] == rows["sample_size"].max()]
-    plot = certificate_vs_measurement(largest, directory / "plots" / name)
-    logger.say(f"plot: {plot}")
+def draw(rows: pandas.DataFrame, path: Path) -> Path:
+    """Draw those of the largest S; see `certificate_vs_measurement`."""
+    return certificate_vs_measurement(rows[rows["sample_size"] == rows["sample_size"].max()], path)
 
 
 def hold(rows: pandas.DataFrame, delta: float) -> bool:
