@@ -118,11 +118,22 @@ def test_an_axis_that_there_is_not_is_refused():
 
 def test_published_points_are_drawn_with_their_sources():
     points = pandas.DataFrame(
-        {"method": ["WT"], "prune_ratio": [0.9], "test_accuracy": [0.85], "source": ["A et al."]}
+        {
+            "method": ["WT"],
+            "prune_ratio": [0.9],
+            "test_accuracy": [0.85],
+            "unpruned_accuracy": [0.87],
+            "source": ["A et al."],
+        }
     )
     found = lines(draw({"": made_up_rows()}, log=True, published=points))["WT, A et al."]
     assert (found.get_xdata()[0], found.get_ydata()[0]) == pytest.approx((10, 85))
-    with pytest.raises(UserError, match="published points have a test accuracy, and no test_loss"):
+    differences = draw({"": made_up_rows()}, y="delta", published=points)
+    [difference] = lines(differences)["WT, A et al."].get_ydata()
+    assert difference == pytest.approx(-2)
+    with pytest.raises(
+        UserError, match=r"published points have .* \(--y delta\), and no test_loss"
+    ):
         draw({"": made_up_rows()}, y="loss", published=points)
 
 

@@ -59,6 +59,17 @@ def test_a_point_by_hand():
     assert far["accuracy"] == "outside" and far["to_unpruned"] == "outside"
 
 
+def test_how_far_a_run_prunes_with_a_published_loss():
+    """The published net loses 0.01. Of these, one loses as much at 0.4, one at 0.8, one more."""
+    nets = {0: [0.91, 0.90, 0.88], 1: [0.92, 0.91, 0.91], 2: [0.92, 0.90, 0.88]}
+    row = compared(rows_of(nets))
+    assert row["prune_ratio_here"] == pytest.approx(0.4)
+    assert row["prune_ratio_here_deviation"] == pytest.approx(0.4)
+    no_loss = compared(rows_of(nets), test_accuracy=0.91)
+    assert no_loss["prune_ratio_here"] == 0
+    assert math.isnan(compared(rows_of(nets), method="FT")["prune_ratio_here"])
+
+
 def test_between_the_unpruned_net_and_the_first_ratio():
     row = compared(rows_of({0: [0.92, 0.90, 0.5], 1: [0.92, 0.90, 0.5]}), prune_ratio=0.2)
     assert row["here"] == pytest.approx(0.91)

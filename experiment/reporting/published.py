@@ -7,7 +7,7 @@ import numpy
 
 from experiment.config.schema import Config
 from experiment.core.errors import UserError
-from experiment.reporting.summary import evaluated
+from experiment.reporting.summary import TOLERANCE, evaluated
 
 if TYPE_CHECKING:
     import pandas
@@ -65,7 +65,9 @@ def compared_with_published(
         deviations over nets of the test accuracy; `published_difference` and `difference`, to the
         unpruned nets; and what these are apart, `within` two standard deviations, those of both
         taken together, or `outside`: `accuracy` and `to_unpruned`. Where a run does not reach the
-        ratio, or has no two nets, they are empty.
+        ratio, or has no two nets, they are empty. `prune_ratio_here` and its deviation say how far
+        nets of the run can be pruned with no more loss than the published one: the largest of
+        their own ratios, chosen on the test set; 0 for a net that is always worse.
     """
     import pandas
 
@@ -95,17 +97,28 @@ def _compared(
     """
     import pandas
 
-    accuracies = pandas.Series(
-        {
-            seed: _interpolated(unpruned[seed], of_net, point["prune_ratio"])
-            for seed, of_net in pruned.groupby("net_seed")
-        },
+    theirs = point["test_accuracy"]
+    their_difference = theirs - point["unpruned_accuracy"]
+    deviation = point["test_accuracy_deviation"]
+    curves = {
+        seed: of_net.groupby("step")[["prune_ratio", "test_accuracy"]].mean()  # of repetitions
+        for seed, of_net in pruned.groupby("net_seed")
+    }
+    nets = pandas.DataFrame(
+        [
+            {
+                "accuracy": _interpolated(unpruned[seed], curve, point["prune_ratio"]),
+                "unpruned": unpruned[seed],
+                "prune_ratio": _most_pruned(curve, unpruned[seed] + their_difference),
+            }
+            for seed, curve in curves.items()
+        ],
+        columns=["accuracy", "unpruned", "prune_ratio"],
         dtype=float,
     )
-    drops = accuracies - unpruned.reindex(accuracies.index)
-    theirs = point["test_accuracy"]
-    their_drop = theirs - point["unpruned_accuracy"]
-    deviation = point["test_accuracy_deviation"]
+    accuracies, differences = nets["accuracy"], nets["accuracy"] - nets["unpruned"]
+    accuracy_gap = accuracies.mean() - theirs
+    difference_gap = differences.mean() - their_difference
     return {
         "source": point["source"],
         "published_schedule": point["published_schedule"],
@@ -114,20 +127,27 @@ def _compared(
         "published_deviation": deviation,
         "here": accuracies.mean(),
         "here_deviation": accuracies.std(),
-        "published_difference": their_drop,
-        "difference": drops.mean(),
-        "accuracy": _verdict(accuracies.mean() - theirs, numpy.hypot(deviation, accuracies.std())),
-        "to_unpruned": _verdict(drops.mean() - their_drop, numpy.hypot(deviation, drops.std())),
+        "published_difference": their_difference,
+        "difference": differences.mean(),
+        "accuracy": _verdict(accuracy_gap, numpy.hypot(deviation, accuracies.std())),
+        "to_unpruned": _verdict(difference_gap, numpy.hypot(deviation, differences.std())),
+        "prune_ratio_here": nets["prune_ratio"].mean(),
+        "prune_ratio_here_deviation": nets["prune_ratio"].std(),
     }
 
 
-def _interpolated(unpruned: float, nets: "pandas.DataFrame", prune_ratio: float) -> float:
+def _interpolated(unpruned: float, curve: "pandas.DataFrame", prune_ratio: float) -> float:
     """The accuracy of a net at a prune ratio, NaN beyond the largest one that there is."""
-    by_ratio = nets.groupby("step")[["prune_ratio", "test_accuracy"]].mean()
-    by_ratio = by_ratio.sort_values("prune_ratio")
-    ratios = [0.0, *by_ratio["prune_ratio"]]
-    accuracies = [unpruned, *by_ratio["test_accuracy"]]
+    curve = curve.sort_values("prune_ratio")
+    ratios = [0.0, *curve["prune_ratio"]]
+    accuracies = [unpruned, *curve["test_accuracy"]]
     return float(numpy.interp(prune_ratio, ratios, accuracies, right=numpy.nan))
+
+
+def _most_pruned(curve: "pandas.DataFrame", accuracy: float) -> float:
+    """The largest prune ratio of a net at which it has an accuracy, 0 if there is none."""
+    good = curve["test_accuracy"] >= accuracy - TOLERANCE
+    return float(curve["prune_ratio"].where(good, 0.0).max())
 
 
 def _verdict(difference: float, spread: float) -> str | None:

@@ -47,7 +47,7 @@ def draw(
         y: a column of results.csv, `delta` for instance; see `Y_AXES` and `SHORT_NAMES`.
         log: show what is kept, on a logarithmic axis, instead of what is removed.
         published: points of publications to be drawn beside, with columns `method`, `prune_ratio`,
-            `test_accuracy` and `source`.
+            `test_accuracy`, `unpruned_accuracy` and `source`.
         tests: of holdout.csv, by the run's label. How far nets are guaranteed is marked on the
             curves of the test accuracy.
 
@@ -81,10 +81,8 @@ def draw(
         for run, of_run in (tests or {}).items():
             if len(of_run):
                 draw_guaranteed(axes, runs[run], of_run, column, colours)
-    if published is not None and y != "test_accuracy":
-        raise UserError(f"published points have a test accuracy, and no {y}")
     if published is not None:
-        _draw_published(axes, published, column, colours)
+        _draw_published(axes, published, column, y, colours)
     _label(axes, runs, column, y)
     if axes.get_legend_handles_labels()[0]:
         if few:
@@ -138,18 +136,27 @@ def _draw_unpruned_nets(axes: Axes, runs: Runs, y: str) -> None:
 
 
 def _draw_published(
-    axes: Axes, published: pandas.DataFrame, column: str, colours: Mapping[str, str]
+    axes: Axes, published: pandas.DataFrame, column: str, y: str, colours: Mapping[str, str]
 ) -> None:
     """Large hollow markers for published points, one kind for each method and source."""
+    values = published["test_accuracy"]
+    if y == "difference":
+        values = values - published["unpruned_accuracy"]
+    elif y != "test_accuracy":
+        raise UserError(
+            f"published points have a test accuracy and a difference to the unpruned net "
+            f"(--y delta), and no {y}"
+        )
     column_there = "flop_reduction" if column.startswith("flop") else "prune_ratio"
     position = published[column_there]
     if column in ("keep_ratio", "flop_keep_ratio"):
         position = 1 - position
-    groups = published.assign(position=position).groupby(["method", "source"], sort=False)
+    points = published.assign(position=position, value=values)
+    groups = points.groupby(["method", "source"], sort=False)
     for index, ((method, source), rows) in enumerate(groups):
         axes.plot(
             100 * rows["position"],
-            100 * rows["test_accuracy"],
+            100 * rows["value"],
             linestyle="none",
             marker="*XhpH8"[index % 6],
             markersize=9,
