@@ -11,6 +11,7 @@ from experiment.config.schedules import judged, steps
 from experiment.core.errors import UserError
 from experiment.reporting.comparison import same_nets
 from experiment.reporting.records import REFERENCE
+from experiment.reporting.suites.contest import contest
 from experiment.reporting.suites.ranking import differences, ranking
 from experiment.reporting.suites.scores import Contestant, scores
 from experiment.reporting.suites.standing import (
@@ -105,8 +106,10 @@ class SuiteResults:
         for kind, experiments in self.by_kind.items():
             contestants = contestants_of(experiments)
             for name, averaged in _what_is_averaged(experiments):
-                table = ranking(contestants, averaged, _baseline(experiments))
-                found.append(Ranking(kind, name, table, differences(contestants, averaged)))
+                compared = contest(contestants, averaged)
+                pairs = differences(compared)
+                table = ranking(compared, pairs, _baseline(experiments))
+                found.append(Ranking(kind, name, table, pairs))
         return found
 
     def standing(self, asked: Sequence[str] = ()) -> Standing:
