@@ -18,8 +18,8 @@ from experiment.__main__ import main as command_line
 from experiment.core.columns import columns
 from experiment.core.errors import UserError
 from experiment.reporting.comparison import CONFIDENCE
-from experiment.reporting.records import REFERENCE, ResultRecord
 from experiment.reporting.estimates import combined, difference, mean_of
+from experiment.reporting.records import REFERENCE, ResultRecord
 from experiment.reporting.suites.contest import contest
 from experiment.reporting.suites.ranking import (
     DIFFERENCE_COLUMNS,
@@ -34,7 +34,7 @@ from experiment.reporting.suites.scores import Contestant, scores
 from experiment.runs import suites
 from experiment.runs.paths import results_directory
 from experiment.runs.suite_files import DIFFERENCES, RANKING, RANKING_TEXT
-from experiment.runs.suite_results import OVERALL, SuiteResults
+from experiment.runs.suite_results import OVERALL, ExperimentResults, SuiteResults
 from experiment.runs.suite_stored import ABOUT, load_stored
 from experiment.runs.suites import open_suite, planned, shipped_methods, shipped_suites
 
@@ -400,6 +400,16 @@ def test_a_method_of_ones_own_is_ranked_beside_stored_ones(tiny, ranked, tmp_pat
     assert set(rows["method"]) == {REFERENCE, "Random", "examples.lamp:LAMP"}
 
 
+def test_an_unpruned_net_that_only_a_later_run_has_measured_is_not_lost(tiny):
+    [plan] = planned(open_suite(str(tiny)), ["WT"])
+    rows = made_up_rows(methods=("Random", "WT"), num_nets=2)
+    here = {name: rows[rows["method"].isin([REFERENCE, name])] for name in ("Random", "WT")}
+    here["Random"] = here["Random"][here["Random"]["net_seed"] == 0]
+    found = ExperimentResults(plan.experiment, {}, here, rows.head(0), False).rows
+    nets = found[found["method"] == REFERENCE]["net_seed"]
+    assert nets.tolist() == [0, 1] and len(found) == 2 + 3 + 2 * 3
+
+
 def test_the_score_of_a_run_is_what_its_rows_say(ranked):
     directory = ranked / "suite" / "tiny"
     rows = pandas.read_csv(directory / "results.csv")
@@ -468,6 +478,7 @@ class Failing(ScoreMethod):
         (["small", "--method", "{name: WT, allocatoin: erk}"], "did you mean 'allocation'?"),
         (["small", "--method", "{name: WT"], "not valid YAML"),
         (["small", "--method", "no_module:Mine"], "cannot import method 'no_module:Mine'"),
+        (["small", "--method", "{name: SiPP, error: 0.5}"], "decides itself how much is kept; a"),
         (["small", "--stored", "nowhere"], "nowhere: no such directory"),
         (["small", "--no-own-code", "--method", "examples.lamp:LAMP"], "--no-own-code refuses"),
         (["small", "--time"], "--time: only measures what a run would take; add --dry-run"),
@@ -486,6 +497,10 @@ def test_bad_input_is_told_in_one_line(arguments, message, tmp_path, capsys):
         ({}, "holds no experiment, that is no .yaml file"),
         ({"a.yaml": "network: lenet5"}, "network"),
         ({"a.yaml": TINY.format(baseline="Random, FT", num_nets=1)}, "must remove the same"),
+        (
+            {"a.yaml": TINY.format(baseline="{name: SiPP, error: 0.5}", num_nets=1)},
+            "decides itself how much is kept",
+        ),
         (
             {"a.yaml": TINY.format(baseline="WT", num_nets=1) + "sweep: {grid: {seed: [0, 1]}}"},
             "a suite's experiment cannot be a sweep",

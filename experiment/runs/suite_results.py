@@ -46,11 +46,11 @@ class ExperimentResults:
 
     @cached_property
     def rows(self) -> pandas.DataFrame:
-        """Those of all methods that were run here; the unpruned nets once."""
-        tables = list(self.here.values())
-        pruned = [rows[rows["method"] != REFERENCE] for rows in tables]
-        unpruned = tables[0][tables[0]["method"] == REFERENCE]
-        joined = pandas.concat([unpruned, *pruned], ignore_index=True)
+        """Those of all methods that were run here; each unpruned net once."""
+        everything = pandas.concat(self.here.values())
+        is_unpruned = everything["method"] == REFERENCE
+        unpruned = everything[is_unpruned].drop_duplicates("net_seed")
+        joined = pandas.concat([unpruned, everything[~is_unpruned]], ignore_index=True)
         return joined.assign(experiment=self.name)[["experiment", *joined.columns]]
 
     @cached_property
