@@ -69,9 +69,17 @@ def test_what_cannot_be_compared_is_empty():
     beyond = compared(rows, prune_ratio=0.81)
     assert math.isnan(beyond["here"]) and beyond["accuracy"] is None
     assert compared(rows, method="FT")["accuracy"] is None
+    assert beyond["nets"] == 0
     single = compared(rows_of({0: [0.92, 0.90, 0.88]}))
     assert single["here"] == pytest.approx(0.895) and single["accuracy"] is None
     assert compared(rows, test_accuracy_deviation=math.nan)["accuracy"] is None
+
+
+def test_the_number_of_nets_that_reach_the_ratio_is_told():
+    rows = rows_of({seed: [0.92, 0.90, 0.88] for seed in range(3)})
+    falls_short = (rows["net_seed"] == 2) & (rows["step"] == 2)
+    row = compared(rows[~falls_short])
+    assert row["nets"] == 2 and row["here"] == pytest.approx(0.895)
 
 
 def test_a_method_with_options_counts_as_the_method():

@@ -62,10 +62,11 @@ def compared_with_published(
     Returns:
         `method`, as the run calls it, with its options; `source`, `published_schedule`,
         `prune_ratio`; `published`, `published_deviation`, `here` and `here_deviation`, means and
-        deviations over nets of the test accuracy; `published_difference` and `difference`, to the
-        unpruned nets; and what these are apart, `within` two standard deviations, those of both
-        taken together, or `outside`: `accuracy` and `to_unpruned`. Where a run does not reach the
-        ratio, or has no two nets, they are empty.
+        deviations over nets of the test accuracy; `nets`, how many of the run reach the ratio;
+        `published_difference` and `difference`, to the unpruned nets; `accuracy` and `to_unpruned`,
+        which say for accuracies and for differences whether the means are `within` or `outside` of
+        two standard deviations of a single net, the root of the sum of squares of theirs and ours.
+        Without a published deviation, or two nets that reach the ratio, they are empty.
     """
     import pandas
 
@@ -114,6 +115,7 @@ def _compared(
         "published_deviation": deviation,
         "here": accuracies.mean(),
         "here_deviation": accuracies.std(),
+        "nets": accuracies.count(),
         "published_difference": their_drop,
         "difference": drops.mean(),
         "accuracy": _verdict(accuracies.mean() - theirs, numpy.hypot(deviation, accuracies.std())),
