@@ -6,7 +6,8 @@ import pandas
 import pytest
 
 from experiment.__main__ import main
-from experiment.reporting.published import compared_with_published
+from experiment.config.loading import load_config
+from experiment.reporting.published import compared_with_published, published_beside
 
 POINT = {
     "method": "WT",
@@ -109,6 +110,13 @@ def test_the_command(small_config, tmp_path, capsys):
     assert main(["compare", str(run), "--published"]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert "no published result is of the same network" in line
+
+
+def test_another_width_is_another_network(small_config):
+    overrides = ["network.name=resnet20", "pruning.methods=[WT]"]
+    assert len(published_beside(load_config(small_config, overrides), "CIFAR10"))
+    wider = load_config(small_config, [*overrides, "network.width=32"])
+    assert not len(published_beside(wider, "CIFAR10"))
 
 
 def test_runs_without_a_published_result_are_left_out(small_config, tmp_path, capsys):

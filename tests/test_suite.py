@@ -525,6 +525,16 @@ def test_a_method_for_which_a_suite_has_no_experiment(tmp_path, capsys):
     assert "--method PFP: removes filters, which no experiment" in capsys.readouterr().err
 
 
+def test_stored_results_are_not_overwritten(tiny, ranked, tmp_path, capsys):
+    results = shutil.copytree(ranked, tmp_path / "results")
+    stored = results / "suite" / "tiny"
+    before = (stored / "results.csv").read_bytes()
+    assert run_suite(tiny, results, "--method", "WT", "--stored", f"{stored}/../tiny") == 2
+    error = capsys.readouterr().err
+    assert "is where this suite writes" in error and error.count("\n") == 1
+    assert (stored / "results.csv").read_bytes() == before
+
+
 @pytest.mark.parametrize("damage", ["{", "[]", '{"experiments": 3}'])
 def test_damaged_stored_results_are_told_in_one_line(tiny, ranked, tmp_path, capsys, damage):
     stored = shutil.copytree(ranked / "suite" / "tiny", tmp_path / "stored")

@@ -7,6 +7,7 @@ import numpy
 
 from experiment.config.schema import Config
 from experiment.core.errors import UserError
+from experiment.core.registry import NETWORKS
 from experiment.reporting.summary import evaluated
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ def published_beside(config: Config, dataset: str | None = None) -> "pandas.Data
     """The published points for the network, data set, methods and schedule of a run.
 
     Those that are of another network of the same name, or have no accuracy at a prune ratio, are
-    left out. Methods with options count as the method. `dataset` is the published name of the data
+    left out. A network with other options than the defaults, such as another width, has none.
+    Methods with options count as the method. `dataset` is the published name of the data
     if the run calls it otherwise, such as CIFAR10 for a folder of its images.
 
     Raises:
@@ -35,8 +37,9 @@ def published_beside(config: Config, dataset: str | None = None) -> "pandas.Data
             f"--published: {TABLE} is not there; it is part of the repository, not of an "
             f"installed package"
         ) from None
+    network = NETWORKS.label(config.network.name, config.network.options)
     fits = (
-        (table["network"] == config.network.name)
+        (table["network"] == network)
         & (table["dataset"] == (dataset or config.dataset.name))
         & (table["schedule"] == config.pruning.schedule)
         & table["method"].isin([method.name for method in config.pruning.methods])
