@@ -123,6 +123,14 @@ def test_nets_that_lack_a_ratio_or_their_unpruned_net_have_no_score():
     assert found["net_seed"].tolist() == [2]
 
 
+def test_repetitions_that_lack_a_ratio_are_left_out():
+    rows = made_up_rows(methods=("SiPP",), num_nets=1)
+    again = rows[(rows["method"] == "SiPP") & (rows["step"] < 3)].assign(repetition=1)
+    again["test_accuracy"] = 0.1
+    found = scores(pandas.concat([rows, again]), RATIOS, margin=0.02)
+    assert found["score"].tolist() == pytest.approx([-2])
+
+
 def test_a_size_above_the_one_asked_for_is_told():
     rows = made_up_rows(methods=("SiPP",), num_nets=1)
     rows.loc[rows["step"] == 2, "keep_ratio"] = 0.25  # instead of 0.2
