@@ -6,7 +6,8 @@ import pandas
 import pytest
 
 from experiment.__main__ import main
-from experiment.reporting.published import compared_with_published
+from experiment.config.loading import load_config
+from experiment.reporting.published import compared_with_published, published_beside
 
 POINT = {
     "method": "WT",
@@ -80,9 +81,17 @@ def test_what_cannot_be_compared_is_empty():
     beyond = compared(rows, prune_ratio=0.81)
     assert math.isnan(beyond["here"]) and beyond["accuracy"] is None
     assert compared(rows, method="FT")["accuracy"] is None
+    assert beyond["nets"] == 0
     single = compared(rows_of({0: [0.92, 0.90, 0.88]}))
     assert single["here"] == pytest.approx(0.895) and single["accuracy"] is None
     assert compared(rows, test_accuracy_deviation=math.nan)["accuracy"] is None
+
+
+def test_the_number_of_nets_that_reach_the_ratio_is_told():
+    rows = rows_of({seed: [0.92, 0.90, 0.88] for seed in range(3)})
+    falls_short = (rows["net_seed"] == 2) & (rows["step"] == 2)
+    row = compared(rows[~falls_short])
+    assert row["nets"] == 2 and row["here"] == pytest.approx(0.895)
 
 
 def test_a_method_with_options_counts_as_the_method():
@@ -112,6 +121,13 @@ def test_the_command(small_config, tmp_path, capsys):
     assert main(["compare", str(run), "--published"]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert "no published result is of the same network" in line
+
+
+def test_another_width_is_another_network(small_config):
+    overrides = ["network.name=resnet20", "pruning.methods=[WT]"]
+    assert len(published_beside(load_config(small_config, overrides), "CIFAR10"))
+    wider = load_config(small_config, [*overrides, "network.width=32"])
+    assert not len(published_beside(wider, "CIFAR10"))
 
 
 def test_runs_without_a_published_result_are_left_out(small_config, tmp_path, capsys):

@@ -18,8 +18,9 @@ from experiment.__main__ import main as command_line
 from experiment.core.columns import columns
 from experiment.core.errors import UserError
 from experiment.reporting.comparison import CONFIDENCE
+from experiment.reporting.estimates import combined, difference, mean_of
 from experiment.reporting.records import REFERENCE, ResultRecord
-from experiment.reporting.suites.estimates import average, combined, difference, mean_of
+from experiment.reporting.suites.contest import contest
 from experiment.reporting.suites.ranking import (
     DIFFERENCE_COLUMNS,
     EQUAL,
@@ -33,7 +34,7 @@ from experiment.reporting.suites.scores import Contestant, scores
 from experiment.runs import suites
 from experiment.runs.paths import results_directory
 from experiment.runs.suite_files import DIFFERENCES, RANKING, RANKING_TEXT
-from experiment.runs.suite_results import OVERALL, SuiteResults
+from experiment.runs.suite_results import OVERALL, ExperimentResults, SuiteResults
 from experiment.runs.suite_stored import ABOUT, load_stored
 from experiment.runs.suites import open_suite, planned, shipped_methods, shipped_suites
 
@@ -70,13 +71,8 @@ def test_independent_means_are_compared_as_welch_does(one, other, confidence):
     assert found == pytest.approx((welch.low, welch.high), rel=1e-6, abs=1e-9)
 
 
-def test_an_average_of_one_estimate_is_that_estimate():
-    alone = mean_of([1.0, 4.0, 5.0])
-    assert average([alone]).interval(0.9) == pytest.approx(alone.interval(0.9))
-
-
 def test_the_mean_over_experiments_counts_them_alike():
-    found = average([mean_of([0.0, 2.0]), mean_of([10.0, 10.0, 10.0, 14.0])])
+    found = combined([(0.5, mean_of([0.0, 2.0])), (0.5, mean_of([10.0, 10.0, 10.0, 14.0]))])
     assert found.mean == pytest.approx((1 + 11) / 2)
     assert found.variance == pytest.approx((1 + 1) / 4)  # 2 / 2 and 4 / 4, each over 2 squared
     assert found.degrees == pytest.approx((1 + 1) ** 2 / (1 / 1 + 1 / 3))
@@ -86,6 +82,15 @@ def test_a_single_net_has_no_interval_and_neither_has_what_is_made_of_it():
     single = mean_of([3.0])
     for estimate in (single, combined([(1.0, single), (1.0, mean_of([1.0, 2.0]))])):
         assert all(map(numpy.isnan, estimate.interval(0.95)))
+
+
+@pytest.mark.parametrize("values", [[2.0, 2.0, 2.0], [0.1 + 0.2, 0.3, 0.3], [0.0, 0.0]])
+def test_values_that_are_alike_have_no_interval(values):
+    """Few multiples of one image are easily equal, which does not make their mean certain."""
+    assert all(map(numpy.isnan, mean_of(values).interval(0.95)))
+    one = mean_of([1.0, 2.0])
+    both = combined([(1.0, one), (1.0, mean_of([2.0, 2.0, 2.0]))]).interval(0.95)
+    assert both == pytest.approx([end + 2 for end in one.interval(0.95)])
 
 
 # Scores
@@ -118,6 +123,14 @@ def test_nets_that_lack_a_ratio_or_their_unpruned_net_have_no_score():
     assert found["net_seed"].tolist() == [2]
 
 
+def test_repetitions_that_lack_a_ratio_are_left_out():
+    rows = made_up_rows(methods=("SiPP",), num_nets=1)
+    again = rows[(rows["method"] == "SiPP") & (rows["step"] < 3)].assign(repetition=1)
+    again["test_accuracy"] = 0.1
+    found = scores(pandas.concat([rows, again]), RATIOS, margin=0.02)
+    assert found["score"].tolist() == pytest.approx([-2])
+
+
 def test_a_size_above_the_one_asked_for_is_told():
     rows = made_up_rows(methods=("SiPP",), num_nets=1)
     rows.loc[rows["step"] == 2, "keep_ratio"] = 0.25  # instead of 0.2
@@ -128,22 +141,30 @@ def test_a_size_above_the_one_asked_for_is_told():
 # Ranks
 
 
-def contestant(method, *by_experiment, unpruned=0.9, **values):
-    """A method with scores per experiment `a`, `b`, ... and nets that are told by their number."""
+def contestant(method, *by_experiment, unpruned=0.9, same_nets=False, **values):
+    """A method with scores per experiment `a`, `b`, ... and nets that are told by their number.
+
+    Experiments have nets of their own, unless they are the same.
+    """
     found = {}
-    for name, values_of_nets in zip("abc", by_experiment):
+    for place, (name, values_of_nets) in enumerate(zip("abc", by_experiment)):
         nets = range(len(values_of_nets))
         found[name] = pandas.DataFrame(
             {
                 "net_seed": nets,
                 "unpruned_test_accuracy": [unpruned + net / 100 for net in nets],
-                "unpruned_test_loss": [0.1] * len(nets),
+                "unpruned_test_loss": [0.1 if same_nets else 0.1 + place] * len(nets),
                 "score": values_of_nets,
                 "commensurate_prune_ratio": [0.5] * len(nets),
                 "most_kept_too_much": [0.0] * len(nets),
             }
         )
     return Contestant(method, scores=found, **{"is_stored": False, **values})
+
+
+def ranked_by(contestants, experiments, baseline):
+    compared = contest(contestants, experiments)
+    return ranking(compared, differences(compared), baseline)
 
 
 NETS_DIFFER = [
@@ -155,7 +176,7 @@ NETS_DIFFER = [
 
 
 def test_the_rank_table_by_hand():
-    table = ranking(NETS_DIFFER, ["a"], "Random")
+    table = ranked_by(NETS_DIFFER, ["a"], "Random")
     assert table.columns.tolist() == RANKING_COLUMNS
     assert table["method"].tolist() == ["best", "second", "third", "Random"]
     ranks = list(zip(table["rank_from"], table["rank_to"]))
@@ -168,7 +189,7 @@ def test_the_rank_table_by_hand():
 
 
 def test_differences_hold_together_and_are_paired_by_net():
-    pairs = differences(NETS_DIFFER, ["a"])
+    pairs = differences(contest(NETS_DIFFER, ["a"]))
     assert pairs.columns.tolist() == DIFFERENCE_COLUMNS and len(pairs) == 4 * 3
     row = pairs[(pairs["method"] == "best") & (pairs["other"] == "third")].iloc[0]
     confidence = 1 - (1 - CONFIDENCE) / 3  # each method is compared with three others
@@ -183,7 +204,7 @@ def test_differences_hold_together_and_are_paired_by_net():
 
 def test_methods_on_other_nets_are_compared_as_on_other_nets():
     elsewhere = contestant("elsewhere", [-2.1, -12.0, -21.9, -32.0], unpruned=0.8)
-    pairs = differences([NETS_DIFFER[0], elsewhere], ["a"])
+    pairs = differences(contest([NETS_DIFFER[0], elsewhere], ["a"]))
     one, other = (each.scores["a"]["score"] for each in (NETS_DIFFER[0], elsewhere))
     expected = stats.ttest_ind(one, other, equal_var=False).confidence_interval(CONFIDENCE)
     row = pairs.iloc[0]
@@ -195,23 +216,59 @@ def test_experiments_count_alike_and_all_must_be_finished():
     one = contestant("one", [-1.0, -2.0], [-5.0, -6.0, -10.0])
     other = contestant("other", [-2.0, -2.5], [-5.0, -5.0, -5.0])
     unfinished = contestant("unfinished", [0.0, 0.0])
-    table = ranking([one, other, unfinished], ["a", "b"], "other")
+    table = ranked_by([one, other, unfinished], ["a", "b"], "other")
     assert table["method"].tolist() == ["other", "one"]
     assert table["score"].tolist() == pytest.approx([-(2.25 + 5) / 2, -(1.5 + 7) / 2])
     assert table["nets"].tolist() == [5, 5]
     assert table["to_baseline"].tolist()[1] == pytest.approx((0.75 - 2) / 2)
-    assert ranking([one, other, unfinished], ["a"], "other")["method"].tolist()[0] == "unfinished"
+    assert ranked_by([one, other, unfinished], ["a"], "other")["method"].tolist()[0] == "unfinished"
+
+
+def test_experiments_on_the_same_nets_are_one_sample_of_nets():
+    """They would not be independent: what a net loses by one schedule it loses by another."""
+    nets = ([-1.0, -2.0, -6.0], [-1.0, -3.0, -8.0], [-4.0, -4.0, -5.0])
+    one = contestant("one", *nets[:2], same_nets=True)
+    other = contestant("other", [0.0] * 3, [0.0] * 3, same_nets=True)
+    [row, _] = differences(contest([one, other], ["a", "b"])).to_dict("records")
+    expected = stats.ttest_1samp([-1.0, -2.5, -7.0], 0).confidence_interval(CONFIDENCE)
+    assert (row["from"], row["to"]) == pytest.approx((expected.low, expected.high))
+    assert row["compared_on"] == "3 nets"
+    # A third experiment counts a third still, with nets of its own.
+    for each, scores_there in ((one, nets[2]), (other, [0.0] * 3)):
+        each.scores["c"] = contestant("c", scores_there, unpruned=0.5).scores["a"]
+    [row, _] = differences(contest([one, other], ["a", "b", "c"])).to_dict("records")
+    assert row["difference"] == pytest.approx((-3 - 4 - 13 / 3) / 3)
+    assert row["compared_on"] == "6 nets"
+
+
+def test_differences_that_are_alike_say_nothing():
+    """By a hundredth of a point on each of three nets, up to rounding errors."""
+    one, other = contestant("one", [0.3, -2.0, 5.01]), contestant("other", [0.31, -1.99, 5.02])
+    table = ranked_by([one, other], ["a"], "other")
+    assert list(zip(table["rank_from"], table["rank_to"])) == [(1, 2), (1, 2)]
+
+
+def test_a_rank_holds_in_95_of_100_worlds_even_if_all_methods_are_equal():
+    random, worlds = numpy.random.default_rng(0), 400
+    held = 0
+    for _ in range(worlds):
+        nets = random.normal(scale=5, size=4)  # differ more than methods
+        values = nets + random.normal(size=(5, 4))
+        table = ranked_by([contestant(f"{n}", list(v)) for n, v in enumerate(values)], ["a"], "0")
+        first = table[table["method"] == "0"].iloc[0]
+        held += (first["rank_from"], first["rank_to"]) == (1, 5)
+    assert held >= 0.92 * worlds  # three standard deviations below 95%
 
 
 def test_one_net_gives_no_rank():
-    table = ranking([contestant("one", [-1.0]), contestant("other", [-90.0])], ["a"], "other")
+    table = ranked_by([contestant("one", [-1.0]), contestant("other", [-90.0])], ["a"], "other")
     assert list(zip(table["rank_from"], table["rank_to"])) == [(1, 2), (1, 2)]
 
 
 @settings(deadline=None)
 @given(st.permutations(range(4)))
 def test_ranks_do_not_depend_on_the_order_of_methods(order):
-    table = ranking([NETS_DIFFER[index] for index in order], ["a"], "Random")
+    table = ranked_by([NETS_DIFFER[index] for index in order], ["a"], "Random")
     found = dict(zip(table["method"], zip(table["rank_from"], table["rank_to"])))
     assert found == {"best": (1, 1), "second": (2, 3), "third": (2, 3), "Random": (4, 4)}
 
@@ -351,6 +408,16 @@ def test_a_method_of_ones_own_is_ranked_beside_stored_ones(tiny, ranked, tmp_pat
     assert set(rows["method"]) == {REFERENCE, "Random", "examples.lamp:LAMP"}
 
 
+def test_an_unpruned_net_that_only_a_later_run_has_measured_is_not_lost(tiny):
+    [plan] = planned(open_suite(str(tiny)), ["WT"])
+    rows = made_up_rows(methods=("Random", "WT"), num_nets=2)
+    here = {name: rows[rows["method"].isin([REFERENCE, name])] for name in ("Random", "WT")}
+    here["Random"] = here["Random"][here["Random"]["net_seed"] == 0]
+    found = ExperimentResults(plan.experiment, {}, here, rows.head(0), False).rows
+    nets = found[found["method"] == REFERENCE]["net_seed"]
+    assert nets.tolist() == [0, 1] and len(found) == 2 + 3 + 2 * 3
+
+
 def test_the_score_of_a_run_is_what_its_rows_say(ranked):
     directory = ranked / "suite" / "tiny"
     rows = pandas.read_csv(directory / "results.csv")
@@ -419,6 +486,7 @@ class Failing(ScoreMethod):
         (["small", "--method", "{name: WT, allocatoin: erk}"], "did you mean 'allocation'?"),
         (["small", "--method", "{name: WT"], "not valid YAML"),
         (["small", "--method", "no_module:Mine"], "cannot import method 'no_module:Mine'"),
+        (["small", "--method", "{name: SiPP, error: 0.5}"], "decides itself how much is kept; a"),
         (["small", "--stored", "nowhere"], "nowhere: no such directory"),
         (["small", "--no-own-code", "--method", "examples.lamp:LAMP"], "--no-own-code refuses"),
         (["small", "--time"], "--time: only measures what a run would take; add --dry-run"),
@@ -437,6 +505,10 @@ def test_bad_input_is_told_in_one_line(arguments, message, tmp_path, capsys):
         ({}, "holds no experiment, that is no .yaml file"),
         ({"a.yaml": "network: lenet5"}, "network"),
         ({"a.yaml": TINY.format(baseline="Random, FT", num_nets=1)}, "must remove the same"),
+        (
+            {"a.yaml": TINY.format(baseline="{name: SiPP, error: 0.5}", num_nets=1)},
+            "decides itself how much is kept",
+        ),
         (
             {"a.yaml": TINY.format(baseline="WT", num_nets=1) + "sweep: {grid: {seed: [0, 1]}}"},
             "a suite's experiment cannot be a sweep",
@@ -459,6 +531,16 @@ def test_a_method_for_which_a_suite_has_no_experiment(tmp_path, capsys):
     (tmp_path / "a.yaml").write_text(TINY.format(baseline="Random", num_nets=1))
     assert command_line(["suite", str(tmp_path), "--method", "PFP", "--dry-run"]) == 2
     assert "--method PFP: removes filters, which no experiment" in capsys.readouterr().err
+
+
+def test_stored_results_are_not_overwritten(tiny, ranked, tmp_path, capsys):
+    results = shutil.copytree(ranked, tmp_path / "results")
+    stored = results / "suite" / "tiny"
+    before = (stored / "results.csv").read_bytes()
+    assert run_suite(tiny, results, "--method", "WT", "--stored", f"{stored}/../tiny") == 2
+    error = capsys.readouterr().err
+    assert "is where this suite writes" in error and error.count("\n") == 1
+    assert (stored / "results.csv").read_bytes() == before
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"experiments": 3}'])

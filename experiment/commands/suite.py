@@ -11,6 +11,7 @@ uses more cores.
 
 import argparse
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiment.commands import run as run_command
@@ -19,7 +20,7 @@ from experiment.core.console import say, say_line
 
 if TYPE_CHECKING:
     from experiment.runs.suite_stored import StoredResults
-    from experiment.runs.suites import Planned
+    from experiment.runs.suites import Planned, Suite
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +49,7 @@ def run(options: argparse.Namespace) -> int:
     from experiment.runs.suites import open_suite, planned
 
     suite = open_suite(options.suite, options.stored)
+    _require_other_directory(suite, options)
     plans = planned(suite, options.methods)
     stored = load_stored(suite.stored)
     if options.threads is None and _is_on_cpu(options):
@@ -60,6 +62,23 @@ def run(options: argparse.Namespace) -> int:
     return code
 
 
+def _require_other_directory(suite: "Suite", options: argparse.Namespace) -> None:
+    """Raise UserError if the stored results would be overwritten by those of this command."""
+    from experiment.core.errors import UserError
+
+    own = _directory(suite.name, options)
+    if suite.stored is not None and suite.stored.resolve() == own.resolve():
+        raise UserError(
+            f"--stored {options.stored}: is where this suite writes, and would be overwritten; "
+            f"copy it elsewhere, or name its methods too: what was run before is not run again"
+        )
+
+
+def _directory(name: str, options: argparse.Namespace) -> Path:
+    """Where the files of a suite are written."""
+    return Path(options.results, "suite", name)
+
+
 def _is_on_cpu(options: argparse.Namespace) -> bool:
     from experiment.core.devices import choose_device
 
@@ -70,15 +89,13 @@ def _rank(
     name: str, plans: "list[Planned]", stored: "StoredResults", options: argparse.Namespace
 ) -> None:
     """Rank what was found, print that, and write the files."""
-    from pathlib import Path
-
     from experiment.reporting.suites.standing import EXPLANATION
     from experiment.runs.suite_files import RANKING_TEXT, write_files
     from experiment.runs.suite_results import SuiteResults
 
     found = SuiteResults(plans, stored, options.results)
     standing = found.standing(_asked(plans) if options.methods else ())
-    directory = Path(options.results, "suite", name)
+    directory = _directory(name, options)
     report = write_files(found, standing, directory, name, _command(options))
     say(f"\n{EXPLANATION}\n\n{standing.text(standing.overall)}\n")
     say_line(f"by experiment: {directory / RANKING_TEXT}")
@@ -96,7 +113,7 @@ def _command(options: argparse.Namespace) -> str:
     """The command that finds the same again, on the same machine."""
     words = ["python", "-m", "experiment", "suite", options.suite]
     words += [word for method in options.methods for word in ("--method", method)]
-    for name in ("device", "workers", "threads"):
+    for name in ("stored", "device", "workers", "threads"):
         value = getattr(options, name)
         words += [f"--{name}", str(value)] if value not in (None, "auto") else []
     return shlex.join(words)

@@ -1,9 +1,9 @@
 """The ways in which test images are corrupted, and how much at each severity.
 
 The kinds and their strengths are those of Hendrycks and Dietterich, "Benchmarking Neural Network
-Robustness to Common Corruptions and Perturbations" (ICLR 2019, arXiv:1903.12261), as far as numpy,
-scipy and Pillow can do them: those of CIFAR-10-C for small images, those of ImageNet-C for others.
-The numbers are in the authors' scripts `make_cifar_c.py` and `make_imagenet_c.py`
+Robustness to Common Corruptions and Perturbations" (ICLR 2019, arXiv:1903.12261), ten of 19 that
+take no more than numpy, scipy and Pillow: those of CIFAR-10-C for small images, those of ImageNet-C
+for others. The numbers are in the authors' scripts `make_cifar_c.py` and `make_imagenet_c.py`
 (github.com/hendrycks/robustness). `uniform_noise` is that of Liebenwein et al., "Lost in Pruning"
 (MLSys 2021, arXiv:2103.03014).
 """

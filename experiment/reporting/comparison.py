@@ -1,13 +1,13 @@
 """Comparing methods and runs: side by side, and by differences on the same nets."""
 
 import itertools
-import math
 from collections.abc import Mapping
 
 import pandas
 
 from experiment.core.errors import UserError
 from experiment.core.spelling import nearest
+from experiment.reporting.estimates import mean_of
 from experiment.reporting.records import REFERENCE
 from experiment.reporting.summary import evaluated
 
@@ -122,23 +122,14 @@ def _interval(paired: pandas.DataFrame) -> dict[str, object]:
     found: dict[str, object] = {"ratios": paired[RATIO].nunique(), "nets": count}
     if count == 0:
         return {**found, "verdict": "no nets and ratios in common"}
-    mean = float(of_nets.mean())
-    if count == 1:
-        return {**found, "difference": mean, "verdict": "one net cannot tell"}
-    half = quantile_of_t((1 + CONFIDENCE) / 2, count - 1) * float(of_nets.std()) / math.sqrt(count)
-    found |= {"difference": mean, "from": mean - half, "to": mean + half}
-    if mean - half > 0:
+    estimate = mean_of(list(of_nets))
+    start, end = estimate.interval(CONFIDENCE)
+    found |= {"difference": estimate.mean, "from": start, "to": end}
+    if start > 0:
         return {**found, "verdict": "higher"}
-    if mean + half < 0:
+    if end < 0:
         return {**found, "verdict": "lower"}
-    return {**found, "verdict": f"{count} nets cannot tell"}
-
-
-def quantile_of_t(probability: float, degrees: float) -> float:
-    """The quantile of Student's t distribution."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(degrees, probability))
+    return {**found, "verdict": f"{count} nets cannot tell" if count > 1 else "one net cannot tell"}
 
 
 def settings_that_differ(configs: Mapping[str, object]) -> pandas.DataFrame:

@@ -7,6 +7,7 @@ import numpy
 
 from experiment.config.schema import Config
 from experiment.core.errors import UserError
+from experiment.core.registry import NETWORKS
 from experiment.reporting.summary import TOLERANCE, evaluated
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ def published_beside(config: Config, dataset: str | None = None) -> "pandas.Data
     """The published points for the network, data set, methods and schedule of a run.
 
     Those that are of another network of the same name, or have no accuracy at a prune ratio, are
-    left out. Methods with options count as the method. `dataset` is the published name of the data
+    left out. A network with other options than the defaults, such as another width, has none.
+    Methods with options count as the method. `dataset` is the published name of the data
     if the run calls it otherwise, such as CIFAR10 for a folder of its images.
 
     Raises:
@@ -35,8 +37,9 @@ def published_beside(config: Config, dataset: str | None = None) -> "pandas.Data
             f"--published: {TABLE} is not there; it is part of the repository, not of an "
             f"installed package"
         ) from None
+    network = NETWORKS.label(config.network.name, config.network.options)
     fits = (
-        (table["network"] == config.network.name)
+        (table["network"] == network)
         & (table["dataset"] == (dataset or config.dataset.name))
         & (table["schedule"] == config.pruning.schedule)
         & table["method"].isin([method.name for method in config.pruning.methods])
@@ -62,12 +65,14 @@ def compared_with_published(
     Returns:
         `method`, as the run calls it, with its options; `source`, `published_schedule`,
         `prune_ratio`; `published`, `published_deviation`, `here` and `here_deviation`, means and
-        deviations over nets of the test accuracy; `published_difference` and `difference`, to the
-        unpruned nets; and what these are apart, `within` two standard deviations, those of both
-        taken together, or `outside`: `accuracy` and `to_unpruned`. Where a run does not reach the
-        ratio, or has no two nets, they are empty. `prune_ratio_here` and its deviation say how far
-        nets of the run can be pruned with no more loss than the published one: the largest of
-        their own ratios, chosen on the test set; 0 for a net that is always worse.
+        deviations over nets of the test accuracy; `nets`, how many of the run reach the ratio;
+        `published_difference` and `difference`, to the unpruned nets; `accuracy` and `to_unpruned`,
+        which say for accuracies and for differences whether the means are `within` or `outside` of
+        two standard deviations of a single net, the root of the sum of squares of theirs and ours.
+        Without a published deviation, or two nets that reach the ratio, they are empty.
+        `prune_ratio_here` and its deviation say how far nets of the run can be pruned with no more
+        loss than the published one: the largest of their own ratios, chosen on the test set; 0 for
+        a net that is always worse.
     """
     import pandas
 
@@ -127,6 +132,7 @@ def _compared(
         "published_deviation": deviation,
         "here": accuracies.mean(),
         "here_deviation": accuracies.std(),
+        "nets": accuracies.count(),
         "published_difference": their_difference,
         "difference": differences.mean(),
         "accuracy": _verdict(accuracy_gap, numpy.hypot(deviation, accuracies.std())),

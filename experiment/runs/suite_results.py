@@ -11,6 +11,7 @@ from experiment.config.schedules import judged, steps
 from experiment.core.errors import UserError
 from experiment.reporting.comparison import same_nets
 from experiment.reporting.records import REFERENCE
+from experiment.reporting.suites.contest import contest
 from experiment.reporting.suites.ranking import differences, ranking
 from experiment.reporting.suites.scores import Contestant, scores
 from experiment.reporting.suites.standing import (
@@ -45,11 +46,11 @@ class ExperimentResults:
 
     @cached_property
     def rows(self) -> pandas.DataFrame:
-        """Those of all methods that were run here; the unpruned nets once."""
-        tables = list(self.here.values())
-        pruned = [rows[rows["method"] != REFERENCE] for rows in tables]
-        unpruned = tables[0][tables[0]["method"] == REFERENCE]
-        joined = pandas.concat([unpruned, *pruned], ignore_index=True)
+        """Those of all methods that were run here; each unpruned net once."""
+        everything = pandas.concat(self.here.values())
+        is_unpruned = everything["method"] == REFERENCE
+        unpruned = everything[is_unpruned].drop_duplicates("net_seed")
+        joined = pandas.concat([unpruned, everything[~is_unpruned]], ignore_index=True)
         return joined.assign(experiment=self.name)[["experiment", *joined.columns]]
 
     @cached_property
@@ -105,8 +106,10 @@ class SuiteResults:
         for kind, experiments in self.by_kind.items():
             contestants = contestants_of(experiments)
             for name, averaged in _what_is_averaged(experiments):
-                table = ranking(contestants, averaged, _baseline(experiments))
-                found.append(Ranking(kind, name, table, differences(contestants, averaged)))
+                compared = contest(contestants, averaged)
+                pairs = differences(compared)
+                table = ranking(compared, pairs, _baseline(experiments))
+                found.append(Ranking(kind, name, table, pairs))
         return found
 
     def standing(self, asked: Sequence[str] = ()) -> Standing:

@@ -11,7 +11,7 @@ from typing import Any
 
 from experiment.config.documents import Document, assign
 from experiment.config.loading import load_document, resolve
-from experiment.config.schema import Config, Part
+from experiment.config.schema import Config, MethodPart, Part
 from experiment.config.sweeps import Combination, Sweep
 from experiment.config.yaml_files import read_value
 from experiment.core.errors import UserError
@@ -110,6 +110,8 @@ def open_experiment(path: Path) -> SuiteExperiment:
     config = resolve(document)
     if config.num_prunings == 0:
         raise UserError(f"{path}: prunes nothing; a suite's experiment must prune")
+    for method in config.pruning.methods:
+        _require_ratios(method, document.locate(METHODS_KEY))
     kinds = {what_it_removes(method) for method in config.pruning.methods}
     if len(kinds) > 1:
         raise UserError(
@@ -122,6 +124,15 @@ def open_experiment(path: Path) -> SuiteExperiment:
 def what_it_removes(method: Part) -> str:
     """`weights` or `filters`. Raises UserError if the method cannot be made."""
     return build_method(method.name, method.options).granularity
+
+
+def _require_ratios(method: MethodPart, origin: str) -> None:
+    """Raise UserError for a method that cannot be judged at the keep ratios of an experiment."""
+    if method.decides_size:
+        raise UserError(
+            f"{origin}: {method.label} decides itself how much is kept; a suite compares methods "
+            f"at the same keep ratios, so leave out its error"
+        )
 
 
 def shipped_methods() -> list[str]:
@@ -179,6 +190,7 @@ def _by_kind(suite: Suite, asked: Sequence[Asked]) -> dict[str, list[Asked]]:
     for method, origin in asked:
         try:
             [part] = suite.experiments[0].with_method(method, origin).pruning.methods
+            _require_ratios(part, origin)
             found.setdefault(what_it_removes(part), []).append((method, origin))
         except UserError as error:
             mistakes += error.mistakes

@@ -32,8 +32,8 @@ def scores(rows: pandas.DataFrame, ratios: Sequence[float], margin: float) -> pa
 
     Args:
         rows: of results.csv, of one method and of the unpruned nets.
-        ratios: all keep ratios at which methods are judged. Nets that lack some are left out:
-            means over different ratios cannot be compared.
+        ratios: all keep ratios at which methods are judged. Repetitions that lack some are left
+            out: means over different ratios cannot be compared.
         margin: by how much the error may exceed that of the unpruned net, as a share of images.
 
     Returns:
@@ -42,10 +42,15 @@ def scores(rows: pandas.DataFrame, ratios: Sequence[float], margin: float) -> pa
         of the latter: a method that keeps more than others would be better for that alone.
     """
     unpruned = rows[rows["method"] == REFERENCE].set_index("net_seed")
-    steps = evaluated(rows).groupby(["net_seed", RATIO])[[*AVERAGED, "keep_ratio"]].mean()
+    complete = (
+        evaluated(rows)
+        .groupby(["net_seed", "repetition"])
+        .filter(lambda chain: set(chain[RATIO]) == set(ratios))
+    )
+    steps = complete.groupby(["net_seed", RATIO])[[*AVERAGED, "keep_ratio"]].mean()
     found = []
     for net_seed, of_net in steps.reset_index().groupby("net_seed"):
-        if net_seed not in unpruned.index or set(of_net[RATIO]) != set(ratios):
+        if net_seed not in unpruned.index:
             continue
         reference = unpruned.loc[net_seed]
         found.append(

@@ -1,14 +1,15 @@
 """Means over nets with what is known of their error, and how they are combined.
 
 All formulas are those of Student and of Welch and Satterthwaite: the variances of independent means
-are added, and the degrees of freedom of the sum follow from those of its terms.
+are added, and the degrees of freedom of the sum follow from those of its terms. For the mean of one
+sample that is exact if its values are normal; for sums it is an approximation.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from experiment.reporting.comparison import quantile_of_t
+SMALLEST = 1e-9  # points: differences of scores below this are rounding errors
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,12 @@ class Estimate:
     degrees: float
 
     def interval(self, confidence: float) -> tuple[float, float]:
-        """Both ends of the confidence interval of Student's t."""
-        if math.isnan(self.variance):
+        """Both ends of the confidence interval of Student's t, nan where the variance is unknown.
+
+        It is unknown as well if all values are alike: accuracies are multiples of one image, so
+        that few values may well be equal by chance, and none would then be uncertain.
+        """
+        if not self.variance > SMALLEST**2:
             return math.nan, math.nan
         quantile = quantile_of_t((1 + confidence) / 2, self.degrees)
         half = quantile * math.sqrt(self.variance)
@@ -46,21 +51,21 @@ def combined(terms: Sequence[tuple[float, Estimate]]) -> Estimate:
     mean = sum(factor * term.mean for factor, term in terms)
     variances = [factor**2 * term.variance for factor, term in terms]
     total = sum(variances)
-    if math.isnan(total):
-        return Estimate(mean, math.nan, 0)
-    if total == 0:
-        return Estimate(mean, 0.0, min(term.degrees for _, term in terms))
+    if not total > 0:  # zero, or unknown
+        return Estimate(mean, total, 0)
     squares = sum(
         variance**2 / term.degrees for variance, (_, term) in zip(variances, terms) if variance
     )
     return Estimate(mean, total, total**2 / squares)
 
 
-def average(estimates: Sequence[Estimate]) -> Estimate:
-    """The mean of independent estimates, which count alike."""
-    return combined([(1 / len(estimates), one) for one in estimates])
-
-
 def difference(one: Estimate, other: Estimate) -> Estimate:
     """Of two independent estimates."""
     return combined([(1.0, one), (-1.0, other)])
+
+
+def quantile_of_t(probability: float, degrees: float) -> float:
+    """The quantile of Student's t distribution."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, probability))
