@@ -19,7 +19,8 @@ from experiment.core.columns import columns
 from experiment.core.registry import DATASETS
 from experiment.core.seeding import Stream
 from experiment.data.corrupted_images import Corruption
-from experiment.data.corruptions import KINDS, as_bytes
+from experiment.data.corruptions.kinds import KINDS
+from experiment.data.corruptions.pixels import as_bytes
 from experiment.data.loading import load_data
 from experiment.data.split import Split
 from experiment.main import main

@@ -32,7 +32,7 @@ WEIGHTS = "weights"  # the name of a network's dependency on a file
 UNREADABLE = "unreadable"  # its digest if the file cannot be read
 
 Measure = Literal["accuracy_drop", "disagreement"]  # the loss of a pruned net to the unpruned one
-# The kinds of `experiment/data/corruptions.py`, which says what they do.
+# The kinds of `experiment/data/corruptions/kinds.py`, which says what they do.
 CorruptionName = Literal[
     "gaussian_noise",
     "shot_noise",
@@ -40,9 +40,17 @@ CorruptionName = Literal[
     "speckle_noise",
     "uniform_noise",
     "gaussian_blur",
+    "defocus_blur",
+    "glass_blur",
+    "motion_blur",
     "zoom_blur",
+    "snow",
+    "fog",
+    "spatter",
     "brightness",
     "contrast",
+    "saturate",
+    "elastic_transform",
     "pixelate",
     "jpeg_compression",
 ]
