@@ -4,8 +4,8 @@ The kinds and their strengths are those of Hendrycks and Dietterich, "Benchmarki
 Robustness to Common Corruptions and Perturbations" (ICLR 2019, arXiv:1903.12261): those of
 CIFAR-10-C for small images, those of ImageNet-C for others. All are there but `frost`, which needs
 photographs of the authors. The numbers are in the authors' scripts `make_cifar_c.py` and
-`make_imagenet_c.py` (github.com/hendrycks/robustness). `uniform_noise` is that of Liebenwein et al., "Lost in Pruning"
-(MLSys 2021, arXiv:2103.03014).
+`make_imagenet_c.py` (github.com/hendrycks/robustness). `uniform_noise` is that of Liebenwein et
+al., "Lost in Pruning" (MLSys 2021, arXiv:2103.03014).
 """
 
 from collections.abc import Callable

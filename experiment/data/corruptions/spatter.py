@@ -11,6 +11,7 @@ MUD = (63 / 255, 42 / 255, 20 / 255)
 THINNEST_MUD = 0.8  # share of a pixel
 FARTHEST = 20  # pixels from the edge of a drop, from which on its brightness is the same
 WEAK_EDGE, STRONG_EDGE = 50, 150
+TINY = 1e-6  # pixels, by which a mean may be too small
 # Lets drops be lit from the upper left.
 RELIEF = numpy.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
 
@@ -50,7 +51,7 @@ def _relief(distances: ndarray) -> ndarray:
     """Distances as levels of light, spread over all from 0 to 255."""
     from scipy.ndimage import correlate, uniform_filter
 
-    smooth = uniform_filter(distances, 3, mode="mirror")
+    smooth = uniform_filter(distances, 3, mode="mirror") + TINY  # means of whole numbers are whole
     spread = _equalised(smooth.astype(numpy.uint8))
     relief = correlate(spread.astype(int), RELIEF, mode="mirror").clip(0, 255)
     return numpy.rint(uniform_filter(relief.astype(float), 3, mode="mirror"))
