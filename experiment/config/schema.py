@@ -346,6 +346,16 @@ class Evaluation(Section):
     corruptions: list[CorruptionName] = []
     severities: list[Annotated[int, Field(ge=1, le=MOST_SEVERE)]] = Field([1, 3, 5], min_length=1)
 
+    @pydantic.field_validator("corruptions", mode="before")
+    @classmethod
+    def _can_be_made(cls, names: Any) -> Any:
+        if isinstance(names, list) and "frost" in names:
+            raise ValueError(
+                "frost cannot be made: it needs photographs of frost, which are not part of this "
+                "package; leave it out"
+            )
+        return names
+
     @pydantic.field_validator("corruptions", "severities", mode="after")
     @classmethod
     def _differ(cls, values: list[Any]) -> list[Any]:

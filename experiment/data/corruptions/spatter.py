@@ -12,7 +12,7 @@ THINNEST_MUD = 0.8  # share of a pixel
 FARTHEST = 20  # pixels from the edge of a drop, from which on its brightness is the same
 WEAK_EDGE, STRONG_EDGE = 50, 150
 TINY = 1e-6  # pixels, by which a mean may be too small
-# Lets drops be lit from the upper left.
+# Makes drops bright at their lower right.
 RELIEF = numpy.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
 
 Spatter = tuple[float, float, float, float, float, bool]
@@ -27,11 +27,11 @@ def spatter(pixels: ndarray, strength: Spatter, random: Generator) -> ndarray:
         cover = gaussian((liquid > lowest).astype(float), amount)
         cover = numpy.where(cover < THINNEST_MUD, 0, cover)
         return pixels * (1 - cover) + cover * paint(MUD, len(pixels))
-    light = _light(liquid)
+    light = light_of(liquid)
     return pixels + amount * light * paint(WATER, len(pixels))
 
 
-def _light(liquid: ndarray) -> ndarray:
+def light_of(liquid: ndarray) -> ndarray:
     """How much light drops of water reflect, from 0 to 1: most at one side of their edges."""
     levels = (255 * liquid.clip(0, 1)).astype(numpy.uint8)
     light = levels * _relief(_distances(edges(levels)))
