@@ -177,7 +177,7 @@ def test_the_run_and_its_other_tasks_do_not_depend_on_corruptions(small_config):
 def test_more_evaluations_than_can_be_listed_are_a_mistake():
     several = {"corruptions": list(NAMES), "severities": [1, 2, 3, 4, 5]}
     pruning = {"methods": ["WT"], "keep_ratios": [0.5, 0.2]}
-    with pytest.raises(ValueError, match="are 1,650,000 evaluations; at most 1,000,000"):
+    with pytest.raises(ValueError, match="are 2,850,000 evaluations; at most 1,000,000"):
         Config(network={"name": "lenet5"}, pruning=pruning, num_nets=10_000, evaluation=several)
 
 
@@ -185,6 +185,7 @@ def test_more_evaluations_than_can_be_listed_are_a_mistake():
     ("setting", "expected"),
     [
         ("corruptions=[gausian_noise]", "did you mean 'gaussian_noise'? (allowed: gaussian_"),
+        ("corruptions=[contrast, frost]", "evaluation.corruptions: frost cannot be made: it needs"),
         ("corruptions=[contrast, contrast]", "evaluation.corruptions: contrast is listed twice"),
         ("severities=[0]", "must be greater than or equal to 1"),
         ("severities=[6]", "must be less than or equal to 5"),
@@ -277,6 +278,7 @@ def test_the_summary_is_that_of_the_tables_and_begins_with_clean_images(done):
             ("gaussian_noise", 5),
             ("contrast", 1),
             ("contrast", 5),
+            ("mean_of_corruptions", 0),
         )
         for method in ("SiPP", "WT")
     ]
@@ -420,6 +422,50 @@ def test_the_prune_potential_is_the_largest_ratio_within_the_margin_on_the_same_
     assert clean.loc["SiPP", "prune_potential_mean"] == pytest.approx(0.8)
     assert clean.loc["WT", "prune_potential_mean"] == pytest.approx(0.5)
     assert clean["severity"].tolist() == [0, 0]
+
+
+def several_corruptions(rows: pandas.DataFrame, losses: dict[str, float]) -> pandas.DataFrame:
+    """The same on three kinds of images: worse by twice that, by nothing, and by 1 point."""
+    mild = made_up_corruptions(rows, {}).assign(corruption="snow", severity=1)
+    even = made_up_corruptions(rows, {}).assign(corruption="snow", severity=5)
+    even.loc[even["method"] != "reference", "accuracy"] -= 0.01
+    twice = {method: 2 * loss for method, loss in losses.items()}
+    return pandas.concat([made_up_corruptions(rows, twice), mild, even], ignore_index=True)
+
+
+def test_the_mean_of_corruptions_is_that_of_the_accuracies_on_all_of_them():
+    rows = made_up_rows()
+    summary = summarise_corruptions(rows, several_corruptions(rows, {"SiPP": 0.03}), 0.02)
+    assert summary["corruption"].unique().tolist() == [
+        "clean",
+        "fog",
+        "snow",
+        "mean_of_corruptions",
+    ]
+    last = summary[summary["corruption"] == "mean_of_corruptions"].set_index("method")
+    # At step k, SiPP loses 6k, 0 and 1 points: 2k + 1/3 on average, which is too much at all steps.
+    # WT loses 1/3 of a point.
+    assert last["prune_potential_mean"].to_dict() == {"SiPP": 0, "WT": 0.9}
+    assert last["severity"].tolist() == [0, 0] and last["nets"].tolist() == [2, 2]
+    assert last["unpruned_accuracy_mean"].tolist() == pytest.approx([0.8, 0.8])
+    wider = summarise_corruptions(rows, several_corruptions(rows, {"SiPP": 0.03}), 0.045)
+    wider = wider.set_index(["corruption", "method"])["prune_potential_mean"]
+    assert wider["mean_of_corruptions", "SiPP"] == 0.8  # steps 1 and 2 lose 2.33 and 4.33
+    assert wider["fog", "SiPP"] == 0
+
+
+def test_nets_that_are_not_measured_on_all_corruptions_have_no_mean():
+    rows = made_up_rows()
+    table = several_corruptions(rows, {})
+    late = (table["net_seed"] == 1) & (table["method"] == "WT") & (table["severity"] == 5)
+    summary = summarise_corruptions(rows, table[~late], 0.02).set_index(["corruption", "method"])
+    nets = summary.loc["mean_of_corruptions", "nets"]
+    assert nets.to_dict() == {"SiPP": 2, "WT": 1}
+    missing = (table["method"] == "reference") & (table["severity"] == 5)
+    names = summarise_corruptions(rows, table[~missing], 0.02)["corruption"].unique()
+    assert names.tolist() == ["clean", "fog", "snow"]
+    one = summarise_corruptions(rows, made_up_corruptions(rows, {}), 0.02)["corruption"].unique()
+    assert one.tolist() == ["clean", "fog"]  # the mean of one is that one
 
 
 def test_repetitions_of_a_net_are_averaged_first():
