@@ -511,6 +511,23 @@ def test_the_figure_shows_each_method_beside_clean_images():
     assert "chosen on these test images" in figure.get_suptitle()
 
 
+def test_the_figure_has_a_panel_of_the_mean_of_corruptions():
+    rows = made_up_rows()
+    summary = summarise_corruptions(rows, several_corruptions(rows, {"SiPP": 0.03}), 0.02)
+    figure = prune_potential(summary)
+    panels = {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
+    assert list(panels) == ["fog", "snow", "mean of corruptions"]
+    mean = panels["mean of corruptions"]
+    drawn = {
+        container.get_label(): [round(float(y), 6) for y in container.lines[0].get_ydata()]
+        for container in mean.containers
+    }
+    assert drawn == {"SiPP": [80, 0], "WT": [80, 90]}
+    assert [label.get_text() for label in mean.get_xticklabels()] == ["clean", "mean"]
+    ticks = [label.get_text() for label in panels["snow"].get_xticklabels()]
+    assert ticks == ["clean", "1", "3", "5"]
+
+
 def test_the_report_has_a_table_of_prune_potentials():
     html = page([made_up_run(corruptions=made_up_summary())], "title")
     text = " ".join(html.split())
@@ -518,6 +535,10 @@ def test_the_report_has_a_table_of_prune_potentials():
     row = '<th scope="row">fog</th> <td class="number">3</td> <td class="number">80.0%</td> '
     assert row + '<td class="number">90.0% ± 0.0</td> <td class="number">0.0% ± 0.0</td>' in text
     assert "Prune potential" not in page([made_up_run()], "title")
+    mean = made_up_summary().assign(corruption="mean_of_corruptions", severity=0)
+    text = " ".join(page([made_up_run(corruptions=mean)], "title").split())
+    assert '<th scope="row">mean of corruptions</th> <td class="number"></td>' in text
+    assert "The mean of corruptions is that of the accuracies on all of them" in text
 
 
 def test_settings_by_default():

@@ -35,7 +35,7 @@ def prune_potential(summary: pandas.DataFrame) -> Figure:
         if corruption == MEAN_OF_CORRUPTIONS:
             shown = shown.assign(severity=(shown["corruption"] == MEAN_OF_CORRUPTIONS).astype(int))
             axes.set_xticks([0, 1], [CLEAN, "mean"])
-            axes.set_xlim(-0.5, 1.5)
+            axes.set_xlim(-1.5, 2.5)
         else:
             axes.set_xticks(severities, [str(one) if one else CLEAN for one in severities])
             axes.set_xlabel("severity", fontsize=8)
