@@ -16,7 +16,7 @@ def as_bytes(pixels: ndarray) -> ndarray:
 def grey(pixels: ndarray) -> ndarray:
     """The brightness [H, W] of each pixel; the mean of its channels if they are not colours."""
     weights = RED_GREEN_BLUE if len(pixels) == 3 else [1 / len(pixels)] * len(pixels)
-    return numpy.tensordot(weights, pixels, 1)
+    return numpy.einsum("c,chw->hw", weights, pixels)  # not BLAS, whose threads may differ
 
 
 def paint(colour: Sequence[float], num_channels: int) -> ndarray:
