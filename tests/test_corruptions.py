@@ -1,4 +1,4 @@
-"""Corrupted test images: what is done to them, that it is the same for all, what comes of it."""
+"""Corrupted test images: that they are the same for all, and what comes of them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ from experiment.core.columns import columns
 from experiment.core.registry import DATASETS
 from experiment.core.seeding import Stream
 from experiment.data.corrupted_images import Corruption
-from experiment.data.corruptions import KINDS, as_bytes
+from experiment.data.corruptions.kinds import KINDS
 from experiment.data.loading import load_data
 from experiment.data.split import Split
 from experiment.main import main
@@ -32,120 +32,6 @@ from experiment.runs.tasks import EvaluateCorrupted, tasks
 
 NAMES = get_args(CorruptionName)
 TWO = "evaluation={corruptions: [gaussian_noise, contrast], severities: [1, 5]}"
-
-
-def corrupted(pixels: numpy.ndarray, name: str, strength) -> numpy.ndarray:
-    """Pixels on the scale [0, 1] after a corruption, neither clipped nor rounded."""
-    return KINDS[name].apply(pixels, strength, numpy.random.default_rng(0))
-
-
-def grey(value: float, side: int = 100) -> numpy.ndarray:
-    return numpy.full((1, side, side), value)
-
-
-# What is done to an image.
-
-
-def test_the_names_of_a_file_are_those_of_the_kinds():
-    assert list(KINDS) == list(NAMES)
-    for kind in KINDS.values():
-        assert len(kind.for_small) == len(kind.for_large) == 5
-
-
-def test_strengths_are_those_of_the_benchmark_for_the_size_of_the_image():
-    noise, jpeg = KINDS["gaussian_noise"], KINDS["jpeg_compression"]
-    assert [noise.strength(severity, 32, 32) for severity in (1, 5)] == [0.04, 0.10]
-    assert [noise.strength(severity, 224, 224) for severity in (1, 5)] == [0.08, 0.38]
-    assert [jpeg.strength(3, *size) for size in ((8, 8), (64, 300), (65, 300))] == [58, 58, 15]
-
-
-def test_noise_has_the_mean_and_the_deviation_that_it_should_have():
-    def moments(name, value, strength):
-        change = corrupted(grey(value), name, strength) - value
-        return change.mean(), change.std()
-
-    # Of 10,000 pixels the mean is off by 1% of the deviation, and the deviation by 0.7% of itself.
-    assert moments("gaussian_noise", 0.5, 0.1) == pytest.approx((0, 0.1), abs=4e-3)
-    assert moments("speckle_noise", 0.5, 0.2) == pytest.approx((0, 0.1), abs=4e-3)
-    assert moments("shot_noise", 0.5, 50) == pytest.approx((0, (0.5 / 50) ** 0.5), abs=4e-3)
-    assert moments("uniform_noise", 0.5, 0.3) == pytest.approx((0, 0.3 / 3**0.5), abs=8e-3)
-
-
-def test_impulse_noise_makes_a_share_of_the_pixels_black_or_white():
-    changed = corrupted(grey(0.5), "impulse_noise", 0.2)
-    assert set(numpy.unique(changed)) == {0, 0.5, 1}
-    assert [(changed == value).mean() for value in (0, 1)] == pytest.approx([0.1, 0.1], abs=0.01)
-
-
-def test_contrast_and_brightness_by_hand():
-    image = numpy.array([[[0.0, 1.0]], [[0.2, 0.4]], [[0.0, 0.5]]])  # 3 channels of 1x2 pixels
-    expected = [[[0.25, 0.75]], [[0.25, 0.35]], [[0.125, 0.375]]]
-    assert corrupted(image, "contrast", 0.5) == pytest.approx(numpy.array(expected))
-    # The largest channel of the first pixel grows from 0.2 to 0.5; that of the second is 1 already.
-    brighter = [[[0.0, 1.0]], [[0.5, 0.4]], [[0.0, 0.5]]]
-    assert corrupted(image, "brightness", 0.3) == pytest.approx(numpy.array(brighter))
-    assert corrupted(grey(0), "brightness", 0.3) == pytest.approx(0.3)  # black becomes grey
-    assert corrupted(grey(0.9), "brightness", 0.3) == pytest.approx(1)
-
-
-def test_gaussian_blur_is_a_gaussian():
-    point = numpy.zeros((1, 41, 41))
-    point[0, 20, 20] = 1
-    blurred = corrupted(point, "gaussian_blur", 2.0)[0]
-    assert blurred.sum() == pytest.approx(1)
-    assert blurred[20, 22] / blurred[20, 20] == pytest.approx(numpy.exp(-0.5))
-    assert blurred[22, 22] / blurred[20, 20] == pytest.approx(numpy.exp(-1))
-
-
-def test_zoom_blur_averages_with_the_enlarged_centre():
-    ramp = numpy.linspace(0, 1, 4)[None, None].repeat(4, axis=1)  # grows from left to right
-    # Two factors, 1 and 2: the inner two pixels, enlarged to four by linear interpolation.
-    enlarged = numpy.linspace(1 / 3, 2 / 3, 4)
-    expected = (2 * ramp[0, 0] + enlarged) / 3
-    assert corrupted(ramp, "zoom_blur", (2.5, 1))[0, 2] == pytest.approx(expected)
-
-
-def test_pixelate_averages_blocks():
-    image = numpy.array([[[0, 255, 51, 51]] * 4]) / 255
-    halved = corrupted(image, "pixelate", 0.5)
-    assert halved[0, 0] * 255 == pytest.approx([128, 128, 51, 51])
-
-
-def test_jpeg_is_what_pillow_writes(tmp_path):
-    pixels = numpy.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=numpy.uint8)
-    Image.fromarray(pixels).save(tmp_path / "image.jpg", quality=40)
-    expected = numpy.asarray(Image.open(tmp_path / "image.jpg"))
-    image = torch.from_numpy(pixels).permute(2, 0, 1)
-    found = Corruption("jpeg_compression", 5, Stream(0))(image, torch.ones(3))
-    assert torch.equal(found, torch.from_numpy(expected.copy()).permute(2, 0, 1))
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28), (3, 70, 90), (2, 5, 1)])
-def test_images_of_any_shape_can_be_corrupted_and_change_more_if_it_is_more_severe(name, shape):
-    size = numpy.prod(shape)
-    image = torch.arange(size).mul(37).remainder(256).to(torch.uint8).reshape(shape)
-    changes = []
-    for severity in (1, 5):
-        changed = Corruption(name, severity, Stream(0))(image, torch.ones(shape[0]))
-        assert changed.shape == image.shape
-        assert changed.dtype == (torch.float32 if name == "uniform_noise" else torch.uint8)
-        changes.append((changed.double() - image).abs().mean().item())
-    if size > 500:  # of some pixels alone, few are hit, and an enlarged image has the same
-        assert 0 < changes[0] < changes[1] * 1.1
-
-
-@pytest.mark.parametrize("name", ["gaussian_blur", "zoom_blur", "contrast", "pixelate"])
-def test_an_image_of_one_colour_stays_as_it_is(name):
-    image = torch.full((3, 9, 9), 77, dtype=torch.uint8)
-    assert torch.equal(Corruption(name, 5, Stream(0))(image, torch.ones(3)), image)
-
-
-def test_pixels_are_clipped_and_rounded():
-    pixels = numpy.array([-0.1, 0.0, 76.4 / 255, 76.6 / 255, 1.0, 1.7])
-    assert as_bytes(pixels).tolist() == [0, 0, 76, 77, 255, 255]
-    every = numpy.arange(256)
-    assert as_bytes(every / 255).tolist() == every.tolist()
 
 
 # That it is the same for all.
@@ -291,7 +177,7 @@ def test_the_run_and_its_other_tasks_do_not_depend_on_corruptions(small_config):
 def test_more_evaluations_than_can_be_listed_are_a_mistake():
     several = {"corruptions": list(NAMES), "severities": [1, 2, 3, 4, 5]}
     pruning = {"methods": ["WT"], "keep_ratios": [0.5, 0.2]}
-    with pytest.raises(ValueError, match="are 1,650,000 evaluations; at most 1,000,000"):
+    with pytest.raises(ValueError, match="are 2,850,000 evaluations; at most 1,000,000"):
         Config(network={"name": "lenet5"}, pruning=pruning, num_nets=10_000, evaluation=several)
 
 
@@ -299,6 +185,7 @@ def test_more_evaluations_than_can_be_listed_are_a_mistake():
     ("setting", "expected"),
     [
         ("corruptions=[gausian_noise]", "did you mean 'gaussian_noise'? (allowed: gaussian_"),
+        ("corruptions=[contrast, frost]", "evaluation.corruptions: frost cannot be made: it needs"),
         ("corruptions=[contrast, contrast]", "evaluation.corruptions: contrast is listed twice"),
         ("severities=[0]", "must be greater than or equal to 1"),
         ("severities=[6]", "must be less than or equal to 5"),
@@ -391,6 +278,7 @@ def test_the_summary_is_that_of_the_tables_and_begins_with_clean_images(done):
             ("gaussian_noise", 5),
             ("contrast", 1),
             ("contrast", 5),
+            ("mean_of_corruptions", 0),
         )
         for method in ("SiPP", "WT")
     ]
@@ -536,6 +424,50 @@ def test_the_prune_potential_is_the_largest_ratio_within_the_margin_on_the_same_
     assert clean["severity"].tolist() == [0, 0]
 
 
+def several_corruptions(rows: pandas.DataFrame, losses: dict[str, float]) -> pandas.DataFrame:
+    """The same on three kinds of images: worse by twice that, by nothing, and by 1 point."""
+    mild = made_up_corruptions(rows, {}).assign(corruption="snow", severity=1)
+    even = made_up_corruptions(rows, {}).assign(corruption="snow", severity=5)
+    even.loc[even["method"] != "reference", "accuracy"] -= 0.01
+    twice = {method: 2 * loss for method, loss in losses.items()}
+    return pandas.concat([made_up_corruptions(rows, twice), mild, even], ignore_index=True)
+
+
+def test_the_mean_of_corruptions_is_that_of_the_accuracies_on_all_of_them():
+    rows = made_up_rows()
+    summary = summarise_corruptions(rows, several_corruptions(rows, {"SiPP": 0.03}), 0.02)
+    assert summary["corruption"].unique().tolist() == [
+        "clean",
+        "fog",
+        "snow",
+        "mean_of_corruptions",
+    ]
+    last = summary[summary["corruption"] == "mean_of_corruptions"].set_index("method")
+    # At step k, SiPP loses 6k, 0 and 1 points: 2k + 1/3 on average, which is too much at all steps.
+    # WT loses 1/3 of a point.
+    assert last["prune_potential_mean"].to_dict() == {"SiPP": 0, "WT": 0.9}
+    assert last["severity"].tolist() == [0, 0] and last["nets"].tolist() == [2, 2]
+    assert last["unpruned_accuracy_mean"].tolist() == pytest.approx([0.8, 0.8])
+    wider = summarise_corruptions(rows, several_corruptions(rows, {"SiPP": 0.03}), 0.045)
+    wider = wider.set_index(["corruption", "method"])["prune_potential_mean"]
+    assert wider["mean_of_corruptions", "SiPP"] == 0.8  # steps 1 and 2 lose 2.33 and 4.33
+    assert wider["fog", "SiPP"] == 0
+
+
+def test_nets_that_are_not_measured_on_all_corruptions_have_no_mean():
+    rows = made_up_rows()
+    table = several_corruptions(rows, {})
+    late = (table["net_seed"] == 1) & (table["method"] == "WT") & (table["severity"] == 5)
+    summary = summarise_corruptions(rows, table[~late], 0.02).set_index(["corruption", "method"])
+    nets = summary.loc["mean_of_corruptions", "nets"]
+    assert nets.to_dict() == {"SiPP": 2, "WT": 1}
+    missing = (table["method"] == "reference") & (table["severity"] == 5)
+    names = summarise_corruptions(rows, table[~missing], 0.02)["corruption"].unique()
+    assert names.tolist() == ["clean", "fog", "snow"]
+    one = summarise_corruptions(rows, made_up_corruptions(rows, {}), 0.02)["corruption"].unique()
+    assert one.tolist() == ["clean", "fog"]  # the mean of one is that one
+
+
 def test_repetitions_of_a_net_are_averaged_first():
     first = made_up_rows(methods=("SiPP",), num_nets=1)
     second = first[first["step"] > 0].assign(repetition=1)
@@ -579,6 +511,23 @@ def test_the_figure_shows_each_method_beside_clean_images():
     assert "chosen on these test images" in figure.get_suptitle()
 
 
+def test_the_figure_has_a_panel_of_the_mean_of_corruptions():
+    rows = made_up_rows()
+    summary = summarise_corruptions(rows, several_corruptions(rows, {"SiPP": 0.03}), 0.02)
+    figure = prune_potential(summary)
+    panels = {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
+    assert list(panels) == ["fog", "snow", "mean of corruptions"]
+    mean = panels["mean of corruptions"]
+    drawn = {
+        container.get_label(): [round(float(y), 6) for y in container.lines[0].get_ydata()]
+        for container in mean.containers
+    }
+    assert drawn == {"SiPP": [80, 0], "WT": [50, 90]}
+    assert [label.get_text() for label in mean.get_xticklabels()] == ["clean", "mean"]
+    ticks = [label.get_text() for label in panels["snow"].get_xticklabels()]
+    assert ticks == ["clean", "1", "3", "5"]
+
+
 def test_the_report_has_a_table_of_prune_potentials():
     html = page([made_up_run(corruptions=made_up_summary())], "title")
     text = " ".join(html.split())
@@ -586,6 +535,10 @@ def test_the_report_has_a_table_of_prune_potentials():
     row = '<th scope="row">fog</th> <td class="number">3</td> <td class="number">80.0%</td> '
     assert row + '<td class="number">90.0% ± 0.0</td> <td class="number">0.0% ± 0.0</td>' in text
     assert "Prune potential" not in page([made_up_run()], "title")
+    mean = made_up_summary().replace({"fog": "mean_of_corruptions", 3: 0})
+    text = " ".join(page([made_up_run(corruptions=mean)], "title").split())
+    assert '<th scope="row">mean of corruptions</th> <td class="number"></td>' in text
+    assert "The mean of corruptions is that of the accuracies on all of them" in text
 
 
 def test_settings_by_default():

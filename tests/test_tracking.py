@@ -70,6 +70,20 @@ def small(tmp_path, monkeypatch):
     return lambda *trackers: load_config(path, [f"logging=[{', '.join(trackers)}]"])
 
 
+def corrupted(config):
+    """The same experiment, which evaluates nets on corrupted images too."""
+    values = config.model_dump(mode="json")
+    return type(config)(**values | {"evaluation": {"corruptions": ["fog"], "severities": [1, 5]}})
+
+
+def fogs(directory):
+    """The rows of a net on corrupted images, by what is measured and the name of its curve."""
+    table = pandas.read_csv(directory / "corruptions.csv")
+    for (method, severity), rows in table.groupby(["method", "severity"]):
+        for measure in ("accuracy", "loss"):
+            yield f"corruptions/{measure}/fog_{severity}/{method}/net0", rows["step"], rows[measure]
+
+
 def own(name, options=""):
     return f"{{name: 'test_tracking:{name}'{options}}}"
 
@@ -113,6 +127,40 @@ def test_a_run_that_goes_on_tells_of_all_rows_again(small, tmp_path):
     before = sorted(map(str, told(config)))
     run(config, tmp_path / "run")
     assert sorted(map(str, told(config))) == before and len(before) > 3
+
+
+def test_a_tracker_is_told_of_every_net_on_corrupted_images_also_when_a_run_goes_on(
+    small, tmp_path
+):
+    config = corrupted(small(own("Remembering")))
+    run(config, tmp_path / "run")
+    curves = list(fogs(tmp_path / "run"))
+    assert len(curves) == 3 * 2 * 2  # the unpruned net and two methods, two severities
+
+    def points():
+        return sorted(
+            (name, position, value)
+            for axis, position, values in told(config)
+            for name, value in values.items()
+            if name.startswith("corruptions/") and axis == "step"
+        )
+
+    expected = sorted(point for name, *columns in curves for point in zip_points(name, *columns))
+    assert points() == expected
+    # All are told again, those that are stored and those that are lost and evaluated once more.
+    for lost in ("nothing", "*evaluate-fog-5.json"):
+        for path in (tmp_path / "run" / "steps").rglob(lost):
+            path.unlink()
+        run(config, tmp_path / "run")
+        assert points() == expected
+    run(
+        small(own("Remembering")), tmp_path / "run"
+    )  # without corruptions, there is nothing to tell
+    assert points() == []
+
+
+def zip_points(name, steps, values):
+    return [(name, step, value) for step, value in zip(steps, values)]
 
 
 def test_trackers_do_not_change_the_run_id(small):
@@ -173,7 +221,7 @@ def test_mistakes_in_the_list_are_told_with_their_place(tmp_path, capsys, value,
 def test_tensorboard_reads_the_scalars(small, tmp_path):
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     for _ in range(2):  # the second one replaces what the first has written
-        run(small("tensorboard"), tmp_path / "run")
+        run(corrupted(small("tensorboard")), tmp_path / "run")
     events = reader.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
     rows = experiment.load_results(tmp_path / "run")
@@ -182,6 +230,10 @@ def test_tensorboard_reads_the_scalars(small, tmp_path):
         scalars = events.Scalars(f"results/test_accuracy/{method}/net0")
         assert [one.step for one in scalars] == list(group["step"])
         assert [one.value for one in scalars] == pytest.approx(list(group["test_accuracy"]))
+    for name, steps, values in fogs(tmp_path / "run"):
+        scalars = events.Scalars(name)
+        assert [one.step for one in scalars] == list(steps)
+        assert [one.value for one in scalars] == pytest.approx(list(values))
 
 
 def records(path):
@@ -203,13 +255,14 @@ def test_wandb_keeps_a_run_offline(small, tmp_path, capfd):
     pytest.importorskip("wandb")
     from wandb.proto import wandb_internal_pb2
 
-    run(small("{name: wandb, mode: offline}"), tmp_path / "run")
+    run(corrupted(small("{name: wandb, mode: offline}")), tmp_path / "run")
     assert "wandb" not in capfd.readouterr().err
     [path] = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
-    found = {}
+    found, axes = {}, {}
     for content in records(path):
         record = wandb_internal_pb2.Record()
         record.ParseFromString(content)
+        axes[record.metric.glob_name] = record.metric.step_metric
         for item in record.history.item:
             name = item.key or "/".join(item.nested_key)
             found.setdefault(name, []).append(float(item.value_json))
@@ -217,13 +270,16 @@ def test_wandb_keeps_a_run_offline(small, tmp_path, capfd):
     for method, group in rows[rows["step"] > 0].groupby("method"):
         name = f"results/test_accuracy/{method}/net0"
         assert found[name] == pytest.approx(list(group["test_accuracy"]))
+    for name, _, values in fogs(tmp_path / "run"):
+        assert found[name] == pytest.approx(list(values))
+    assert axes["results/*"] == axes["corruptions/*"] == "step" and axes["epochs/*"] == "epoch"
 
 
 def test_mlflow_shows_one_run_with_its_settings(small, tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     uri = (tmp_path / "mlflow").as_uri()
-    config = small(f"{{name: mlflow, tracking_uri: '{uri}', experiment: tests}}")
+    config = corrupted(small(f"{{name: mlflow, tracking_uri: '{uri}', experiment: tests}}"))
     for _ in range(2):
         run(config, tmp_path / "run")
     client = mlflow.MlflowClient(uri)
@@ -233,3 +289,5 @@ def test_mlflow_shows_one_run_with_its_settings(small, tmp_path, monkeypatch):
     rows = experiment.load_results(tmp_path / "run")
     last = rows[(rows["method"] == "SiPP") & (rows["net_seed"] == 0)].iloc[-1]
     assert found.data.metrics["results/test_accuracy/SiPP/net0"] == last["test_accuracy"]
+    for name, _, values in fogs(tmp_path / "run"):
+        assert found.data.metrics[name] == values.iloc[-1]

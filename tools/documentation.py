@@ -16,7 +16,7 @@ from experiment.config.json_schema import json_schema
 from experiment.core.columns import columns
 from experiment.core.own_code import PACKAGE, PLUGINS
 from experiment.core.registry import DATASETS, METHODS, NETWORKS, TRACKERS, Registry
-from experiment.data.corruptions import KINDS
+from experiment.data.corruptions.kinds import KINDS
 from experiment.pruning.method import Method
 from experiment.reporting.records import (
     CorruptionRecord,

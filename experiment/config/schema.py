@@ -32,7 +32,7 @@ WEIGHTS = "weights"  # the name of a network's dependency on a file
 UNREADABLE = "unreadable"  # its digest if the file cannot be read
 
 Measure = Literal["accuracy_drop", "disagreement"]  # the loss of a pruned net to the unpruned one
-# The kinds of `experiment/data/corruptions.py`, which says what they do.
+# The kinds of `experiment/data/corruptions/kinds.py`, which says what they do.
 CorruptionName = Literal[
     "gaussian_noise",
     "shot_noise",
@@ -40,9 +40,17 @@ CorruptionName = Literal[
     "speckle_noise",
     "uniform_noise",
     "gaussian_blur",
+    "defocus_blur",
+    "glass_blur",
+    "motion_blur",
     "zoom_blur",
+    "snow",
+    "fog",
+    "spatter",
     "brightness",
     "contrast",
+    "saturate",
+    "elastic_transform",
     "pixelate",
     "jpeg_compression",
 ]
@@ -337,6 +345,16 @@ class Evaluation(Section):
 
     corruptions: list[CorruptionName] = []
     severities: list[Annotated[int, Field(ge=1, le=MOST_SEVERE)]] = Field([1, 3, 5], min_length=1)
+
+    @pydantic.field_validator("corruptions", mode="before")
+    @classmethod
+    def _can_be_made(cls, names: Any) -> Any:
+        if isinstance(names, list) and "frost" in names:
+            raise ValueError(
+                "frost cannot be made: it needs photographs of frost, which are not part of this "
+                "package; leave it out"
+            )
+        return names
 
     @pydantic.field_validator("corruptions", "severities", mode="after")
     @classmethod

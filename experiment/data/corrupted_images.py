@@ -9,7 +9,8 @@ from torch import Tensor
 
 from experiment.config.schema import CorruptionName
 from experiment.core.seeding import Stream
-from experiment.data.corruptions import KINDS, as_bytes
+from experiment.data.corruptions.kinds import KINDS
+from experiment.data.corruptions.pixels import as_bytes
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,13 @@
 import pandas
 
 from experiment.core.columns import columns
-from experiment.reporting.records import CLEAN, KEY, REFERENCE, PrunePotentialRecord
+from experiment.reporting.records import (
+    CLEAN,
+    KEY,
+    MEAN_OF_CORRUPTIONS,
+    REFERENCE,
+    PrunePotentialRecord,
+)
 from experiment.reporting.summary import TOLERANCE, evaluated
 
 COLUMNS = list(columns(PrunePotentialRecord))
@@ -24,15 +30,18 @@ def summarise_corruptions(
         margin: as a share of images.
 
     Returns:
-        The columns of `PrunePotentialRecord`; images that are not corrupted come first. Repetitions
-        of one net are averaged first. Nothing if no pruned net was measured on corrupted images.
+        The columns of `PrunePotentialRecord`; images that are not corrupted come first, and the
+        mean over all corruptions and severities comes last, if there are several. Repetitions of
+        one net are averaged first. Nothing if no pruned net was measured on corrupted images.
     """
     if not (corrupted["method"] != REFERENCE).any():
         return pandas.DataFrame(columns=COLUMNS)
     measured = corrupted.merge(rows[[*KEY, "prune_ratio"]], on=list(KEY))
     judged = pandas.concat([rows[rows["method"] == REFERENCE], evaluated(rows)])
     clean = judged.assign(corruption=CLEAN, severity=0, accuracy=judged["test_accuracy"])
-    everything = pandas.concat([clean[list(measured.drop(columns="loss"))], measured])
+    measured = measured.drop(columns="loss")
+    parts = [clean[list(measured)], measured, _mean_of_corruptions(measured)]
+    everything = pandas.concat([part for part in parts if len(part)])
     found = [
         {"corruption": corruption, "severity": severity, "commensurate_margin": margin, **values}
         for (corruption, severity), of_images in everything.groupby(
@@ -41,6 +50,19 @@ def summarise_corruptions(
         for values in _by_method(of_images, margin)
     ]
     return pandas.DataFrame(found, columns=COLUMNS)
+
+
+def _mean_of_corruptions(measured: pandas.DataFrame) -> pandas.DataFrame:
+    """The mean accuracy of each net that was measured on all corrupted images there are.
+
+    Nothing if they are of one corruption and severity only.
+    """
+    count = len(measured[["corruption", "severity"]].drop_duplicates())
+    nets = measured.groupby([*KEY, "prune_ratio"], sort=False, as_index=False).agg(
+        accuracy=("accuracy", "mean"), measured=("accuracy", "size")
+    )
+    complete = nets[(nets.pop("measured") == count) & (count > 1)]
+    return complete.assign(corruption=MEAN_OF_CORRUPTIONS, severity=0)[list(measured)]
 
 
 def _by_method(rows: pandas.DataFrame, margin: float) -> list[dict[str, object]]:

@@ -7,7 +7,9 @@ from experiment.training.records import EpochRecord
 
 REFERENCE = "reference"  # in the column `method`: the trained net before any pruning
 
-CLEAN = "clean"  # in the column `corruption`: the test images as they are
+# In the column `corruption`:
+CLEAN = "clean"  # the test images as they are
+MEAN_OF_CORRUPTIONS = "mean_of_corruptions"  # on average over all corruptions and severities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,8 +148,11 @@ class CorruptionRecord(Place):
 class PrunePotentialRecord:
     """A row of corruption_summary.csv: how far a method can prune on images after a corruption."""
 
-    corruption: str = column(f"how the test images were corrupted; `{CLEAN}` if they were not")
-    severity: int = column(f"how much, from 1 to 5; 0 for `{CLEAN}`")
+    corruption: str = column(
+        f"how the test images were corrupted; `{CLEAN}` if they were not, `{MEAN_OF_CORRUPTIONS}` "
+        f"for the mean accuracy over all corruptions and severities, if there are several"
+    )
+    severity: int = column(f"how much, from 1 to 5; 0 for `{CLEAN}` and `{MEAN_OF_CORRUPTIONS}`")
     method: str = column("the method with its options")
     nets: int = column("number of nets over which means and deviations are taken")
     commensurate_margin: float = column(

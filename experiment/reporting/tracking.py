@@ -20,9 +20,15 @@ from experiment.core.errors import UserError, details_of, one_line
 from experiment.core.own_code import exits_as_errors
 from experiment.core.registry import TRACKERS
 from experiment.reporting.logger import Logger
-from experiment.reporting.records import REFERENCE, Place, ResultRecord, TrainingRecord
+from experiment.reporting.records import (
+    REFERENCE,
+    CorruptionRecord,
+    Place,
+    ResultRecord,
+    TrainingRecord,
+)
 
-Row = ResultRecord | TrainingRecord
+Row = ResultRecord | TrainingRecord | CorruptionRecord
 Axis = Literal["step", "epoch"]
 
 PATIENCE = 30.0  # seconds that trackers have at the end of a run for what they are behind
@@ -45,6 +51,7 @@ OF_EPOCHS = (
     "validation_loss",
     "validation_accuracy",
 )
+OF_CORRUPTIONS = ("accuracy", "loss")
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,8 @@ class Tracker(abc.ABC):
         """Show values at a position of an axis.
 
         `step` counts prunings, from 0 for the unpruned net; `epoch` counts the epochs of a chain of
-        retrainings on from each other. Values have names such as `results/test_accuracy/SiPP/net0`.
+        retrainings on from each other. Values have names such as `results/test_accuracy/SiPP/net0`
+        or, of test images that are corrupted, `corruptions/accuracy/fog_3/SiPP/net0`.
         """
 
     @abc.abstractmethod
@@ -181,21 +189,27 @@ class _Thread(threading.Thread):
 
 def point_of(row: Row, about: About) -> tuple[Axis, int, dict[str, float]]:
     """What a tracker shows of a row: the axis, the position there, and values by name."""
-    is_result = isinstance(row, ResultRecord)
-    kind, names = ("results", OF_RESULTS) if is_result else ("epochs", OF_EPOCHS)
+    if isinstance(row, TrainingRecord):
+        position = row.epoch + max(0, row.step - 1) * about.epochs_per_step
+        return "epoch", position, _values(row, "epochs", OF_EPOCHS, _series(row))
+    if isinstance(row, ResultRecord):
+        return "step", row.step, _values(row, "results", OF_RESULTS, _series(row))
+    series = f"{row.corruption}_{row.severity}/{_series(row)}"
+    return "step", row.step, _values(row, "corruptions", OF_CORRUPTIONS, series)
+
+
+def _values(row: Row, kind: str, names: Sequence[str], series: str) -> dict[str, float]:
+    """The numbers of a row that there are, by the names of their curves."""
     record = as_dict(row)
-    values = {
-        f"{kind}/{name}/{_series(row)}": float(record[name])
+    return {
+        f"{kind}/{name}/{series}": float(record[name])
         for name in names
         if record[name] is not None and math.isfinite(record[name])
     }
-    if isinstance(row, ResultRecord):
-        return "step", row.step, values
-    return "epoch", row.epoch + max(0, row.step - 1) * about.epochs_per_step, values
 
 
 def _series(place: Place) -> str:
-    """The name of a curve."""
+    """The name of a net and how it is pruned."""
     if place.method == REFERENCE:
         return f"{REFERENCE}/net{place.net_seed}"
     repetition = f"/repetition{place.repetition}" if place.repetition else ""

@@ -29,6 +29,7 @@ from experiment.reporting.tables import (
     result_table,
     training_table,
 )
+from experiment.reporting.tracking import Row
 from experiment.runs.claims import Claims
 from experiment.runs.holdout import holdout_row
 from experiment.runs.lock import Owner
@@ -67,7 +68,7 @@ class Ledger:
         shared: Store | None = None,
         layout: Layout | None = None,
         guarantee: Guarantee | None = None,
-        listen: Callable[[ResultRecord | TrainingRecord], None] = lambda row: None,
+        listen: Callable[[Row], None] = lambda row: None,
     ):
         self.tasks = tasks
         self.store = Store(directory / STEPS, run_id, layout)
@@ -113,8 +114,9 @@ class Ledger:
         if self.tests is not None:
             self.tests.rewrite(self._tests(complete))
         self.layers.rewrite([row for task in done for row in self._layer_rows(task)])
+        corrupted = [row for task in done for row in self._corruption_rows(task)]
         if any(isinstance(task, EvaluateCorrupted) for task in self.tasks):
-            self.corruptions.rewrite([row for task in done for row in self._corruption_rows(task)])
+            self.corruptions.rewrite(corrupted)
         else:
             self.corruptions.delete()
         for epoch in epochs:
@@ -122,6 +124,8 @@ class Ledger:
         for row in results:
             self.logger.say(row.line)
             self._listen(row)
+        for corruption in corrupted:
+            self._listen(corruption)
         self.failures.delete()  # what has failed before is tried again
         return done
 
@@ -213,7 +217,7 @@ class Ledger:
                 self._add_epoch_row(epoch)
         self.layers.add(*self._layer_rows(task))
         if isinstance(task, EvaluateCorrupted):
-            self.corruptions.add(*self._corruption_rows(task))
+            self._add_corruption_rows(task)
         if not isinstance(task, Evaluate) or not self._is_complete(task.place):
             return None
         row = self._result_row(task.place)
@@ -350,6 +354,12 @@ class Ledger:
         if not isinstance(record, CorruptedRecord):
             return []
         return [CorruptionRecord(**as_dict(task.place), **as_dict(record))]
+
+    def _add_corruption_rows(self, task: Task) -> None:
+        rows = self._corruption_rows(task)
+        self.corruptions.add(*rows)
+        for row in rows:
+            self._listen(row)
 
     def own_epochs(self, task: Task, result: Result) -> list[EpochRecord]:
         """The epochs of a training without those of the training from which it went on."""

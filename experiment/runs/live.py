@@ -9,7 +9,7 @@ from typing import ClassVar
 from experiment.config.schema import Config
 from experiment.core.errors import StorageError, UserError, details_of, one_line
 from experiment.reporting.logger import Logger
-from experiment.reporting.records import ResultRecord
+from experiment.reporting.records import TrainingRecord
 from experiment.reporting.run_files import write_corruptions, write_plots, write_summary
 from experiment.reporting.tables import load_results
 from experiment.reporting.tracking import SHORT_PATIENCE, About, Row, Tracking, build_tracker
@@ -52,7 +52,7 @@ class Live:
     def add(self, row: Row) -> None:
         """There is a new row, which its table holds already or will hold next."""
         self.tracking.add(row)
-        self._is_outdated |= isinstance(row, ResultRecord)
+        self._is_outdated |= not isinstance(row, TrainingRecord)
 
     def refresh(self) -> None:
         """Draw what is new, unless that would take too much of the time.

@@ -41,9 +41,10 @@ class wandb(Tracker):
                 silent=True, console="off", disable_git=True, disable_code=True
             ),
         )
-        for axis, kind in (("step", "results"), ("epoch", "epochs")):
+        for axis, kinds in (("step", ("results", "corruptions")), ("epoch", ("epochs",))):
             self.run.define_metric(axis, hidden=True)
-            self.run.define_metric(f"{kind}/*", step_metric=axis)
+            for kind in kinds:
+                self.run.define_metric(f"{kind}/*", step_metric=axis)
 
     def log(self, axis: Axis, position: int, values: dict[str, float]) -> None:
         self.run.log({axis: position, **values})

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from experiment.reporting.plots.colours import method_colours
 from experiment.reporting.plots.curves import look
 from experiment.reporting.plots.figures import literal
-from experiment.reporting.records import CLEAN
+from experiment.reporting.records import CLEAN, MEAN_OF_CORRUPTIONS
 
 MOST_COLUMNS = 4  # of panels
 SHIFT = 0.06  # severities between the points of two methods, so that their bars can be told apart
@@ -15,6 +15,8 @@ SHIFT = 0.06  # severities between the points of two methods, so that their bars
 
 def prune_potential(summary: pandas.DataFrame) -> Figure:
     """Draw mean and deviation over nets; one panel per corruption, clean images as severity 0.
+
+    The last panel is that of the mean of corruptions, if it is there.
 
     Args:
         summary: the rows of corruption_summary.csv.
@@ -25,14 +27,19 @@ def prune_potential(summary: pandas.DataFrame) -> Figure:
     num_lines = -(-len(corruptions) // num_columns)
     figure = Figure(figsize=(1 + 2.5 * num_columns, 1.3 + 2.2 * num_lines), layout="constrained")
     panels = figure.subplots(num_lines, num_columns, sharey=True, squeeze=False)
-    severities = sorted(summary["severity"].unique())
+    severities = sorted(summary["severity"].unique().tolist())
     colours = method_colours(methods)
     for axes, corruption in zip(panels.flatten(), corruptions):
         shown = summary[summary["corruption"].isin([CLEAN, corruption])]
-        _draw(axes, shown, methods, colours)
         axes.set_title(corruption.replace("_", " "), fontsize=9)
-        axes.set_xticks(severities, [str(one) if one else CLEAN for one in severities])
-        axes.set_xlabel("severity", fontsize=8)
+        if corruption == MEAN_OF_CORRUPTIONS:
+            shown = shown.assign(severity=(shown["corruption"] == MEAN_OF_CORRUPTIONS).astype(int))
+            axes.set_xticks([0, 1], [CLEAN, "mean"])
+            axes.set_xlim(-1.5, 2.5)
+        else:
+            axes.set_xticks(severities, [str(one) if one else CLEAN for one in severities])
+            axes.set_xlabel("severity", fontsize=8)
+        _draw(axes, shown, methods, colours)
     for axes in panels.flatten()[len(corruptions) :]:
         axes.set_axis_off()
     panels[0, 0].set_ylim(-3, 103)
