@@ -122,6 +122,17 @@ def test_published_points_are_drawn_with_their_sources():
     )
     found = lines(draw({"": made_up_rows()}, log=True, published=points))["WT, A et al."]
     assert (found.get_xdata()[0], found.get_ydata()[0]) == pytest.approx((10, 85))
+    several = pandas.concat(
+        [points.assign(method=method, source=source) for source in "ABC" for method in ("WT", "FT")]
+    )
+    drawn = lines(draw({"": made_up_rows()}, published=several))
+    looks = {
+        (line.get_marker(), line.get_markeredgecolor())
+        for label, line in drawn.items()
+        if label[-3:] in (", A", ", B", ", C")
+    }
+    assert len(looks) == 6
+    assert drawn["WT, A"].get_marker() == drawn["FT, A"].get_marker()
     with pytest.raises(UserError, match="published points have a test accuracy, and no test_loss"):
         draw({"": made_up_rows()}, y="loss", published=points)
 

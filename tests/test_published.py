@@ -6,7 +6,8 @@ import pandas
 import pytest
 
 from experiment.__main__ import main
-from experiment.reporting.published import compared_with_published
+from experiment.config.loading import load_config
+from experiment.reporting.published import compared_with_published, published_beside
 
 POINT = {
     "method": "WT",
@@ -114,3 +115,10 @@ def test_runs_without_a_published_result_are_left_out(small_config, tmp_path, ca
     assert len({line.partition(",")[0] for line in lines[1:]}) == 1
     figure = str(tmp_path / "p.svg")
     assert main(["plot", *runs, "--published", "CIFAR10", "-o", figure]) == 0
+
+
+def test_a_run_without_retraining_is_not_compared_with_retrained_nets(small_config):
+    settings = ["network.name=resnet20", "pruning.schedule=oneshot"]
+    assert len(published_beside(load_config(small_config, settings), "CIFAR10"))
+    without = load_config(small_config, [*settings, "pruning.retrain_count=0"])
+    assert not len(published_beside(without, "CIFAR10"))

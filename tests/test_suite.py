@@ -418,6 +418,12 @@ class Failing(ScoreMethod):
         (["small", "--method", "SiPQ"], "unknown method 'SiPQ'; did you mean 'SiPP'?"),
         (["small", "--method", "{name: WT, allocatoin: erk}"], "did you mean 'allocation'?"),
         (["small", "--method", "{name: WT"], "not valid YAML"),
+        (
+            ["small", "--method", "{name: SiPP, error: 0.1}"],
+            "SiPP(error=0.1) decides itself how much is kept",
+        ),
+        (["small", "--method", "[WT, FT]"], "--method [WT, FT]: must be a name or a mapping"),
+        (["small", "--method", ""], "must be a name or a mapping, such as WT"),
         (["small", "--method", "no_module:Mine"], "cannot import method 'no_module:Mine'"),
         (["small", "--stored", "nowhere"], "nowhere: no such directory"),
         (["small", "--no-own-code", "--method", "examples.lamp:LAMP"], "--no-own-code refuses"),
@@ -437,6 +443,10 @@ def test_bad_input_is_told_in_one_line(arguments, message, tmp_path, capsys):
         ({}, "holds no experiment, that is no .yaml file"),
         ({"a.yaml": "network: lenet5"}, "network"),
         ({"a.yaml": TINY.format(baseline="Random, FT", num_nets=1)}, "must remove the same"),
+        (
+            {"a.yaml": TINY.format(baseline="{name: SiPP, error: 0.1}", num_nets=1)},
+            "a.yaml:6: pruning.methods: SiPP(error=0.1) decides itself how much is kept",
+        ),
         (
             {"a.yaml": TINY.format(baseline="WT", num_nets=1) + "sweep: {grid: {seed: [0, 1]}}"},
             "a suite's experiment cannot be a sweep",
@@ -468,6 +478,38 @@ def test_damaged_stored_results_are_told_in_one_line(tiny, ranked, tmp_path, cap
     assert run_suite(tiny, ranked, "--method", "WT", "--stored", str(stored)) == 2
     error = capsys.readouterr().err
     assert f"{stored / ABOUT}: cannot be read" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda rows: pandas.concat([rows, rows]), "row {more} is there twice"),
+        (lambda rows: rows.assign(method=None), "row 1 names no experiment or no method"),
+        (lambda rows: rows.assign(test_accuracy=93.5), "row 1 has a test_accuracy that is not"),
+        (lambda rows: rows.assign(test_accuracy=None), "row 1 has a test_accuracy that is not"),
+    ],
+)
+def test_stored_rows_that_no_suite_has_written_are_refused(ranked, tmp_path, damage, message):
+    stored = shutil.copytree(ranked / "suite" / "tiny", tmp_path / "stored")
+    rows = pandas.read_csv(stored / "results.csv")
+    damage(rows).to_csv(stored / "results.csv", index=False)
+    with pytest.raises(UserError) as raised:
+        load_stored(stored)
+    assert f"results.csv: {message.format(more=len(rows) + 1)}" in str(raised.value)
+
+
+def test_a_shipped_suite_named_by_its_folder_has_its_stored_results(monkeypatch):
+    monkeypatch.chdir(ROOT / "paper")
+    assert open_suite("suite/small").stored == open_suite("small").stored == SMALL_STORED
+
+
+def test_stored_results_of_an_unknown_version_are_not_used(tiny, ranked, tmp_path):
+    stored = shutil.copytree(ranked / "suite" / "tiny", tmp_path / "stored")
+    (stored / ABOUT).write_text('{"experiments": {}}')
+    for experiment in open_suite(str(tiny)).experiments:
+        assert len(load_stored(ranked / "suite" / "tiny").of(experiment))
+        assert load_stored(stored).is_outdated(experiment)
+        assert not len(load_stored(stored).of(experiment))
 
 
 def test_stored_results_may_lack_what_there_was_not_yet_but_not_what_ranks_need(ranked, tmp_path):

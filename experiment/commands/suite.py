@@ -48,8 +48,8 @@ def run(options: argparse.Namespace) -> int:
     from experiment.runs.suites import open_suite, planned
 
     suite = open_suite(options.suite, options.stored)
-    plans = planned(suite, options.methods)
     stored = load_stored(suite.stored)
+    plans = planned(suite, options.methods)
     if options.threads is None and _is_on_cpu(options):
         options.threads = 1
     experiments = [(str(plan.experiment.path), plan.sweep) for plan in plans]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
+from experiment.config.schedules import steps
 from experiment.config.schema import Config
 from experiment.core.errors import UserError
 from experiment.reporting.summary import evaluated
@@ -20,8 +21,9 @@ def published_beside(config: Config, dataset: str | None = None) -> "pandas.Data
     """The published points for the network, data set, methods and schedule of a run.
 
     Those that are of another network of the same name, or have no accuracy at a prune ratio, are
-    left out. Methods with options count as the method. `dataset` is the published name of the data
-    if the run calls it otherwise, such as CIFAR10 for a folder of its images.
+    left out. All are of retrained nets, so that a run without retraining has none. Methods with
+    options count as the method. `dataset` is the published name of the data if the run calls it
+    otherwise, such as CIFAR10 for a folder of its images.
 
     Raises:
         UserError: if the table is not there, as in an installed package.
@@ -35,6 +37,8 @@ def published_beside(config: Config, dataset: str | None = None) -> "pandas.Data
             f"--published: {TABLE} is not there; it is part of the repository, not of an "
             f"installed package"
         ) from None
+    if not any(step.retrained for step in steps(config)):
+        return table[:0]
     fits = (
         (table["network"] == config.network.name)
         & (table["dataset"] == (dataset or config.dataset.name))

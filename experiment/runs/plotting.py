@@ -70,8 +70,8 @@ def published_points(runs: Mapping[str, FoundRun], dataset: str) -> "dict[str, p
     if not any(map(len, points.values())):
         raise UserError(
             "--published: no published result is of the same network, data set, schedule and "
-            "method; paper/published.md tells what there is. If the run calls its data set "
-            "otherwise, name it: --published CIFAR10"
+            "method, with retraining; paper/published.md tells what there is. If the run calls "
+            "its data set otherwise, name it: --published CIFAR10"
         )
     return points
 
