@@ -424,7 +424,12 @@ class Failing(ScoreMethod):
         ),
         (["small", "--method", "[WT, FT]"], "--method [WT, FT]: must be a name or a mapping"),
         (["small", "--method", ""], "must be a name or a mapping, such as WT"),
-        (["small", "--method", "no_module:Mine"], "cannot import method 'no_module:Mine'"),
+        (
+            ["small", "--method", "no_module:Mine"],
+            "cannot import method 'no_module:Mine': ModuleNotFoundError: No module named "
+            "'no_module'; a class Mine in FOLDER/file.py is file:Mine, with FOLDER on PYTHONPATH",
+        ),
+        (["small", "--method", "folder/file.py:Mine"], "is file:Mine, with FOLDER on PYTHONPATH"),
         (["small", "--stored", "nowhere"], "nowhere: no such directory"),
         (["small", "--no-own-code", "--method", "examples.lamp:LAMP"], "--no-own-code refuses"),
         (["small", "--time"], "--time: only measures what a run would take; add --dry-run"),
