@@ -102,6 +102,12 @@ def test_the_command(small_config, tmp_path, capsys):
     assert main(["compare", str(run), "--published"]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert "no published result is of the same network" in line
+    assert main(["compare", str(run), "--published", "cifar10"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "'cifar10'; did you mean 'CIFAR10'? (there are: CIFAR10, ImageNet)" in line
+    assert main(["compare", str(run), "--published", "--differences"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "leave out --metric, --baseline and --differences" in line
 
 
 def test_runs_without_a_published_result_are_left_out(small_config, tmp_path, capsys):

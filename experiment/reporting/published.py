@@ -8,6 +8,8 @@ import numpy
 from experiment.config.schedules import steps
 from experiment.config.schema import Config
 from experiment.core.errors import UserError
+from experiment.core.spelling import nearest
+from experiment.core.text import short
 from experiment.reporting.summary import evaluated
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ def published_beside(config: Config, dataset: str | None = None) -> "pandas.Data
     otherwise, such as CIFAR10 for a folder of its images.
 
     Raises:
-        UserError: if the table is not there, as in an installed package.
+        UserError: if the table is not there, as in an installed package, or has no such data set.
     """
     import pandas
 
@@ -37,6 +39,12 @@ def published_beside(config: Config, dataset: str | None = None) -> "pandas.Data
             f"--published: {TABLE} is not there; it is part of the repository, not of an "
             f"installed package"
         ) from None
+    names = list(table["dataset"].unique())
+    if dataset is not None and dataset not in names:
+        raise UserError(
+            f"--published: nothing published is of a data set '{short(dataset)}'"
+            f"{nearest(dataset, names)} (there are: {', '.join(names)})"
+        )
     if not any(step.retrained for step in steps(config)):
         return table[:0]
     fits = (
