@@ -213,8 +213,9 @@ class Registry:
 
 def _how_files_are_found(module: str, error: Exception) -> str:
     """A hint where it is the named module that there is not, and not one that it imports."""
-    is_missing = isinstance(error, ModuleNotFoundError) and error.name is not None
-    if not is_missing or not f"{module}.".startswith(f"{error.name}."):
+    if not isinstance(error, ModuleNotFoundError):
+        return ""
+    if not f"{module}.".startswith(f"{error.name}."):
         return ""
     return "; a class Mine in FOLDER/file.py is file:Mine, with FOLDER on PYTHONPATH"
 
