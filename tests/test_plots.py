@@ -131,6 +131,17 @@ def test_published_points_are_drawn_with_their_sources():
     differences = draw({"": made_up_rows()}, y="delta", published=points)
     [difference] = lines(differences)["WT, A et al."].get_ydata()
     assert difference == pytest.approx(-2)
+    several = pandas.concat(
+        [points.assign(method=method, source=source) for source in "ABC" for method in ("WT", "FT")]
+    )
+    drawn = lines(draw({"": made_up_rows()}, published=several))
+    looks = {
+        (line.get_marker(), line.get_markeredgecolor())
+        for label, line in drawn.items()
+        if label[-3:] in (", A", ", B", ", C")
+    }
+    assert len(looks) == 6
+    assert drawn["WT, A"].get_marker() == drawn["FT, A"].get_marker()
     with pytest.raises(
         UserError, match=r"published points have .* \(--y delta\), and no test_loss"
     ):

@@ -2,7 +2,10 @@
 
 import contextlib
 import copy
+import importlib
+import logging
 import shutil
+import sys
 
 import pandas
 import pytest
@@ -20,7 +23,7 @@ from experiment.nets.layout import lay_out_for_speed
 from experiment.nets.masks import keep_all
 from experiment.nets.state import NetState
 from experiment.runs.driver import run
-from experiment.training import recording, session, trainer
+from experiment.training import compilation, recording, session, trainer
 from experiment.training.trainer import Fit, Trainer
 
 SGD = {"name": "SGD", "lr": 0.05, "nesterov": True}
@@ -122,6 +125,23 @@ def test_precision_and_compilation_decide_the_numbers_and_nets_at_once_does_not(
 def test_on_and_off_are_words(small_config, word, value):
     config = load_config(small_config, [f"training.compile={word}"])
     assert config.training.compile == config.retraining.compile == value
+
+
+def test_compiling_on_a_cpu_says_nothing_of_a_cuda_toolkit(monkeypatch, caplog):
+    """torch's compiler imports a module that warns where there is a toolkit, but no GPU."""
+    name = "torch.utils.cpp_extension"
+    logger = logging.getLogger(name)
+    monkeypatch.setattr(logger, "level", logging.NOTSET)
+    logger.addHandler(caplog.handler)
+    try:
+        compilation.compiled(nn.Linear(1, 1))
+        monkeypatch.setenv("CUDA_HOME", "/usr")
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        importlib.import_module(name)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert "CUDA" not in caplog.text
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")

@@ -194,17 +194,38 @@ def test_masks_are_checked(small_net, images):
         )
 
 
+class Keeping(Prepared):
+    """Keeps what it is told, whatever the budget."""
+
+    def __init__(self, kept):
+        self.kept = kept
+
+    def choose(self, budget):
+        return Choice(kept=self.kept)
+
+
+@pytest.mark.parametrize(
+    ("prepared", "expected"),
+    [
+        (lambda candidates: 3, "Wrong.prepare must return an experiment.pruning.decision.Prepared"),
+        (lambda candidates: Keeping(candidates[:5]), r"not bool \[5\]"),
+        (lambda candidates: Keeping(candidates.float()), "not float32"),
+        (lambda candidates: Keeping(None), "like analysis.candidates, bool .*, not None"),
+    ],
+)
+def test_a_method_that_chooses_by_something_else_is_told(small_net, images, prepared, expected):
+    class Wrong(Method):
+        def prepare(self, analysis, stream):
+            return prepared(analysis.candidates)
+
+    with pytest.raises(experiment.UserError, match=expected):
+        experiment.prune(small_net, [images], method=Wrong(), keep_ratio=0.5)
+
+
 def test_a_method_cannot_bring_pruned_weights_back(small_net, images):
-    class KeepAll(Prepared):
-        def __init__(self, analysis):
-            self.kept = torch.ones_like(analysis.candidates)
-
-        def choose(self, budget):
-            return Choice(kept=self.kept)
-
     class Everything(Method):
         def prepare(self, analysis, stream):
-            return KeepAll(analysis)
+            return Keeping(torch.ones_like(analysis.candidates))
 
     masks = experiment.prune(small_net, [images], method="WT", keep_ratio=0.5).masks
     again = experiment.prune(small_net, [images], method=Everything(), keep_ratio=0.9, masks=masks)

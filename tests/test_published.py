@@ -121,6 +121,12 @@ def test_the_command(small_config, tmp_path, capsys):
     assert main(["compare", str(run), "--published"]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert "no published result is of the same network" in line
+    assert main(["compare", str(run), "--published", "cifar10"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "'cifar10'; did you mean 'CIFAR10'? (there are: CIFAR10, ImageNet)" in line
+    assert main(["compare", str(run), "--published", "--differences"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "leave out --metric, --baseline and --differences" in line
 
 
 def test_another_width_is_another_network(small_config):
@@ -141,3 +147,10 @@ def test_runs_without_a_published_result_are_left_out(small_config, tmp_path, ca
     assert len({line.partition(",")[0] for line in lines[1:]}) == 1
     figure = str(tmp_path / "p.svg")
     assert main(["plot", *runs, "--published", "CIFAR10", "-o", figure]) == 0
+
+
+def test_a_run_without_retraining_is_not_compared_with_retrained_nets(small_config):
+    settings = ["network.name=resnet20", "pruning.schedule=oneshot"]
+    assert len(published_beside(load_config(small_config, settings), "CIFAR10"))
+    without = load_config(small_config, [*settings, "pruning.retrain_count=0"])
+    assert not len(published_beside(without, "CIFAR10"))

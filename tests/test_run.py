@@ -135,7 +135,9 @@ def test_the_same_configuration_gives_the_same_numbers(small_config, tmp_path):
     pandas.testing.assert_frame_equal(*tables, check_exact=True)
 
 
-def test_an_interrupted_run_goes_on_with_the_same_numbers(small_config, tmp_path, monkeypatch):
+def test_an_interrupted_run_goes_on_with_the_same_numbers(
+    small_config, tmp_path, monkeypatch, capsys
+):
     config = load_config(small_config)
     run(config, tmp_path / "whole")
     from experiment.training.trainer import Trainer
@@ -161,8 +163,12 @@ def test_an_interrupted_run_goes_on_with_the_same_numbers(small_config, tmp_path
     ]
     pandas.testing.assert_frame_equal(*tables, check_exact=True)
     before = (tmp_path / "broken" / "results.csv").read_bytes()
+    capsys.readouterr()
     run(config, tmp_path / "broken")
     assert len(calls) == 6 and (tmp_path / "broken" / "results.csv").read_bytes() == before
+    printed = capsys.readouterr().out
+    assert "5 rows of earlier sessions: see results.csv" in printed
+    assert "unpruned: test accuracy" not in printed and "step 1" not in printed
 
 
 def test_a_failing_method_does_not_take_the_others_with_it(

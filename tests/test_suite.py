@@ -35,7 +35,7 @@ from experiment.runs import suites
 from experiment.runs.paths import results_directory
 from experiment.runs.suite_files import DIFFERENCES, RANKING, RANKING_TEXT
 from experiment.runs.suite_results import OVERALL, ExperimentResults, SuiteResults
-from experiment.runs.suite_stored import ABOUT, load_stored
+from experiment.runs.suite_stored import ABOUT, StoredResults, load_stored
 from experiment.runs.suites import open_suite, planned, shipped_methods, shipped_suites
 
 SMALL_STORED = ROOT / "paper" / "suite" / "results" / "small"
@@ -485,8 +485,18 @@ class Failing(ScoreMethod):
         (["small", "--method", "SiPQ"], "unknown method 'SiPQ'; did you mean 'SiPP'?"),
         (["small", "--method", "{name: WT, allocatoin: erk}"], "did you mean 'allocation'?"),
         (["small", "--method", "{name: WT"], "not valid YAML"),
-        (["small", "--method", "no_module:Mine"], "cannot import method 'no_module:Mine'"),
-        (["small", "--method", "{name: SiPP, error: 0.5}"], "decides itself how much is kept; a"),
+        (
+            ["small", "--method", "{name: SiPP, error: 0.1}"],
+            "SiPP(error=0.1) decides itself how much is kept",
+        ),
+        (["small", "--method", "[WT, FT]"], "--method [WT, FT]: must be a name or a mapping"),
+        (["small", "--method", ""], "must be a name or a mapping, such as WT"),
+        (
+            ["small", "--method", "no_module:Mine"],
+            "cannot import method 'no_module:Mine': ModuleNotFoundError: No module named "
+            "'no_module'; a class Mine in FOLDER/file.py is file:Mine, with FOLDER on PYTHONPATH",
+        ),
+        (["small", "--method", "folder/file.py:Mine"], "is file:Mine, with FOLDER on PYTHONPATH"),
         (["small", "--stored", "nowhere"], "nowhere: no such directory"),
         (["small", "--no-own-code", "--method", "examples.lamp:LAMP"], "--no-own-code refuses"),
         (["small", "--time"], "--time: only measures what a run would take; add --dry-run"),
@@ -506,8 +516,8 @@ def test_bad_input_is_told_in_one_line(arguments, message, tmp_path, capsys):
         ({"a.yaml": "network: lenet5"}, "network"),
         ({"a.yaml": TINY.format(baseline="Random, FT", num_nets=1)}, "must remove the same"),
         (
-            {"a.yaml": TINY.format(baseline="{name: SiPP, error: 0.5}", num_nets=1)},
-            "decides itself how much is kept",
+            {"a.yaml": TINY.format(baseline="{name: SiPP, error: 0.1}", num_nets=1)},
+            "a.yaml:6: pruning.methods: SiPP(error=0.1) decides itself how much is kept",
         ),
         (
             {"a.yaml": TINY.format(baseline="WT", num_nets=1) + "sweep: {grid: {seed: [0, 1]}}"},
@@ -550,6 +560,38 @@ def test_damaged_stored_results_are_told_in_one_line(tiny, ranked, tmp_path, cap
     assert run_suite(tiny, ranked, "--method", "WT", "--stored", str(stored)) == 2
     error = capsys.readouterr().err
     assert f"{stored / ABOUT}: cannot be read" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda rows: pandas.concat([rows, rows]), "row {more} is there twice"),
+        (lambda rows: rows.assign(method=None), "row 1 names no experiment or no method"),
+        (lambda rows: rows.assign(test_accuracy=93.5), "row 1 has a test_accuracy that is not"),
+        (lambda rows: rows.assign(test_accuracy=None), "row 1 has a test_accuracy that is not"),
+    ],
+)
+def test_stored_rows_that_no_suite_has_written_are_refused(ranked, tmp_path, damage, message):
+    stored = shutil.copytree(ranked / "suite" / "tiny", tmp_path / "stored")
+    rows = pandas.read_csv(stored / "results.csv")
+    damage(rows).to_csv(stored / "results.csv", index=False)
+    with pytest.raises(UserError) as raised:
+        load_stored(stored)
+    assert f"results.csv: {message.format(more=len(rows) + 1)}" in str(raised.value)
+
+
+def test_a_shipped_suite_named_by_its_folder_has_its_stored_results(monkeypatch):
+    monkeypatch.chdir(ROOT / "paper")
+    assert open_suite("suite/small").stored == open_suite("small").stored == SMALL_STORED
+
+
+def test_stored_results_of_an_unknown_version_are_not_used(tiny):
+    [_, experiment] = open_suite(str(tiny)).experiments
+    rows = pandas.DataFrame({"experiment": [experiment.name], "method": ["WT"]})
+    known = StoredResults(rows, {experiment.name: experiment.config.run_id()})
+    unknown = StoredResults(rows, {})
+    assert not known.is_outdated(experiment) and len(known.of(experiment)) == 1
+    assert unknown.is_outdated(experiment) and not len(unknown.of(experiment))
 
 
 def test_stored_results_may_lack_what_there_was_not_yet_but_not_what_ranks_need(ranked, tmp_path):

@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING
 
 from experiment.commands._arguments import add_format
 from experiment.core.console import say
+from experiment.core.errors import UserError
 
 if TYPE_CHECKING:
     from experiment.reporting.shown_tables import Format
     from experiment.runs.found import FoundRun
+
+METRIC = "test_accuracy"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="directory of a run")
     parser.add_argument(
         "--metric",
-        default="test_accuracy",
+        default=METRIC,
         metavar="COLUMN",
         help="column of results.csv to compare (default: %(default)s)",
     )
@@ -49,6 +52,12 @@ def run(options: argparse.Namespace) -> int:
     from experiment.reporting.shown_tables import shown_table
     from experiment.runs.found import named_runs
 
+    is_changed = options.metric != METRIC or options.baseline or options.differences
+    if options.published is not None and is_changed:
+        raise UserError(
+            "--published: sets test accuracies beside published ones; leave out --metric, "
+            "--baseline and --differences"
+        )
     found = named_runs(options.runs)
     if options.published is not None:
         return _compare_published(found, options.published, options.format)

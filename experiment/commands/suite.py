@@ -50,8 +50,8 @@ def run(options: argparse.Namespace) -> int:
 
     suite = open_suite(options.suite, options.stored)
     _require_other_directory(suite, options)
-    plans = planned(suite, options.methods)
     stored = load_stored(suite.stored)
+    plans = planned(suite, options.methods)
     if options.threads is None and _is_on_cpu(options):
         options.threads = 1
     experiments = [(str(plan.experiment.path), plan.sweep) for plan in plans]

@@ -190,6 +190,7 @@ class Registry:
         except Exception as error:  # importing runs the module, where anything can go wrong
             raise UserError(
                 f"cannot import {self.kind} '{short(path)}': {one_line(error)}{place(error)}"
+                f"{_how_files_are_found(module, error)}"
             ) from error
         if inspect.isclass(part) or inspect.isroutine(part) or isinstance(part, functools.partial):
             return part
@@ -208,6 +209,15 @@ class Registry:
             f"unknown {self.kind} '{short(name)}'{suggestion} "
             f"(there are: {known}; or write package.module:Name)"
         )
+
+
+def _how_files_are_found(module: str, error: Exception) -> str:
+    """A hint where it is the named module that there is not, and not one that it imports."""
+    if not isinstance(error, ModuleNotFoundError):
+        return ""
+    if not f"{module}.".startswith(f"{error.name}."):
+        return ""
+    return "; a class Mine in FOLDER/file.py is file:Mine, with FOLDER on PYTHONPATH"
 
 
 @functools.cache

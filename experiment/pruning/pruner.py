@@ -17,6 +17,7 @@ from experiment.nets.collapse import empty_layers, has_constant_output
 from experiment.nets.masks import Masks, both, set_removed_to_zero, size
 from experiment.nets.reachability import remove_dead
 from experiment.nets.running import copy_of
+from experiment.nets.tensors import described
 from experiment.pruning.analysis import Analysis
 from experiment.pruning.calibration import Budgets, calibrate
 from experiment.pruning.decision import Choice, Decision, Prepared
@@ -75,7 +76,7 @@ class Pruner:
         keep_ratio = self._require_one_size(method, keep_ratio)
         with unchanged(self.analysis, type(method).__name__), stream.as_global():
             stopwatch = self.analysis.stopwatch()
-            prepared = method.prepare(self.analysis, stream)
+            prepared = self._prepared(method, stream)
             if keep_ratio is None:
                 best, evaluations = self._attempt(prepared, 0), 1
                 target = self._num_fixed + int(best.kept.count_nonzero())
@@ -110,10 +111,19 @@ class Pruner:
         """
         keep_ratio = self._require_one_size(method, keep_ratio)
         with unchanged(self.analysis, type(method).__name__), stream.as_global():
-            prepared = method.prepare(self.analysis, stream)
+            prepared = self._prepared(method, stream)
             budget = math.floor((keep_ratio or 0) * self._num_candidates)
             attempt = self._attempt(prepared, budget)
             prepared.decide(attempt.choice)
+
+    def _prepared(self, method: Method, stream: Stream) -> Prepared:
+        prepared = method.prepare(self.analysis, stream)
+        if not isinstance(prepared, Prepared):
+            raise UserError(
+                f"{type(method).__name__}.prepare must return an "
+                f"experiment.pruning.decision.Prepared, not {described(prepared)}"
+            )
+        return prepared
 
     def _require_one_size(self, method: Method, keep_ratio: float | None) -> float | None:
         """The keep ratio, None if the method decides it.
@@ -159,6 +169,7 @@ class Pruner:
     def _attempt(self, prepared: Prepared, budget: int) -> Attempt:
         choice = prepared.choose(budget)
         kept = choice.kept
+        self._require_one_bool_per_weight(kept)
         masks = self._living(choice, kept)
         if self.min_kept_per_layer:
             kept, masks = with_minimum(
@@ -170,6 +181,15 @@ class Pruner:
                 living=functools.partial(self._living, choice),
             )
         return Attempt(choice, kept, masks, size(masks))
+
+    def _require_one_bool_per_weight(self, kept: object) -> None:
+        """Raise UserError if a method chooses by something else."""
+        expected = self.analysis.candidates.shape
+        if not (isinstance(kept, Tensor) and kept.dtype == torch.bool and kept.shape == expected):
+            raise UserError(
+                f"what stays (Choice.kept) must be a tensor like analysis.candidates, bool "
+                f"{list(expected)}, not {described(kept)}"
+            )
 
     def _living(self, choice: Choice, kept: Tensor) -> Masks:
         """The masks with these weights and the vectors of a choice, less what is dead then."""

@@ -5,9 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
+from experiment.config.schedules import steps
 from experiment.config.schema import Config
 from experiment.core.errors import UserError
 from experiment.core.registry import NETWORKS
+from experiment.core.spelling import nearest
+from experiment.core.text import short
 from experiment.reporting.summary import TOLERANCE, evaluated
 
 if TYPE_CHECKING:
@@ -21,12 +24,13 @@ def published_beside(config: Config, dataset: str | None = None) -> "pandas.Data
     """The published points for the network, data set, methods and schedule of a run.
 
     Those that are of another network of the same name, or have no accuracy at a prune ratio, are
-    left out. A network with other options than the defaults, such as another width, has none.
-    Methods with options count as the method. `dataset` is the published name of the data
-    if the run calls it otherwise, such as CIFAR10 for a folder of its images.
+    left out. A network with other options than the defaults, such as another width, has none. All
+    are of retrained nets, so that a run without retraining has none. Methods with options count as
+    the method. `dataset` is the published name of the data if the run calls it otherwise, such as
+    CIFAR10 for a folder of its images.
 
     Raises:
-        UserError: if the table is not there, as in an installed package.
+        UserError: if the table is not there, as in an installed package, or has no such data set.
     """
     import pandas
 
@@ -37,6 +41,14 @@ def published_beside(config: Config, dataset: str | None = None) -> "pandas.Data
             f"--published: {TABLE} is not there; it is part of the repository, not of an "
             f"installed package"
         ) from None
+    names = list(table["dataset"].unique())
+    if dataset is not None and dataset not in names:
+        raise UserError(
+            f"--published: nothing published is of a data set '{short(dataset)}'"
+            f"{nearest(dataset, names)} (there are: {', '.join(names)})"
+        )
+    if not any(step.retrained for step in steps(config)):
+        return table[:0]
     network = NETWORKS.label(config.network.name, config.network.options)
     fits = (
         (table["network"] == network)

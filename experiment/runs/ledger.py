@@ -121,8 +121,10 @@ class Ledger:
             self.corruptions.delete()
         for epoch in epochs:
             self._listen(epoch)
+        if results:
+            rows = "1 row" if len(results) == 1 else f"{len(results)} rows"
+            self.logger.say(f"{rows} of earlier sessions: see {self.results.path.name}")
         for row in results:
-            self.logger.say(row.line)
             self._listen(row)
         for corruption in corrupted:
             self._listen(corruption)

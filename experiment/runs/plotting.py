@@ -68,10 +68,11 @@ def published_points(runs: Mapping[str, FoundRun], dataset: str) -> "dict[str, p
 
     points = {label: published_beside(run.config, dataset or None) for label, run in runs.items()}
     if not any(map(len, points.values())):
+        hint = ". If the run calls its data set otherwise, name it: --published CIFAR10"
         raise UserError(
-            "--published: no published result is of the same network, data set, schedule and "
-            "method; paper/published.md tells what there is. If the run calls its data set "
-            "otherwise, name it: --published CIFAR10"
+            f"--published: no published result is of the same network, data set, schedule and "
+            f"method, with retraining; paper/published.md tells what there is"
+            f"{'' if dataset else hint}"
         )
     return points
 

@@ -33,9 +33,10 @@ class StoredResults:
         return self.rows[(self.rows["experiment"] == experiment.name) & is_usable]
 
     def is_outdated(self, experiment: SuiteExperiment) -> bool:
-        """Whether the experiment has changed since its results were stored."""
+        """Whether the experiment may have changed since its results were stored."""
+        is_there = (self.rows["experiment"] == experiment.name).any()
         known = self.experiment_ids.get(experiment.name)
-        return known is not None and known != experiment.config.run_id()
+        return bool(is_there) and known != experiment.config.run_id()
 
 
 def load_stored(directory: Path | None) -> StoredResults:
@@ -64,4 +65,18 @@ def _rows(directory: Path) -> pandas.DataFrame:
             f"{directory / RESULTS}: is not a table of a suite's results: it has no column "
             f"{missing[0]}"
         )
+    _require_sound(rows, directory / RESULTS)
     return rows.astype({"experiment": str}).reindex(columns=["experiment", *columns(ResultRecord)])
+
+
+def _require_sound(rows: pandas.DataFrame, path: Path) -> None:
+    """Raise UserError for rows that no suite has written: the first of them is named."""
+    mistakes = {
+        "names no experiment or no method": (rows[["experiment", "method"]].isna().any(axis=1)),
+        "is there twice": rows.duplicated(["experiment", *KEY]),
+        "has a test_accuracy that is not from 0 to 1": ~rows["test_accuracy"].between(0, 1),
+    }
+    for mistake, is_wrong in mistakes.items():
+        if is_wrong.any():
+            number = int(is_wrong.to_numpy().argmax()) + 1
+            raise UserError(f"{path}: row {number} {mistake}")

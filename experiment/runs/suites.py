@@ -11,7 +11,7 @@ from typing import Any
 
 from experiment.config.documents import Document, assign
 from experiment.config.loading import load_document, resolve
-from experiment.config.schema import Config, MethodPart, Part
+from experiment.config.schema import Config, MethodPart
 from experiment.config.sweeps import Combination, Sweep
 from experiment.config.yaml_files import read_value
 from experiment.core.errors import UserError
@@ -84,7 +84,7 @@ def open_suite(name: str, stored: str | None = None) -> Suite:
     return Suite(
         folder.resolve().name,
         [open_experiment(path) for path in paths],
-        _stored_of(name) if stored is None else Path(stored),
+        _stored_of(folder) if stored is None else Path(stored),
     )
 
 
@@ -96,10 +96,11 @@ def shipped_suites() -> list[str]:
     return sorted(path.name for path in folders)
 
 
-def _stored_of(name: str) -> Path | None:
-    """Where the results of a shipped suite are stored, if they are."""
-    directory = SHIPPED / STORED / name
-    return directory if name in shipped_suites() and directory.is_dir() else None
+def _stored_of(folder: Path) -> Path | None:
+    """Where the results of the suite in a folder are stored, if it is a shipped one."""
+    directory = SHIPPED / STORED / folder.name
+    is_shipped = folder.resolve().parent == SHIPPED.resolve()
+    return directory if is_shipped and directory.is_dir() else None
 
 
 def open_experiment(path: Path) -> SuiteExperiment:
@@ -110,29 +111,27 @@ def open_experiment(path: Path) -> SuiteExperiment:
     config = resolve(document)
     if config.num_prunings == 0:
         raise UserError(f"{path}: prunes nothing; a suite's experiment must prune")
-    for method in config.pruning.methods:
-        _require_ratios(method, document.locate(METHODS_KEY))
-    kinds = {what_it_removes(method) for method in config.pruning.methods}
+    where = document.locate(METHODS_KEY)
+    kinds = {what_it_removes(method, where) for method in config.pruning.methods}
     if len(kinds) > 1:
         raise UserError(
-            f"{document.locate(METHODS_KEY)}: remove weights and filters; the methods of a suite's "
+            f"{where}: remove weights and filters; the methods of a suite's "
             f"experiment must remove the same"
         )
     return SuiteExperiment(path, document, config, kinds.pop())
 
 
-def what_it_removes(method: Part) -> str:
-    """`weights` or `filters`. Raises UserError if the method cannot be made."""
-    return build_method(method.name, method.options).granularity
-
-
-def _require_ratios(method: MethodPart, origin: str) -> None:
-    """Raise UserError for a method that cannot be judged at the keep ratios of an experiment."""
+def what_it_removes(method: MethodPart, origin: str) -> str:
+    """`weights` or `filters`. Raises UserError if a suite cannot score the method."""
     if method.decides_size:
         raise UserError(
-            f"{origin}: {method.label} decides itself how much is kept; a suite compares methods "
-            f"at the same keep ratios, so leave out its error"
+            f"{origin}: {method.label} decides itself how much is kept, but a suite scores methods "
+            f"by keep ratios; leave `error` out"
         )
+    try:
+        return build_method(method.name, method.options).granularity
+    except UserError as error:
+        raise error.within(origin) from error
 
 
 def shipped_methods() -> list[str]:
@@ -166,7 +165,7 @@ def planned(suite: Suite, methods: Sequence[str]) -> list[Planned]:
         UserError: for methods that cannot be used, one line for each.
     """
     if methods:
-        asked = [(read_value(text, "--method", text), _origin(text)) for text in methods]
+        asked = [(_read_method(text), _origin(text)) for text in methods]
         by_kind = _by_kind(suite, asked)
         _require_experiments(suite, by_kind)
     else:
@@ -176,6 +175,17 @@ def planned(suite: Suite, methods: Sequence[str]) -> list[Planned]:
         for experiment in suite.experiments
         if experiment.removes in by_kind
     ]
+
+
+def _read_method(text: str) -> Any:
+    """A method as `pruning.methods` has it. Raises UserError."""
+    method = read_value(text, "--method", text)
+    if not isinstance(method, str | dict):
+        raise UserError(
+            f"{_origin(text)}: must be a name or a mapping, such as WT or "
+            f"'{{name: WT, allocation: erk}}'"
+        )
+    return method
 
 
 def _origin(text: str) -> str:
@@ -190,8 +200,7 @@ def _by_kind(suite: Suite, asked: Sequence[Asked]) -> dict[str, list[Asked]]:
     for method, origin in asked:
         try:
             [part] = suite.experiments[0].with_method(method, origin).pruning.methods
-            _require_ratios(part, origin)
-            found.setdefault(what_it_removes(part), []).append((method, origin))
+            found.setdefault(what_it_removes(part, origin), []).append((method, origin))
         except UserError as error:
             mistakes += error.mistakes
     if mistakes:

@@ -1,5 +1,6 @@
 """Compiling nets by torch.compile: each once in a process, for all of its trainings."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,8 @@ def compiled(net: nn.Module) -> Forward:
     be compiled here.
     """
     torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
+    # It warns, on a CPU too, of a CUDA toolkit without a GPU; nothing here builds an extension.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     compiled_net = torch.compile(net, dynamic=False)
 
     def forward(images: Tensor) -> Any:

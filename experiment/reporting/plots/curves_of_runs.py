@@ -1,5 +1,6 @@
 """The figure of one or several runs: a measure against the size, one curve per method."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -64,7 +65,8 @@ def draw(
     figure = ShownFigure(figsize=size, layout="constrained")
     axes = figure.subplots()
     _draw_unpruned_nets(axes, runs, y)
-    colours = method_colours(method for _, method, _ in curves)
+    methods = [method for _, method, _ in curves]
+    colours = method_colours([*methods, *([] if published is None else published["method"])])
     for index, (label, method, rows) in enumerate(curves):
         marker, dashes = look(index)
         draw_curve(
@@ -138,7 +140,7 @@ def _draw_unpruned_nets(axes: Axes, runs: Runs, y: str) -> None:
 def _draw_published(
     axes: Axes, published: pandas.DataFrame, column: str, y: str, colours: Mapping[str, str]
 ) -> None:
-    """Large hollow markers for published points, one kind for each method and source."""
+    """Large hollow markers for published points, one kind for each source."""
     values = published["test_accuracy"]
     if y == "difference":
         values = values - published["unpruned_accuracy"]
@@ -151,17 +153,17 @@ def _draw_published(
     position = published[column_there]
     if column in ("keep_ratio", "flop_keep_ratio"):
         position = 1 - position
+    markers = dict(zip(published["source"].unique(), itertools.cycle("*XhpH8")))
     points = published.assign(position=position, value=values)
-    groups = points.groupby(["method", "source"], sort=False)
-    for index, ((method, source), rows) in enumerate(groups):
+    for (method, source), rows in points.groupby(["method", "source"], sort=False):
         axes.plot(
             100 * rows["position"],
             100 * rows["value"],
             linestyle="none",
-            marker="*XhpH8"[index % 6],
+            marker=markers[source],
             markersize=9,
             markerfacecolor="none",
-            markeredgecolor=colours.get(method, "black"),
+            markeredgecolor=colours[method],
             label=literal(f"{method}, {source}"),
         )
 
