@@ -27,6 +27,7 @@ from experiment.reporting.corruption_summary import summarise_corruptions
 from experiment.reporting.plots.prune_potential import prune_potential
 from experiment.reporting.records import CorruptionRecord, PrunePotentialRecord
 from experiment.reporting.report.page import page
+from experiment.reporting.summary_text import corruption_text
 from experiment.runs.found import FoundRun
 from experiment.runs.tasks import EvaluateCorrupted, tasks
 
@@ -497,6 +498,46 @@ def test_nets_whose_unpruned_one_is_not_measured_yet_are_left_out():
 def made_up_summary() -> pandas.DataFrame:
     rows = made_up_rows()
     return summarise_corruptions(rows, made_up_corruptions(rows, {"WT": 0.03}), 0.02)
+
+
+def made_up_potentials(*images: tuple[str, int], methods=("SiPP", "WT")) -> pandas.DataFrame:
+    """Rows of corruption_summary.csv: 90% for SiPP and 80% for WT, less the severity."""
+    return pandas.DataFrame(
+        [
+            {
+                "corruption": corruption,
+                "severity": severity,
+                "method": method,
+                "nets": 2,
+                "commensurate_margin": 0.01,
+                "unpruned_accuracy_mean": 0.9,
+                "prune_potential_mean": {"SiPP": 0.9, "WT": 0.8}[method] - severity / 100,
+                "prune_potential_std": 0.05,
+            }
+            for corruption, severity in images
+            for method in methods
+        ]
+    )
+
+
+def test_people_are_told_of_clean_images_and_of_the_mean():
+    means = made_up_potentials(("mean_of_corruptions", 0), methods=["SiPP"])
+    all_images = made_up_potentials(("clean", 0), ("fog", 1), ("fog", 5))
+    heading, titles, *lines = corruption_text(pandas.concat([all_images, means])).splitlines()
+    assert heading.startswith("largest prune ratio with an error at most 1 points above")
+    assert titles.split() == ["method", "clean", "mean_of_corruptions"]
+    shown = [line.split() for line in lines]
+    assert shown == [
+        ["SiPP", "90.0%", "+-", "5.0%", "90.0%", "+-", "5.0%"],
+        ["WT", "80.0%", "+-", "5.0%", "-"],
+    ]
+
+
+def test_people_are_told_of_the_last_images_where_there_is_no_mean():
+    several = made_up_potentials(("clean", 0), ("fog", 1), ("fog", 5))
+    _, titles, *lines = corruption_text(several).splitlines()
+    assert titles.split() == ["method", "clean", "fog,", "severity", "5"]
+    assert lines[1].split()[-3:] == ["75.0%", "+-", "5.0%"]
 
 
 def test_the_figure_shows_each_method_beside_clean_images():

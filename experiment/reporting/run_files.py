@@ -56,21 +56,24 @@ def write_plots(rows: "pandas.DataFrame", directory: Path) -> Path:
     )
 
 
-def write_corruptions(rows: "pandas.DataFrame", directory: Path, margin: float) -> None:
+def write_corruptions(rows: "pandas.DataFrame", directory: Path, margin: float) -> str:
     """Write corruption_summary.csv and its figure, from corruptions.csv and rows of results.csv.
 
-    If no pruned net was measured on corrupted images, there are no such files afterwards.
+    Returns the main rows as text for people. If no pruned net was measured on corrupted images,
+    there are no such files afterwards, and no text.
     """
     from experiment.reporting.corruption_summary import summarise_corruptions
     from experiment.reporting.plots.figures import save
     from experiment.reporting.plots.prune_potential import prune_potential
+    from experiment.reporting.summary_text import corruption_text
     from experiment.reporting.tables import load_corruptions
 
     figure = directory / PRUNE_POTENTIAL
     summary = summarise_corruptions(rows, load_corruptions(directory), margin)
-    if len(summary):
-        write_whole(directory / CORRUPTION_SUMMARY, summary.to_csv(index=False))
-        save(prune_potential(summary), figure)
-    else:
+    if not len(summary):
         for path in (directory / CORRUPTION_SUMMARY, *map(figure.with_suffix, (".png", ".pdf"))):
             remove(path)
+        return ""
+    write_whole(directory / CORRUPTION_SUMMARY, summary.to_csv(index=False))
+    save(prune_potential(summary), figure)
+    return corruption_text(summary)

@@ -3,6 +3,7 @@
 import pandas
 
 from experiment.reporting.guaranteed import promise
+from experiment.reporting.records import CLEAN
 from experiment.reporting.summary import FAULTS
 
 SHOWN = {
@@ -43,6 +44,35 @@ def _promises(summary: pandas.DataFrame) -> list[str]:
     columns = ["guarantee_loss", "guarantee_at_most", "guarantee_confidence"]
     kinds = summary[columns].dropna().drop_duplicates().itertuples(index=False)
     return [f"guaranteed, by tests on images set aside: {promise(*kind)}" for kind in kinds]
+
+
+def corruption_text(summary: pandas.DataFrame) -> str:
+    """Rows of corruption_summary.csv for people: clean images, and the mean of corruptions.
+
+    If images were corrupted in one way only, this way instead of the mean.
+    """
+    last = summary.iloc[-1]
+    name = last["corruption"] + (f", severity {last['severity']}" if last["severity"] else "")
+    is_last = (summary[["corruption", "severity"]] == last[["corruption", "severity"]]).all(axis=1)
+    table = pandas.DataFrame(
+        {
+            title: {row["method"]: _potential(row) for row in rows.to_dict("records")}
+            for title, rows in (
+                (CLEAN, summary[summary["corruption"] == CLEAN]),
+                (name, summary[is_last]),
+            )
+        }
+    )
+    table = table.fillna("-").rename_axis("method").reset_index()
+    margin = 100 * last["commensurate_margin"]
+    return (
+        f"largest prune ratio with an error at most {margin:g} points above the unpruned net's on "
+        f"the same test images, on which it is chosen:\n{table.to_string(index=False)}"
+    )
+
+
+def _potential(row: dict[str, float]) -> str:
+    return _percent(row["prune_potential_mean"], row["prune_potential_std"])
 
 
 def fault_lines(summary: pandas.DataFrame) -> list[str]:

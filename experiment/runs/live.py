@@ -100,5 +100,6 @@ class Live:
             return Written(write_report(self.directory, is_concluded=is_concluded))
         summary = write_summary(rows, self.directory, self.margin)
         plot = write_plots(rows, self.directory)
-        write_corruptions(rows, self.directory, self.margin)
-        return Written(write_report(self.directory, is_concluded=is_concluded), plot, summary)
+        corruptions = write_corruptions(rows, self.directory, self.margin)
+        text = "\n".join(filter(None, (summary, corruptions)))
+        return Written(write_report(self.directory, is_concluded=is_concluded), plot, text)
