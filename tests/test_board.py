@@ -42,5 +42,14 @@ def test_elsewhere_there_is_a_line_every_now_and_then(capsys, monkeypatch):
     monkeypatch.setattr(board, "REPORT_INTERVAL", 0.0)
     assert shown.is_due
     shown.show("4 of 10 tasks, about 30 s left")
+    shown.end(0)
+    shown.show("5 of 10 tasks")
+    for worker in range(6):
+        shown.advance(worker, f"net {worker}", 1, 2, "")
+    shown.show("6 of 10 tasks")
     shown.close()
-    assert capsys.readouterr().err == "4 of 10 tasks, about 30 s left\n"
+    assert capsys.readouterr().err.splitlines() == [
+        "4 of 10 tasks, about 30 s left; net 0: training 75%",
+        "5 of 10 tasks",
+        "6 of 10 tasks; net 0 50%; net 1 50%; net 2 50%; net 3 50%; and 2 more",
+    ]

@@ -12,6 +12,7 @@ from experiment.core.text import visible
 INTERVAL = 0.2  # seconds between two drawings
 REPORT_INTERVAL = 60.0  # seconds between two reports where the console is no terminal
 TEXT = "{desc}"
+MOST_TRAININGS = 4  # that a line names
 STEPS = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{remaining}{postfix}]"
 
 
@@ -23,6 +24,7 @@ class Board:
         self._last_report = time.monotonic()
         lines = num_workers + 1 if self.has_bars else 0
         self._bars = [_bar(position) for position in range(lines)]  # the last is for the whole
+        self._trainings: dict[int, str] = {}  # how far each worker is, without bars
 
     def begin(self, worker: int, labels: Sequence[str]) -> None:
         """A worker has begun tasks with these labels."""
@@ -32,6 +34,7 @@ class Board:
     def advance(self, worker: int, label: str, done: int, total: int, text: str) -> None:
         """A worker has done some of the steps of its training."""
         if not self.has_bars:
+            self._trainings[worker] = f"{visible(label)} {done / total:.0%}"
             return
         bar = self._bars[worker]
         if bar.bar_format != STEPS or bar.total != total:
@@ -43,6 +46,7 @@ class Board:
 
     def end(self, worker: int) -> None:
         """A worker has nothing to do."""
+        self._trainings.pop(worker, None)
         self._line(worker, "")
 
     @property
@@ -55,7 +59,7 @@ class Board:
         """Show how much is done of the whole."""
         self._last_report = time.monotonic()
         if not self.has_bars:
-            print(text, file=sys.stderr, flush=True)
+            print("; ".join([text, *self._shown_trainings()]), file=sys.stderr, flush=True)
             return
         self._bars[-1].set_description_str(text, refresh=False)
         for bar in self._bars:
@@ -64,6 +68,12 @@ class Board:
     def close(self) -> None:
         for bar in reversed(self._bars):  # closing the first one would move the others
             bar.close()
+
+    def _shown_trainings(self) -> list[str]:
+        """How far the first of the workers are."""
+        trainings = [self._trainings[worker] for worker in sorted(self._trainings)]
+        num_more = len(trainings) - MOST_TRAININGS
+        return trainings[:MOST_TRAININGS] + ([f"and {num_more} more"] if num_more > 0 else [])
 
     def _line(self, worker: int, text: str) -> None:
         if self.has_bars:
