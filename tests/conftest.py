@@ -23,6 +23,8 @@ pruning:
   keep_ratios: [0.5, 0.2]
 """
 
+CORRUPTED = "evaluation: {corruptions: [gaussian_noise, contrast], severities: [1, 5]}"
+
 
 @pytest.fixture
 def small_config(tmp_path) -> Path:
@@ -34,20 +36,20 @@ def small_config(tmp_path) -> Path:
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory) -> Path:
-    """A YAML file of an experiment that `whole_runs.launch` runs."""
+    """A YAML file of an experiment that `whole_runs` runs, with all kinds of tasks."""
     path = tmp_path_factory.mktemp("config") / "small.yaml"
     text = SMALL.replace("lr: 0.05", "lr: 0.02")  # teams of processes differ by rounding
-    path.write_text(f"{text}\nnum_nets: 2\ncheckpoints: all\n")
+    path.write_text(f"{text}\nnum_nets: 2\ncheckpoints: all\n{CORRUPTED}\n")
     return path
 
 
 @pytest.fixture(scope="session")
 def alone(small, tmp_path_factory) -> Path:
     """The results of that experiment, from one process."""
-    from whole_runs import launch
+    from whole_runs import run_here
 
     results = tmp_path_factory.mktemp("alone")
-    assert launch(small, results).returncode == 0
+    assert run_here(small, results).returncode == 0
     return results
 
 
