@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from experiment.core.files import write_whole
 from experiment.reporting.plots import run as run_plots
 
 torch.set_num_threads(
@@ -13,6 +14,15 @@ torch.set_num_threads(
 )  # small nets gain nothing from two, and lose much where others compute beside them
 
 ROOT = Path(__file__).parent.parent
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Workers get tests that follow each other, so that few make the fixtures of a file twice."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
+
 
 SMALL = """
 network: {name: lenet5}
@@ -80,20 +90,27 @@ def images() -> torch.Tensor:
     return torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
-OTHER_FIGURES = {name: getattr(run_plots, name) for name in ("OF_PRUNED", "OF_EPOCHS", "OF_LAYERS")}
+DRAW_ALL = run_plots.draw_all
+
+
+def leave_out_figures(*arguments) -> Path:
+    """Takes the place of `draw_all`: the main figure's files, without content."""
+    *_, folder = arguments
+    path = folder / f"{run_plots.MAIN}.png"
+    for one in (path, path.with_suffix(".pdf")):
+        write_whole(one, b"not drawn")
+    return path
 
 
 @pytest.fixture(scope="session", autouse=True)
-def main_figure_only():
-    """Runs draw their main figure alone, since all of them take longer than small runs."""
+def no_figures():
+    """Runs draw no figures, which take longer than all else that small runs do."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in OTHER_FIGURES:
-            patch.setattr(run_plots, name, {})
+        patch.setattr(run_plots, "draw_all", leave_out_figures)
         yield
 
 
 @pytest.fixture
 def all_figures(monkeypatch):
     """Lets runs draw all their figures."""
-    for name, figures in OTHER_FIGURES.items():
-        monkeypatch.setattr(run_plots, name, figures)
+    monkeypatch.setattr(run_plots, "draw_all", DRAW_ALL)

@@ -9,6 +9,8 @@ import numpy
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
 import experiment.data.sets.image_folder
 from experiment.config.loading import load_config
@@ -37,6 +39,16 @@ def test_digits_are_split_without_overlap_and_by_seed():
     assert first.test.labels.bincount().min() >= 34
     everything = torch.cat([first.train.images, first.validation.images])
     assert len(everything) == 1437
+
+
+def test_digits_are_those_of_scikit_learn_and_divided_as_it_does():
+    bunch = load_digits()
+    both = train_test_split(range(1797), test_size=360, random_state=0, stratify=bunch.target)
+    splits = DATASETS.create("digits", {}).load()
+    for split, chosen in zip((splits.train, splits.test), both, strict=True):
+        pixels = torch.from_numpy(bunch.images[chosen] * (255 / 16)).round()
+        assert torch.equal(split.images, pixels.to(torch.uint8)[:, None])
+        assert split.labels.tolist() == bunch.target[chosen].tolist()
 
 
 def test_the_sample_is_seeded_unvaried_and_at_most_half_of_the_validation_split():

@@ -107,7 +107,7 @@ def small_enough(command: str, words: list[str]) -> list[str]:
         settings = (*shorter, "num_nets=1", "pruning.keep_ratios=[0.5]", "pruning.methods=[SiPP]")
         return [*words, "--fresh", "5", *(word for one in settings for word in ("--set", one))]
     if command == "latency":
-        return [*words, "--seconds", "0.1"]
+        return [*words, "--seconds", "0.1", "--keep-ratio", "0.1"]
     if command in ("export", "prune"):  # `latency` and a test of `export` measure it
         return [*words, "--seconds", "0"]
     return ["training.epochs=2" if word == "training.epochs=30" else word for word in words]

@@ -1,8 +1,11 @@
 """The 1,797 handwritten digits of 8x8 pixels that ship inside scikit-learn: no download."""
 
+import importlib.util
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
+import numpy
 import torch
 from pydantic import Field
 
@@ -12,6 +15,9 @@ from experiment.data.dataset import Dataset, Shape, Splits, from_tensors
 
 NUM_IMAGES = 1797
 NUM_TEST = 360
+# The numbers of the images for training and then of those for testing, as scikit-learn has drawn
+# them: train_test_split(range(1797), test_size=360, random_state=0, stratify=labels).
+ORDER = Path(__file__).with_name("digits_order.txt")
 
 
 @DATASETS.register
@@ -30,17 +36,25 @@ class digits(Dataset):
         return Shape((1, 8, 8), 10, num_train, num_test=NUM_TEST, classes=tuple("0123456789"))
 
     def load(self) -> Splits:
-        from sklearn.datasets import load_digits  # takes seconds to import
-        from sklearn.model_selection import train_test_split
-
-        bunch = load_digits()
-        images = torch.from_numpy(bunch.images * (255 / 16)).round().to(torch.uint8)[:, None]
-        labels = torch.from_numpy(bunch.target).long()
-        train, test = train_test_split(
-            range(len(labels)), test_size=NUM_TEST, random_state=0, stratify=bunch.target
-        )
+        table = _table()
+        images = torch.from_numpy(table[:, :-1].reshape(-1, 1, 8, 8) * (255 / 16))
+        images = images.round().to(torch.uint8)
+        labels = torch.from_numpy(table[:, -1]).long()
+        order = torch.tensor([int(number) for number in ORDER.read_text().split()])
+        train, test = order[:-NUM_TEST], order[-NUM_TEST:]
         return from_tensors(
             (images[train], labels[train]),
             (images[test], labels[test]),
             augmentation=Augmentation(self.crop_padding),
         )
+
+
+def _table() -> numpy.ndarray:
+    """The 64 pixels, from 0 to 16, and the digit of each image.
+
+    From the file of scikit-learn's `load_digits`; to import scikit-learn takes a second or two.
+    """
+    package = importlib.util.find_spec("sklearn")
+    assert package is not None and package.origin is not None
+    path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    return numpy.loadtxt(path, delimiter=",")
