@@ -21,6 +21,8 @@ def pytest_xdist_make_scheduler(config, log):
     """Workers get tests that follow each other, so that few make the fixtures of a file twice."""
     from xdist.scheduler import WorkStealingScheduling
 
+    if config.getvalue("dist") != "load":  # which is its own choice
+        return None
     return WorkStealingScheduling(config, log)
 
 

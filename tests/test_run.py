@@ -217,8 +217,11 @@ def test_a_method_that_changes_the_net_is_refused_and_harms_no_other(
     (failure,) = outcome.failures
     assert "method SiPP changes what it was given: parameter conv1.weight, " in failure
     assert failure.endswith("and 2 more; it must compute with copies")
-    expected = numbers(undisturbed).query("method != 'SiPP'").reset_index(drop=True)
-    pandas.testing.assert_frame_equal(expected, numbers(tmp_path / "r"), check_exact=True)
+    without_sipp = numbers(undisturbed).query("method != 'SiPP'").reset_index(drop=True)
+    one, other = (
+        table.dropna(axis="columns", how="all") for table in (without_sipp, numbers(tmp_path / "r"))
+    )
+    pandas.testing.assert_frame_equal(one, other, check_exact=True)
 
 
 def test_a_net_whose_evaluation_fails_is_given_up_and_the_others_go_on(
