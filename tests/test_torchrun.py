@@ -123,14 +123,13 @@ def members_of(launcher: int) -> dict[int, int]:
 
 @needs_proc
 def test_torchrun_restarts_processes_that_are_killed(small, alone, tmp_path):
-    process = start(small, tmp_path, launcher=[*TORCHRUN, "--max-restarts=2"])
+    """The first one: it leaves its lock behind. If another one ends, the first one hears of it."""
+    process = start(small, tmp_path, launcher=[*TORCHRUN, "--max-restarts=1"])
     wait_for("001-prune.json", tmp_path, process)
-    os.kill(members_of(process.pid)[1], signal.SIGKILL)
-    wait_for("002-prune.json", tmp_path, process)
-    os.kill(members_of(process.pid)[0], signal.SIGKILL)  # it leaves its lock behind
+    os.kill(members_of(process.pid)[0], signal.SIGKILL)
     out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
-    assert out.count("results in ") == 3
+    assert out.count("results in ") == 2
     assert_alike(tmp_path, alone)
 
 
