@@ -160,7 +160,7 @@ def test_actors_and_nodes_that_are_killed_cost_nothing_but_time(small, alone, tm
     os.kill(actor, signal.SIGKILL)
     time.sleep(draw.uniform(0.0, 0.5))
     os.kill(other.raylet, signal.SIGKILL)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, out + err
     assert "Traceback" not in err
     assert_same(alone, tmp_path / "r")

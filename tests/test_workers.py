@@ -52,7 +52,7 @@ def test_workers_that_are_killed_cost_nothing_but_time(small, alone, tmp_path):
         if running and log is not None and "sample S" in log.read_text():
             os.kill(draw.choice(running), signal.SIGKILL)
             num_killed += 1
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert num_killed and "Traceback" not in err
     assert_same(alone, tmp_path / "r")
