@@ -21,12 +21,12 @@ test: setup
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy
-	$(RUN) -m pytest --numprocesses auto --maxprocesses 8
+	$(RUN) -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 # The tests once more, with every package at the oldest version that setup.cfg promises. Old
 # versions may call what is deprecated by now (matplotlib 3.8 in pyparsing): no failure here.
 test-oldest: $(OLDEST)/installed
-	$(RUN_OLDEST) -m pytest --numprocesses auto --maxprocesses 8 -W default::DeprecationWarning
+	$(RUN_OLDEST) -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal -W default::DeprecationWarning
 
 $(OLDEST)/installed: setup.cfg
 	$(PYTHON) -m venv --clear $(OLDEST)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from experiment.core.files import write_whole
 from experiment.reporting.plots import run as run_plots
 
 torch.set_num_threads(
@@ -13,6 +14,7 @@ torch.set_num_threads(
 )  # small nets gain nothing from two, and lose much where others compute beside them
 
 ROOT = Path(__file__).parent.parent
+
 
 SMALL = """
 network: {name: lenet5}
@@ -22,6 +24,8 @@ pruning:
   methods: [SiPP, WT]
   keep_ratios: [0.5, 0.2]
 """
+
+CORRUPTED = "evaluation: {corruptions: [gaussian_noise, contrast], severities: [1, 5]}"
 
 
 @pytest.fixture
@@ -34,20 +38,20 @@ def small_config(tmp_path) -> Path:
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory) -> Path:
-    """A YAML file of an experiment that `whole_runs.launch` runs."""
+    """A YAML file of an experiment that `whole_runs` runs, with all kinds of tasks."""
     path = tmp_path_factory.mktemp("config") / "small.yaml"
     text = SMALL.replace("lr: 0.05", "lr: 0.02")  # teams of processes differ by rounding
-    path.write_text(f"{text}\nnum_nets: 2\ncheckpoints: all\n")
+    path.write_text(f"{text}\nnum_nets: 2\ncheckpoints: all\n{CORRUPTED}\n")
     return path
 
 
 @pytest.fixture(scope="session")
 def alone(small, tmp_path_factory) -> Path:
     """The results of that experiment, from one process."""
-    from whole_runs import launch
+    from whole_runs import run_here
 
     results = tmp_path_factory.mktemp("alone")
-    assert launch(small, results).returncode == 0
+    assert run_here(small, results).returncode == 0
     return results
 
 
@@ -78,20 +82,27 @@ def images() -> torch.Tensor:
     return torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
-OTHER_FIGURES = {name: getattr(run_plots, name) for name in ("OF_PRUNED", "OF_EPOCHS", "OF_LAYERS")}
+DRAW_ALL = run_plots.draw_all
+
+
+def leave_out_figures(*arguments) -> Path:
+    """Takes the place of `draw_all`: the main figure's files, without content."""
+    *_, folder = arguments
+    path = folder / f"{run_plots.MAIN}.png"
+    for one in (path, path.with_suffix(".pdf")):
+        write_whole(one, b"not drawn")
+    return path
 
 
 @pytest.fixture(scope="session", autouse=True)
-def main_figure_only():
-    """Runs draw their main figure alone, since all of them take longer than small runs."""
+def no_figures():
+    """Runs draw no figures, which take longer than all else that small runs do."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in OTHER_FIGURES:
-            patch.setattr(run_plots, name, {})
+        patch.setattr(run_plots, "draw_all", leave_out_figures)
         yield
 
 
 @pytest.fixture
 def all_figures(monkeypatch):
     """Lets runs draw all their figures."""
-    for name, figures in OTHER_FIGURES.items():
-        monkeypatch.setattr(run_plots, name, figures)
+    monkeypatch.setattr(run_plots, "draw_all", DRAW_ALL)

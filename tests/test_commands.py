@@ -136,15 +136,15 @@ def test_planning_digits_imports_neither_torchvision_nor_scikit_learn():
     assert imported == "[]\n"
 
 
-@pytest.mark.parametrize("name", ["CIFAR10", "MNIST", "ImageNet"])
-def test_the_shape_of_absent_images_is_known_without_torchvision(name):
+def test_the_shape_of_absent_images_is_known_without_torchvision():
     imported = python(
         "import sys\n"
         "from experiment.core.registry import DATASETS\n"
-        f"print(DATASETS.create('{name}', {{'root': 'nowhere'}}).shape().num_train)\n"
+        "for name in ('CIFAR10', 'MNIST', 'ImageNet'):\n"
+        "    print(DATASETS.create(name, {'root': 'nowhere'}).shape().num_train)\n"
         "print('torchvision' in sys.modules)"
     )
-    assert imported.splitlines()[1] == "False"
+    assert imported.splitlines() == ["50000", "60000", "1281167", "False"]
 
 
 PARTS = {

@@ -90,10 +90,16 @@ def metadata_of(name: str, net: torch.nn.Module) -> Metadata:
 
 @needs_onnx
 @needs_openvino
-@pytest.mark.parametrize("method", ["FT", "WTLayer"])
-@pytest.mark.parametrize("name", NETS)
-def test_every_net_in_every_format(name, method, tmp_path, monkeypatch):
-    """Files are read back and run by what they are for; `write_checked` compares the outputs."""
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [("lenet5", "WTLayer"), ("resnet20", "FT"), ("densenet22", "WTLayer"), ("mobilenet_v2", "FT")],
+)
+def test_every_kind_of_net_in_every_format(name, method, tmp_path, monkeypatch):
+    """Files are read back and run by what they are for; `write_checked` compares the outputs.
+
+    Nets are plain, residual, with concatenated channels, and with depthwise convolutions; what
+    cutting down does to others of these kinds is tested in `test_shrinking.py`.
+    """
     torch.manual_seed(0)
     net, images = built(name), images_for(name)
     pruned = experiment.prune(net, [images], method=method, keep_ratio=0.3).net
@@ -120,11 +126,23 @@ def test_every_net_in_every_format(name, method, tmp_path, monkeypatch):
     ]  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def exported_as(run, tmp_path_factory):
+    """A function that exports a net of the run once in each format."""
+    folder = tmp_path_factory.mktemp("exported")
+
+    @functools.cache
+    def export(kind: str):
+        path = folder / f"small{FORMATS[kind].SUFFIX}"
+        return experiment.export(run, "FT", 0.2, format=kind, output=path, seconds=0)
+
+    return export
+
+
 @pytest.mark.parametrize("kind", ALL_FORMATS)
-def test_a_net_of_a_run(kind, run, tmp_path):
-    path = tmp_path / f"small{FORMATS[kind].SUFFIX}"
-    exported = experiment.export(run, "FT", 0.2, format=kind, output=path, seconds=0)
-    assert exported.path == path and path.is_file()
+def test_a_net_of_a_run(kind, exported_as):
+    exported = exported_as(kind)
+    assert exported.path.name == f"small{FORMATS[kind].SUFFIX}" and exported.path.is_file()
     before, after = exported.sizes.to_dict("records")
     assert after["parameters"] < 0.25 * before["parameters"]
     assert after["macs"] < before["macs"] and after["file"] < before["file"]
@@ -276,12 +294,11 @@ def test_missing_packages_are_named(kind, package, extra, run, tmp_path, monkeyp
 
 
 @needs_onnx
-def test_what_an_onnx_file_says_of_itself(run, tmp_path):
+def test_what_an_onnx_file_says_of_itself(run, exported_as):
     import onnx
     import onnxruntime
 
-    path = tmp_path / "net.onnx"
-    experiment.export(run, "FT", 0.2, format="onnx", output=path, seconds=0)
+    path = exported_as("onnx").path
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     assert [(one.domain, one.version) for one in model.opset_import] == [("", OPSET)]
@@ -317,7 +334,7 @@ def test_the_script_for_those_who_do_not_have_this_software(run, tmp_path):
     (tmp_path / "classify.py").write_text(script)
     digits = load_digits()
     right = 0
-    for index in range(4):
+    for index in range(3):
         image = numpy.round(digits.images[index] * 255 / 16).astype(numpy.uint8)
         Image.fromarray(image).save(tmp_path / "image.png")
         command = [sys.executable, "classify.py", "net.onnx", "image.png"]
@@ -325,7 +342,7 @@ def test_the_script_for_those_who_do_not_have_this_software(run, tmp_path):
             command, cwd=tmp_path, capture_output=True, text=True, check=True, env={}
         )
         right += shown.stdout.split()[0] == str(digits.target[index])
-    assert right >= 3
+    assert right >= 2
 
 
 def test_a_file_that_names_own_code_is_not_trusted(tmp_path):

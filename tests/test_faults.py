@@ -17,8 +17,8 @@ import pandas
 import pytest
 import safetensors.torch
 import torch
-from conftest import SMALL
-from whole_runs import TIMES, assert_same, command, launch, start, wait_for
+from conftest import ROOT, SMALL
+from whole_runs import TIMES, assert_same, command, heed_signals, run_here, start, wait_for
 
 from experiment.config.loading import load_config
 from experiment.core.errors import StorageError
@@ -50,6 +50,15 @@ def finished(config, tmp_path_factory) -> Path:
     return directory
 
 
+@pytest.fixture(scope="module")
+def with_last_nets(config, tmp_path_factory) -> Path:
+    """The directory of the same run, which has kept the last nets only, and of its trained net."""
+    folder = tmp_path_factory.mktemp("last")
+    config = config.model_copy(update={"checkpoints": "last"})
+    assert run(config, folder / "run", nets=folder / "nets").failures == []
+    return folder
+
+
 def nets(directory: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(directory)): path.read_bytes()
@@ -77,7 +86,10 @@ class Stopped(BaseException):
 @pytest.mark.parametrize("schedule", ["cascade", "rewind"])
 def test_a_training_goes_on_after_its_last_checkpoint(config, tmp_path, monkeypatch, schedule):
     """Stopped after each number of steps in turn, until it gets through: nothing is done twice."""
-    pruning = config.pruning.model_copy(update={"schedule": schedule, "rewind_epoch": 1})
+    [_, magnitude] = config.pruning.methods
+    pruning = config.pruning.model_copy(
+        update={"schedule": schedule, "rewind_epoch": 1, "methods": [magnitude]}
+    )
     training = config.training.model_copy(update={"epochs": 3})
     config = config.model_copy(
         update={"pruning": pruning, "training": training, "retraining": training}
@@ -148,10 +160,10 @@ def test_a_process_that_is_killed_within_a_training_goes_on(tmp_path):
         assert process.poll() is None
     process.kill()
     process.communicate()
-    resumed = launch(path, tmp_path / "killed", *settings)
+    resumed = run_here(path, tmp_path / "killed", *settings)
     assert resumed.returncode == 0
     assert "net 0: training: goes on after epoch " in resumed.stdout
-    assert launch(path, tmp_path / "whole", *settings).returncode == 0
+    assert run_here(path, tmp_path / "whole", *settings).returncode == 0
     assert_same(tmp_path / "killed", tmp_path / "whole")
 
 
@@ -194,32 +206,43 @@ DAMAGES = {
     "a pipe": put_pipe,  # from which one could read for ever
     "exchanged": take_from_neighbour,
 }
-FILES = [
+TRAIN, PRUNE, RETRAIN, EVALUATE = (
     "net0/train",
     "net0/repetition0/0-SiPP/001-prune",
     "net0/repetition0/0-SiPP/001-retrain",
     "net0/repetition0/1-WT/002-evaluate",
-]
+)
+# Each damage is done to a record and to the net of another step, and to each of them several ones.
+DAMAGED = {
+    "truncated": (TRAIN, PRUNE),
+    "empty": (PRUNE, RETRAIN),
+    "zeroed": (RETRAIN, TRAIN),
+    "a bit flipped": (EVALUATE, PRUNE),
+    "longer": (TRAIN, RETRAIN),
+    "a folder": (PRUNE, TRAIN),
+    "a link to nothing": (RETRAIN, PRUNE),
+    "a pipe": (EVALUATE, TRAIN),
+    "exchanged": (TRAIN, RETRAIN),
+}
 
 
-@pytest.mark.parametrize("name", [f"{key}.json" for key in FILES] + [
-    f"{key}.safetensors" for key in FILES[:-1]
-])  # fmt: skip
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_file_is_reported_and_its_step_computed_anew(
-    config, finished, tmp_path, capsys, name, damage
+def test_damaged_files_are_reported_and_their_steps_computed_anew(
+    config, finished, tmp_path, capsys, damage
 ):
     shutil.copytree(finished, tmp_path / "run")
-    path = tmp_path / "run" / "steps" / name
-    if damage == "exchanged" and name == "net0/train.safetensors":
-        shutil.copy(path.parent / "repetition0/0-SiPP/001-prune.safetensors", path)
-    else:
-        DAMAGES[damage](path)
+    record, net = DAMAGED[damage]
+    names = [f"{record}.json", f"{net}.safetensors"]
+    for name in names:
+        DAMAGES[damage](tmp_path / "run" / "steps" / name)
     assert run(config, tmp_path / "run").failures == []
     assert_equal(tmp_path / "run", finished)
-    [line] = [line for line in capsys.readouterr().err.splitlines() if "damaged" in line]
-    assert line.startswith(f"damaged: {path}") and "steps/damaged" in line
-    assert os.path.lexists(tmp_path / "run" / "steps" / "damaged" / name)
+    told = [line for line in capsys.readouterr().err.splitlines() if "damaged" in line]
+    assert len(told) == len(names)
+    for name in names:
+        [line] = [one for one in told if one.startswith(f"damaged: {tmp_path}/run/steps/{name}")]
+        assert "steps/damaged" in line
+        assert os.path.lexists(tmp_path / "run" / "steps" / "damaged" / name)
 
 
 IN_PLACE_OF_FILES = {
@@ -309,28 +332,30 @@ FORGERIES = {
 }
 
 
-@pytest.mark.parametrize("forgery", FORGERIES)
-def test_values_of_another_type_are_not_used(config, finished, tmp_path, capsys, forgery):
+def test_values_of_another_type_are_not_used(config, finished, tmp_path, capsys):
     shutil.copytree(finished, tmp_path / "run")
-    path = tmp_path / "run" / "steps" / "net0" / "repetition0" / "1-WT" / "002-evaluate.json"
-    forge(path, FORGERIES[forgery])
+    paths = sorted((tmp_path / "run" / "steps" / "net0" / "repetition0").rglob("*-evaluate.json"))
+    for path, change in zip(paths, FORGERIES.values(), strict=True):
+        forge(path, change)
     assert run(config, tmp_path / "run").failures == []
     assert_equal(tmp_path / "run", finished)
-    assert f"damaged: {path}" in capsys.readouterr().err
+    errors = capsys.readouterr().err
+    assert all(f"damaged: {path}" in errors for path in paths)
 
 
 @pytest.mark.parametrize("name", ["001-prune", "002-prune", "002-retrain", "002-evaluate"])
-def test_a_step_that_was_computed_from_other_nets_is_computed_again(config, tmp_path, capsys, name):
+def test_a_step_that_was_computed_from_other_nets_is_computed_again(
+    config, with_last_nets, tmp_path, capsys, name
+):
     """The net from which it starts may no longer be kept: that is computed again, too."""
     config = config.model_copy(update={"checkpoints": "last"})
-    run(config, tmp_path / "run")
-    shutil.copytree(tmp_path / "run", tmp_path / "undisturbed")
+    shutil.copytree(with_last_nets / "run", tmp_path / "run")
     path = tmp_path / "run" / "steps" / "net0" / "repetition0" / "0-SiPP" / f"{name}.json"
     forge(path, lambda stored: stored.update(inputs=["0" * 64]))
     capsys.readouterr()
     assert run(config, tmp_path / "run").failures == []
     assert "again, since what it starts from is another net now" in capsys.readouterr().out
-    assert_equal(tmp_path / "run", tmp_path / "undisturbed")
+    assert_equal(tmp_path / "run", with_last_nets / "run")
 
 
 def test_a_net_of_another_shape_is_not_used(config, finished, tmp_path, capsys):
@@ -369,14 +394,24 @@ def test_a_checkpoint_counts_although_what_it_was_computed_from_is_computed_agai
     assert_equal(tmp_path / "run", finished)
 
 
-@pytest.mark.parametrize("checkpoints", ["last", "all"])
-@pytest.mark.parametrize("name", ["001-prune", "001-retrain", "002-prune", "002-retrain"])
+@pytest.mark.parametrize(
+    ("checkpoints", "name"),
+    [
+        ("last", "001-prune"),
+        ("last", "001-retrain"),
+        ("last", "002-prune"),
+        ("last", "002-retrain"),
+        ("all", "001-prune"),
+        ("all", "002-retrain"),
+    ],
+)
 def test_a_deleted_step_is_computed_from_nets_that_are_gone(
-    config, finished, tmp_path, checkpoints, name
+    config, finished, with_last_nets, tmp_path, checkpoints, name
 ):
     """Nets that nothing was to start from any more are found again, from the trained one on."""
     config = config.model_copy(update={"checkpoints": checkpoints})
-    run(config, tmp_path / "run")
+    kept = {"all": finished, "last": with_last_nets / "run"}[checkpoints]
+    shutil.copytree(kept, tmp_path / "run")
     expected = nets(tmp_path / "run")
     for path in (tmp_path / "run").rglob(f"0-SiPP/{name}.*"):
         path.unlink()
@@ -419,22 +454,24 @@ def test_tables_are_written_from_the_steps(config, finished, tmp_path):
 
 @pytest.mark.parametrize("damage", ["truncated", "a bit flipped"])
 @pytest.mark.parametrize("kind", ["json", "safetensors"])
-def test_a_damaged_shared_net_is_trained_again(config, tmp_path, capsys, damage, kind):
-    shared = tmp_path / "nets"
-    run(config, tmp_path / "one", nets=shared)
+def test_a_damaged_shared_net_is_trained_again(
+    config, finished, with_last_nets, tmp_path, capsys, damage, kind
+):
+    shared = Path(shutil.copytree(with_last_nets / "nets", tmp_path / "nets"))
     [path] = shared.rglob(f"*.{kind}")
     before = path.read_bytes()
     DAMAGES[damage](path)
     run(config, tmp_path / "two", nets=shared)
     assert f"damaged: {path}" in capsys.readouterr().err
-    assert_equal(tmp_path / "two", tmp_path / "one")
+    assert_equal(tmp_path / "two", finished)
     assert kind == "json" or path.read_bytes() == before
     assert [one.name for one in (shared / "cpu" / "damaged").glob(f"*.{kind}")] == [path.name]
 
 
-def test_what_a_killed_process_left_beside_a_shared_net_is_deleted(config, tmp_path):
-    shared = tmp_path / "nets"
-    run(config, tmp_path / "one", nets=shared)
+def test_what_a_killed_process_left_beside_a_shared_net_is_deleted(
+    config, with_last_nets, tmp_path
+):
+    shared = Path(shutil.copytree(with_last_nets / "nets", tmp_path / "nets"))
     [net] = shared.rglob("*.safetensors")
     lock = net.with_suffix(".lock")
     owner = asdict(Owner.current()) | {"process": 2**22 + 1}  # no process has such a number
@@ -462,22 +499,59 @@ def test_other_files_than_steps_are_written_anew(config, finished, tmp_path, dam
 SAID = "interrupted; run the same command again to resume\n"
 
 
-@pytest.mark.parametrize(
-    ("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
-)
-def test_signals_end_a_run_with_one_line(tmp_path, number, exit_code):
+def test_a_signal_ends_a_run_with_one_line(tmp_path):
     path = tmp_path / "small.yaml"
     path.write_text(CONFIG)
     process = start(path, tmp_path / "results", "--set", "training.epochs=1000")
     wait_for("train.checkpoint.json", tmp_path, process)
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == exit_code
+    assert process.returncode == 143
     assert err.endswith(SAID) and err.count("interrupted") == 1 and "Traceback" not in err
     assert not list(tmp_path.rglob("run.lock"))
 
 
-@pytest.mark.parametrize("delays", [[0.1], [0.5], [1.0], [2.5, 0.01], [3.0, 0.3]])
+@pytest.mark.parametrize(
+    ("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_the_exit_code_of_any_command_tells_the_signal(number, exit_code):
+    """Of one that only waits."""
+    script = """if True:
+        import sys, time, types
+        from experiment.core import signals
+        signals.install()
+        from experiment import commands, main
+
+        def run(options):
+            with signals.orderly():
+                print("ready", flush=True)
+                time.sleep(60)
+
+        waits = types.SimpleNamespace(add_arguments=lambda parser: None, run=run)
+        commands.load = lambda name: waits
+        sys.exit(main.main([]))
+    """
+    process = start_script(script)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (exit_code, SAID)
+
+
+def start_script(script: str) -> subprocess.Popen:
+    """A process that has said that it is ready, and ignores no signal."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_signals,
+    )
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.parametrize("delays", [[0.1], [0.5], [2.5, 0.01], [3.0, 0.3]])
 def test_early_and_repeated_interrupts_show_no_traceback(tmp_path, delays):
     """Within the imports, or while the run is about to end because of the first one."""
     path = tmp_path / "small.yaml"
@@ -508,10 +582,7 @@ def test_a_signal_ends_what_does_not_listen():
             print("ready", flush=True)
             ctypes.CDLL(None).pthread_mutex_lock(lock)  # for ever
     """
-    process = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "ready\n"
+    process = start_script(script)
     time.sleep(0.3)
     process.terminate()
     _, err = process.communicate(timeout=60)
@@ -564,9 +635,9 @@ def test_a_net_that_cannot_be_stored_ends_the_run(config, tmp_path):
 def test_output_that_nobody_reads_stops_nothing(tmp_path, redirection):
     path = tmp_path / "small.yaml"
     path.write_text(CONFIG)
-    line = shlex.join(command(path, tmp_path / "results"))
+    line = shlex.join(command(path, tmp_path / "results", "--set", "pruning.schedule=train"))
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {line} {redirection}"], capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(pandas.read_csv(next(tmp_path.rglob("results.csv")))) == 5
+    assert len(pandas.read_csv(next(tmp_path.rglob("results.csv")))) == 1

@@ -113,27 +113,30 @@ def prune_command(
     ]  # fmt: skip
 
 
-def test_the_command_from_weights_to_a_file(place, tmp_path):
-    """As a process: prunes filters, retrains, writes; the file has the accuracy that is said."""
+def test_the_command_from_weights_to_a_file(there, tmp_path, capsys):
+    """Prunes filters, retrains, writes; the file has the accuracy that is said.
+
+    First as a process, which the same command in this one then goes on with.
+    """
     out = tmp_path / "small.pt2"
     more = ["--method", "FT", "--epochs", "2", "--results", str(tmp_path / "r"), "-o", str(out)]
     command = [sys.executable, "-m", "experiment", *prune_command(*more)]
     environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
-    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=there, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     said = re.search(
         r"before pruning ([\d.]+)%, right after ([\d.]+)%, retrained ([\d.]+)%", done.stdout
     )
     net = torch.export.load(out).module()
-    assert 100 * accuracy_of(net, place) == pytest.approx(float(said[3]), abs=0.01)
+    assert 100 * accuracy_of(net, there) == pytest.approx(float(said[3]), abs=0.01)
     assert float(said[1]) > 80
     assert (
         re.search(r"FT: (3|4)\d\.\d\d% of", done.stdout)
         and f"file: {out}" in done.stdout
         and "warning" not in done.stderr
     )
-    again = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
-    assert again.returncode == 0 and said[0] in again.stdout
+    assert command_line(prune_command(*more)) == 0
+    assert said[0] in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("weights", ["net.pt", "net.safetensors", "checkpoint.pt"])

@@ -15,9 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT
-from whole_runs import assert_same, command, launch, needs_proc, processes, start, wait_for
+from whole_runs import (
+    assert_same,
+    command,
+    launch,
+    needs_proc,
+    processes,
+    run_here,
+    start,
+    wait_for,
+)
 
+import experiment
 from experiment.commands._engines import share
 from experiment.main import main
 from experiment.runs.engines.remote_worker import first_one_alone
@@ -121,10 +132,15 @@ def quiet(monkeypatch):
         monkeypatch.setenv(name, value)
 
 
-def test_a_cluster_of_this_machine_finds_what_one_process_finds(small, alone, tmp_path):
-    done = launch(small, tmp_path / "r", "--engine", "ray", "--workers", "2")
+def test_a_cluster_of_this_machine_finds_what_one_process_finds(small, tmp_path):
+    """Where all begin with the same weights, of a file."""
+    net = experiment.build_network("lenet5", input_shape=(1, 8, 8), num_classes=10)
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    settings = ["--set", f"network.weights={tmp_path / 'net.pt'}"]
+    done = launch(small, tmp_path / "r", *settings, "--engine", "ray", "--workers", "2")
     assert done.returncode == 0, done.stderr
-    assert_same(alone, tmp_path / "r")
+    assert run_here(small, tmp_path / "alone", *settings).returncode == 0
+    assert_same(tmp_path / "alone", tmp_path / "r")
 
 
 @needs_proc
@@ -144,7 +160,7 @@ def test_actors_and_nodes_that_are_killed_cost_nothing_but_time(small, alone, tm
     os.kill(actor, signal.SIGKILL)
     time.sleep(draw.uniform(0.0, 0.5))
     os.kill(other.raylet, signal.SIGKILL)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, out + err
     assert "Traceback" not in err
     assert_same(alone, tmp_path / "r")
@@ -260,7 +276,7 @@ def test_one_prepares_alone_and_if_it_fails_the_next_one(tmp_path):
             inside.append(number)
             if len(done) < 2:
                 most.append(len(inside))
-            time.sleep(0.3)
+            time.sleep(0.1)
             inside.remove(number)
             done.append(number)
             if len(done) == 1:

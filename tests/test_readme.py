@@ -10,6 +10,7 @@ import sys
 import pandas
 import pytest
 from conftest import ROOT
+from whole_runs import run_here
 
 import experiment
 from experiment import commands
@@ -128,18 +129,16 @@ def test_links_of_pages_lead_somewhere(page):
 
 
 def test_the_experiment_of_the_readme_runs(tmp_path):
+    """With shorter trainings."""
     readme = (ROOT / "README.md").read_text()
     [text] = re.findall(r"```yaml\n(# mine\.yaml\n.*?)```", readme, re.DOTALL)
     (tmp_path / "mine.yaml").write_text(text)
-    subprocess.run(
-        [sys.executable, "-W", "error", "-m", "experiment.main", "mine.yaml", "--device", "cpu"],
-        cwd=tmp_path,
-        env={**ONE_THREAD, "PYTHONPATH": str(ROOT)},
-        check=True,
-        capture_output=True,
-    )
-    rows = experiment.load_results(next((tmp_path / "results").rglob("results.csv")).parent)
+    done = run_here(tmp_path / "mine.yaml", tmp_path / "r", "--set", "training.epochs=1")
+    assert done.returncode == 0, done.stderr
+    rows = experiment.load_results(next((tmp_path / "r").rglob("results.csv")).parent)
     assert rows["method"].unique().tolist() == ["reference", "SiPP", "WT", "SNIP"]
+    assert rows["keep_ratio_requested"].unique().tolist() == [1.0, 0.5, 0.2, 0.1]
+    assert rows["net_seed"].unique().tolist() == [0, 1]
 
 
 def test_pages_are_built_without_a_warning(tmp_path):

@@ -15,7 +15,6 @@ from experiment.config.loading import load_config
 from experiment.config.sweeps import load_sweep
 from experiment.core.errors import UserError
 from experiment.main import main
-from experiment.reporting.plots import run as run_plot
 from experiment.reporting.plots.sweep import sweep_accuracy_vs_sparsity
 from experiment.runs.tasks import Train
 from experiment.training.trainer import Trainer
@@ -39,12 +38,6 @@ def settings(path, *overrides):
 
 def launch(config, results, *arguments):
     return main([str(config), "--results", str(results), "--device", "cpu", *arguments])
-
-
-@pytest.fixture(autouse=True)
-def no_plots_of_single_runs(monkeypatch):
-    """They take longer than the runs; the plot of the sweep is drawn."""
-    monkeypatch.setattr(run_plot, "draw_all", lambda *tables: tables[-1] / "main.png")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 import safetensors.torch
 import torch
 from torch import nn
-from whole_runs import assert_same, launch
+from whole_runs import assert_same, run_here
 
 import experiment
 from experiment.core.errors import UserError
@@ -181,12 +181,10 @@ def test_a_file_that_has_changed_since_is_refused(mine, tmp_path):
         workplace.initial_state(task)
 
 
-@pytest.mark.parametrize("engine", [["--workers", "2"], ["--engine", "ray", "--workers", "2"]])
-def test_all_processes_begin_with_the_same_weights(engine, mine, tmp_path):
-    if "ray" in engine:
-        pytest.importorskip("ray")
-    assert main([str(mine), "--results", str(tmp_path / "alone"), "--device", "cpu"]) == 0
-    done = launch(mine, tmp_path / "many", *engine)
+def test_all_processes_begin_with_the_same_weights(mine, tmp_path):
+    """Those of a Ray cluster, too: `test_ray.py`."""
+    assert run_here(mine, tmp_path / "alone").returncode == 0
+    done = run_here(mine, tmp_path / "many", "--workers", "2")
     assert done.returncode == 0, done.stderr
     assert_same(tmp_path / "alone", tmp_path / "many")
 

@@ -29,8 +29,8 @@ import math
 from fractions import Fraction
 
 import numpy
+import scipy  # whose parts are imported when first used: stats takes long
 import torch
-from scipy import stats
 from torch import Tensor
 
 
@@ -56,7 +56,7 @@ def conformal_rank(num_images: int, level: float) -> int:
 def confident_rank(num_images: int, level: float, confidence: float) -> int:
     """The same for the quantile that holds with some confidence."""
     ranks = numpy.arange(1, num_images + 1)
-    too_small = stats.binom.sf(ranks - 1, num_images, 1 - level)
+    too_small = scipy.stats.binom.sf(ranks - 1, num_images, 1 - level)
     enough = too_small <= 1 - confidence
     return int(ranks[enough][0]) if enough.any() else num_images + 1
 

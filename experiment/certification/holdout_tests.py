@@ -14,7 +14,7 @@ import math
 from typing import get_args
 
 import numpy
-from scipy import stats
+import scipy  # whose parts are imported when first used: stats takes long
 
 from experiment.config.schema import Measure
 from experiment.core.errors import UserError
@@ -58,7 +58,7 @@ def p_value(measure: Measure, found: numpy.ndarray, at_most: float, confidence: 
 
 def disagreement_p_value(num_changed: int, num_images: int, at_most: float) -> float:
     """P(Bin(n, at_most) <= num_changed), the exact test of a share."""
-    return float(stats.binom.cdf(num_changed, num_images, at_most))
+    return float(scipy.stats.binom.cdf(num_changed, num_images, at_most))
 
 
 def accuracy_drop_p_value(drops: numpy.ndarray, at_most: float, confidence: float) -> float:
@@ -118,7 +118,7 @@ def images_needed(
     if room <= 0:
         return None
     share = float(numpy.abs(found).mean())
-    width = max(0.0, float(stats.norm.ppf(confidence)))
+    width = max(0.0, float(scipy.stats.norm.ppf(confidence)))
     enough = math.ceil(share * (width / room) ** 2)
     fewest = fewest_images(measure, at_most, confidence)
     return None if fewest is None else max(fewest, enough)

@@ -1,5 +1,7 @@
 """Optimisers and learning rates, and how an optimiser's state is kept."""
 
+import inspect
+
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -9,7 +11,22 @@ from experiment.config.schema import Training
 from experiment.nets.running import device_of
 from experiment.nets.state import copied
 
-OPTIMIZERS = {"SGD": torch.optim.SGD, "Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
+
+def _without_compiler(kind: type[Optimizer]) -> type[Optimizer]:
+    """An optimiser whose methods do not import torch's compiler, which takes a second or two.
+
+    torch wraps them to keep them out of compiled code. Only forward passes are compiled here.
+    """
+    names = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
+    methods = {name: inspect.unwrap(getattr(kind, name)) for name in names}
+    methods["step"] = torch.no_grad()(inspect.unwrap(kind.step))
+    return type(kind.__name__, (kind,), methods)
+
+
+OPTIMIZERS = {
+    kind.__name__: _without_compiler(kind)
+    for kind in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+}
 
 
 def make_optimizer(net: nn.Module, settings: Training, *, recorded: bool = False) -> Optimizer:
@@ -23,7 +40,7 @@ def make_optimizer(net: nn.Module, settings: Training, *, recorded: bool = False
     parameters = list(net.parameters())
     if recorded:
         options["lr"] = torch.tensor(options["lr"], device=device_of(net))
-        if kind is not torch.optim.SGD:  # which always can be captured
+        if not issubclass(kind, torch.optim.SGD):  # which always can be captured
             options["capturable"] = True
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     if (recorded or device_of(net).type == "cpu") and all(map(torch.is_floating_point, trained)):
