@@ -70,6 +70,18 @@ def test_a_curve_is_the_mean_over_nets_against_the_size():
     assert list(found["unpruned (91.0%)"].get_ydata()) == pytest.approx([91, 91])
 
 
+def test_means_of_fewer_nets_than_others_are_hollow():
+    rows = made_up_rows()
+    last_of_one = (rows["method"] == "SiPP") & (rows["step"] == 3) & (rows["net_seed"] == 1)
+    found = lines(draw({"": rows[~last_of_one]}))
+    assert len(found["SiPP"].get_xdata()) == 3
+    hollow = found["hollow: of fewer nets"]
+    assert list(hollow.get_xdata()) == pytest.approx([90])
+    assert hollow.get_markerfacecolor() == "white"
+    assert hollow.get_marker() == found["SiPP"].get_marker()
+    assert "hollow: of fewer nets" not in lines(draw({"": rows}))
+
+
 @pytest.mark.parametrize(
     ("y", "expected"),
     [

@@ -291,6 +291,20 @@ def test_bands_are_one_deviation_and_missing_for_single_nets(two):
     assert set(two.column("run")) == {"only", "other"}
 
 
+def test_markers_are_hollow_where_a_mean_is_of_fewer_nets(driver, folder):
+    rows = made_up_rows()
+    last = rows[(rows["method"] == "WT") & (rows["step"] == 3) & (rows["net_seed"] == 1)]
+    partial = made_up_run(rows.drop(last.index), state="running")
+    (folder / "partial.html").write_text(page([partial], "partial"))
+    opened = Page(driver, folder / "partial.html")
+    [few] = opened.find_all("#chart .few .marker")
+    fill, stroke = (few.value_of_css_property(name) for name in ("fill", "stroke"))
+    whole = opened.find_all("#chart .point:not(.few) .marker")
+    assert len(whole) == 5
+    assert fill in {one.value_of_css_property("stroke") for one in whole}
+    assert stroke in {one.value_of_css_property("fill") for one in whole}
+
+
 def test_the_heat_map_shows_the_method_that_was_chosen(one):
     assert one.texts("#heat-map thead th") == ["layer", "step 1", "step 2", "step 3"]
     assert one.texts("#heat-map tbody th") == ["conv1", "fc"]

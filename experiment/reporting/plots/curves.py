@@ -10,6 +10,7 @@ from experiment.reporting.plots.figures import literal
 
 PRUNE_RATIO_LABEL = "prune ratio: parameters removed (%)"
 ACCURACY_LABEL = "test accuracy (%)"
+PARTIAL_LABEL = "hollow: of fewer nets"
 MARKERS = "os^vDP"
 DASHES = ("-", "--", ":", "-.")
 
@@ -17,12 +18,15 @@ DASHES = ("-", "--", ":", "-.")
 def mean_and_deviation(rows: pandas.DataFrame, x: str, y: str) -> pandas.DataFrame:
     """Means of two columns and the standard deviation of the second over nets, by step.
 
-    Repetitions of one net are averaged first. With one net the deviation is 0.
+    Repetitions of one net are averaged first. With one net the deviation is 0. `is_partial` where
+    other steps have more nets, as in a run that has not ended.
     """
     by_net = rows.groupby(["step", "net_seed"])[[x, y]].mean()
     by_step = by_net.groupby("step")
     table = by_step.mean()
     table["deviation"] = by_step[y].std(ddof=1).fillna(0.0)
+    nets = by_step.size()
+    table["is_partial"] = nets < nets.max()
     return table.sort_values(x)
 
 
@@ -46,7 +50,10 @@ def draw_curve(
     linestyle: str = "-",
     band_opacity: float = 0.15,
 ) -> None:
-    """Draw the mean of a column against that of another, with a band of one standard deviation."""
+    """Draw the mean of a column against that of another, with a band of one standard deviation.
+
+    Markers are hollow where a mean is of fewer nets than others of the curve.
+    """
     table = mean_and_deviation(rows, x, y)
     factor = 100 if y in SHARES else 1
     position = table[x] * (100 if x in SHARES else 1)
@@ -61,6 +68,9 @@ def draw_curve(
         color=colour,
         label=literal(label),
     )
+    partial = table["is_partial"]
+    if partial.any():
+        _draw_hollow(axes, position[partial], value[partial], marker, colour)
     axes.fill_between(
         position,
         value - deviation,
@@ -68,6 +78,24 @@ def draw_curve(
         color=colour,
         alpha=band_opacity,
         linewidth=0,
+    )
+
+
+def _draw_hollow(
+    axes: Axes, position: pandas.Series, value: pandas.Series, marker: str, colour: Any
+) -> None:
+    """Markers of partial means; what they are is in the legend once."""
+    known = axes.get_legend_handles_labels()[1]
+    axes.plot(
+        position,
+        value,
+        linestyle="none",
+        marker=marker,
+        markersize=4,
+        color=colour,
+        markerfacecolor="white",
+        zorder=2.5,  # above the line and its own markers
+        label="_" if PARTIAL_LABEL in known else PARTIAL_LABEL,
     )
 
 

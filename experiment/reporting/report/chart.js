@@ -151,11 +151,12 @@ function drawCurve(chart, points, x, y) {
   const line = `M${points.map((point) => place(point, 0)).join("L")}`;
   group.append(svg("path", { class: "line", d: line, "stroke-dasharray": dashOf(series) }));
   chart.append(group);
+  const most = Math.max(...points.map((point) => point.nets));
   return points.map((point) => {
     const at = { left: x.at(point.x), top: y.at(point.y) };
     const element = svg(
       "g",
-      { class: "point", role: "img", transform: `translate(${at.left} ${at.top})`, "aria-label": describe(point) },
+      { class: point.nets < most ? "point few" : "point", role: "img", transform: `translate(${at.left} ${at.top})`, "aria-label": describe(point) },
       markerOf(series, 4),
     );
     group.append(element);
