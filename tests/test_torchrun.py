@@ -100,6 +100,7 @@ def test_ctrl_c_ends_all_and_one_process_goes_on(small, alone, tmp_path):
 
 def test_a_wait_for_the_others_can_be_interrupted(monkeypatch):
     monkeypatch.setattr(team, "LONGEST_WAIT", timedelta(seconds=20))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # it may have been ignored
     distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
     try:
         link = team.Link(Team(rank=0, size=2), distributed.HashStore())
@@ -108,6 +109,7 @@ def test_a_wait_for_the_others_can_be_interrupted(monkeypatch):
             link.compare(Finished((), 0.0))  # for the second process, which never comes
     finally:
         distributed.destroy_process_group()
+        signal.signal(signal.SIGINT, before)
 
 
 def members_of(launcher: int) -> dict[int, int]:

@@ -251,13 +251,10 @@ def records(path):
             record = b""
 
 
-def test_wandb_keeps_a_run_offline(small, tmp_path, capfd):
-    pytest.importorskip("wandb")
+def history(path):
+    """The values by name that a file of W&B has, and the axes of its kinds of names."""
     from wandb.proto import wandb_internal_pb2
 
-    run(corrupted(small("{name: wandb, mode: offline}")), tmp_path / "run")
-    assert "wandb" not in capfd.readouterr().err
-    [path] = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
     found, axes = {}, {}
     for content in records(path):
         record = wandb_internal_pb2.Record()
@@ -266,7 +263,22 @@ def test_wandb_keeps_a_run_offline(small, tmp_path, capfd):
         for item in record.history.item:
             name = item.key or "/".join(item.nested_key)
             found.setdefault(name, []).append(float(item.value_json))
+    return found, axes
+
+
+def test_wandb_keeps_a_run_offline(small, tmp_path, capfd):
+    pytest.importorskip("wandb")
+    run(corrupted(small("{name: wandb, mode: offline}")), tmp_path / "run")
+    assert "wandb" not in capfd.readouterr().err
+    [path] = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
     rows = experiment.load_results(tmp_path / "run")
+    expected = {f"results/test_accuracy/{method}/net0" for method in ("SiPP", "WT")}
+    expected |= {name for name, _, _ in fogs(tmp_path / "run")}
+    limit = time.monotonic() + 60  # W&B's own process writes it
+    found, axes = history(path)
+    while not expected <= set(found) and time.monotonic() < limit:
+        time.sleep(0.2)
+        found, axes = history(path)
     for method, group in rows[rows["step"] > 0].groupby("method"):
         name = f"results/test_accuracy/{method}/net0"
         assert found[name] == pytest.approx(list(group["test_accuracy"]))
