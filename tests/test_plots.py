@@ -75,11 +75,13 @@ def test_means_of_fewer_nets_than_others_are_hollow():
     last_of_one = (rows["method"] == "SiPP") & (rows["step"] == 3) & (rows["net_seed"] == 1)
     found = lines(draw({"": rows[~last_of_one]}))
     assert len(found["SiPP"].get_xdata()) == 3
-    hollow = found["hollow: of fewer nets"]
+    hollow = found["small and hollow: of fewer nets"]
     assert list(hollow.get_xdata()) == pytest.approx([90])
     assert hollow.get_markerfacecolor() == "white"
     assert hollow.get_marker() == found["SiPP"].get_marker()
-    assert "hollow: of fewer nets" not in lines(draw({"": rows}))
+    [band, _] = draw({"": rows[~last_of_one]}).axes[0].collections
+    assert band.get_paths()[0].vertices[:, 0].max() == pytest.approx(80)  # one net has none
+    assert "small and hollow: of fewer nets" not in lines(draw({"": rows}))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from experiment.reporting.plots.figures import literal
 
 PRUNE_RATIO_LABEL = "prune ratio: parameters removed (%)"
 ACCURACY_LABEL = "test accuracy (%)"
-PARTIAL_LABEL = "hollow: of fewer nets"
+PARTIAL_LABEL = "small and hollow: of fewer nets"
 MARKERS = "os^vDP"
 DASHES = ("-", "--", ":", "-.")
 
@@ -18,13 +18,13 @@ DASHES = ("-", "--", ":", "-.")
 def mean_and_deviation(rows: pandas.DataFrame, x: str, y: str) -> pandas.DataFrame:
     """Means of two columns and the standard deviation of the second over nets, by step.
 
-    Repetitions of one net are averaged first. With one net the deviation is 0. `is_partial` where
-    other steps have more nets, as in a run that has not ended.
+    Repetitions of one net are averaged first. With one net the deviation is unknown (nan).
+    `is_partial` where other steps have more nets, as in a run that has not ended.
     """
     by_net = rows.groupby(["step", "net_seed"])[[x, y]].mean()
     by_step = by_net.groupby("step")
     table = by_step.mean()
-    table["deviation"] = by_step[y].std(ddof=1).fillna(0.0)
+    table["deviation"] = by_step[y].std(ddof=1)
     nets = by_step.size()
     table["is_partial"] = nets < nets.max()
     return table.sort_values(x)
@@ -52,7 +52,8 @@ def draw_curve(
 ) -> None:
     """Draw the mean of a column against that of another, with a band of one standard deviation.
 
-    Markers are hollow where a mean is of fewer nets than others of the curve.
+    A single net has no band. Markers are hollow where a mean is of fewer nets than others of the
+    curve.
     """
     table = mean_and_deviation(rows, x, y)
     factor = 100 if y in SHARES else 1

@@ -143,9 +143,10 @@ function drawCurve(chart, points, x, y) {
   const group = svg("g", { class: "curve", role: "group", "aria-label": nameOf(series) });
   group.style.setProperty("--method", series.colour);
   const place = (point, shift) => `${x.at(point.x).toFixed(1)} ${y.at(point.y + shift * point.spread).toFixed(1)}`;
-  if (points.length > 1 && points.some((point) => point.spread > 0)) {
-    const upper = points.map((point) => place(point, 1));
-    const lower = points.map((point) => place(point, -1)).reverse();
+  const banded = points.filter((point) => point.deviation[CHOSEN.y.key] !== null); // of several nets
+  if (banded.length > 1 && banded.some((point) => point.spread > 0)) {
+    const upper = banded.map((point) => place(point, 1));
+    const lower = banded.map((point) => place(point, -1)).reverse();
     group.append(svg("path", { class: "band", d: `M${[...upper, ...lower].join("L")}Z` }));
   }
   const line = `M${points.map((point) => place(point, 0)).join("L")}`;
