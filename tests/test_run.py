@@ -160,7 +160,7 @@ def test_an_interrupted_run_goes_on_with_the_same_numbers(
     run(config, tmp_path / "broken")
     assert len(calls) == 6 and (tmp_path / "broken" / "results.csv").read_bytes() == before
     printed = capsys.readouterr().out
-    assert "5 rows of earlier sessions: see results.csv" in printed
+    assert "5 rows found before: see results.csv" in printed
     assert "unpruned: test accuracy" not in printed and "step 1" not in printed
 
 

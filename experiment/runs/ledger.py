@@ -123,7 +123,7 @@ class Ledger:
             self._listen(epoch)
         if results:
             rows = "1 row" if len(results) == 1 else f"{len(results)} rows"
-            self.logger.say(f"{rows} of earlier sessions: see {self.results.path.name}")
+            self.logger.say(f"{rows} found before: see {self.results.path.name}")
         for row in results:
             self._listen(row)
         for corruption in corrupted:
