@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from experiment.commands import run as run_command
 from experiment.core import torchrun
 from experiment.core.console import say, say_line
+from experiment.core.errors import UserError
 
 if TYPE_CHECKING:
     from experiment.runs.suite_stored import StoredResults
@@ -64,8 +65,6 @@ def run(options: argparse.Namespace) -> int:
 
 def _require_other_directory(suite: "Suite", options: argparse.Namespace) -> None:
     """Raise UserError if the stored results would be overwritten by those of this command."""
-    from experiment.core.errors import UserError
-
     own = _directory(suite.name, options)
     if suite.stored is not None and suite.stored.resolve() == own.resolve():
         raise UserError(

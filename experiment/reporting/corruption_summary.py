@@ -10,7 +10,7 @@ from experiment.reporting.records import (
     REFERENCE,
     PrunePotentialRecord,
 )
-from experiment.reporting.summary import TOLERANCE, evaluated
+from experiment.reporting.summary import evaluated, reaches
 
 COLUMNS = list(columns(PrunePotentialRecord))
 
@@ -88,6 +88,6 @@ def _potentials(pruned: pandas.DataFrame, unpruned: pandas.Series, margin: float
     """The prune potential of each net of a method, by net; 0 where no step is good enough."""
     by_step = pruned.groupby(["net_seed", "step"])[["prune_ratio", "accuracy"]].mean()
     by_step = by_step.reset_index("net_seed")
-    lowest = by_step["net_seed"].map(unpruned) - margin - TOLERANCE
-    ratios = by_step["prune_ratio"].where(by_step["accuracy"] >= lowest, 0.0)
+    lowest = by_step["net_seed"].map(unpruned) - margin
+    ratios = by_step["prune_ratio"].where(reaches(by_step["accuracy"], lowest), 0.0)
     return ratios.groupby(by_step["net_seed"]).max()

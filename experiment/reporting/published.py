@@ -1,5 +1,6 @@
 """Published results, from a table in the repository, beside those of runs."""
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from experiment.core.errors import UserError
 from experiment.core.registry import NETWORKS
 from experiment.core.spelling import nearest
 from experiment.core.text import short
-from experiment.reporting.summary import TOLERANCE, evaluated
+from experiment.reporting.summary import evaluated, reaches
 
 if TYPE_CHECKING:
     import pandas
@@ -32,15 +33,7 @@ def published_beside(config: Config, dataset: str | None = None) -> "pandas.Data
     Raises:
         UserError: if the table is not there, as in an installed package, or has no such data set.
     """
-    import pandas
-
-    try:
-        table = pandas.read_csv(TABLE, dtype={"not_comparable_since": str, "schedule": str})
-    except FileNotFoundError:
-        raise UserError(
-            f"--published: {TABLE} is not there; it is part of the repository, not of an "
-            f"installed package"
-        ) from None
+    table = _table()
     names = list(table["dataset"].unique())
     if dataset is not None and dataset not in names:
         raise UserError(
@@ -60,6 +53,19 @@ def published_beside(config: Config, dataset: str | None = None) -> "pandas.Data
         & table["test_accuracy"].notna()
     )
     return table[fits]
+
+
+@functools.cache  # several runs may be set beside it
+def _table() -> "pandas.DataFrame":
+    import pandas
+
+    try:
+        return pandas.read_csv(TABLE, dtype={"not_comparable_since": str, "schedule": str})
+    except FileNotFoundError:
+        raise UserError(
+            f"--published: {TABLE} is not there; it is part of the repository, not of an "
+            f"installed package"
+        ) from None
 
 
 def compared_with_published(
@@ -164,8 +170,8 @@ def _interpolated(unpruned: float, curve: "pandas.DataFrame", prune_ratio: float
 
 def _most_pruned(curve: "pandas.DataFrame", accuracy: float) -> float:
     """The largest prune ratio of a net at which it has an accuracy, 0 if there is none."""
-    good = curve["test_accuracy"] >= accuracy - TOLERANCE
-    return float(curve["prune_ratio"].where(good, 0.0).max())
+    is_good = reaches(curve["test_accuracy"], accuracy)
+    return float(curve["prune_ratio"].where(is_good, 0.0).max())
 
 
 def _verdict(difference: float, spread: float) -> str | None:

@@ -38,6 +38,11 @@ def evaluated(rows: pandas.DataFrame) -> pandas.DataFrame:
     return pruned[retrained] if retrained.any() else pruned
 
 
+def reaches(accuracies: pandas.Series, lowest: "float | pandas.Series") -> pandas.Series:
+    """Where accuracies are at least so high, up to rounding errors."""
+    return accuracies >= lowest - TOLERANCE
+
+
 def summarise(rows: pandas.DataFrame, margin: float) -> pandas.DataFrame:
     """One row per method: how far its nets can be pruned, and how many no longer work.
 
@@ -97,7 +102,7 @@ def most_pruned(
     result = {}
     for chosen in CHOSEN_ON:
         accuracy = f"{chosen}_accuracy"
-        good = steps[steps[accuracy] >= reference[accuracy] - margin - TOLERANCE]
+        good = steps[reaches(steps[accuracy], reference[accuracy] - margin)]
         if len(good):
             most = good.loc[good["prune_ratio"].idxmax()]
             flop_reduction = 1 - good["flop_keep_ratio"].min()

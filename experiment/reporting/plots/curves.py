@@ -6,7 +6,7 @@ import pandas
 from matplotlib.axes import Axes
 
 from experiment.reporting.measures import SHARES
-from experiment.reporting.plots.figures import literal
+from experiment.reporting.plots.figures import literal, once_in_legend
 
 PRUNE_RATIO_LABEL = "prune ratio: parameters removed (%)"
 ACCURACY_LABEL = "test accuracy (%)"
@@ -86,7 +86,6 @@ def _draw_hollow(
     axes: Axes, position: pandas.Series, value: pandas.Series, marker: str, colour: Any
 ) -> None:
     """Markers of partial means; what they are is in the legend once."""
-    known = axes.get_legend_handles_labels()[1]
     axes.plot(
         position,
         value,
@@ -96,7 +95,7 @@ def _draw_hollow(
         color=colour,
         markerfacecolor="white",
         zorder=2.5,  # above the line and its own markers
-        label="_" if PARTIAL_LABEL in known else PARTIAL_LABEL,
+        label=once_in_legend(axes, PARTIAL_LABEL),
     )
 
 

@@ -35,6 +35,12 @@ def literal(text: str) -> str:
     return f" {escaped}" if escaped.startswith("_") else escaped  # legends leave `_x` out
 
 
+def once_in_legend(axes: Axes, text: str) -> str:
+    """The text as a label; one that legends leave out where another artist has it already."""
+    label = literal(text)
+    return "_" if label in axes.get_legend_handles_labels()[1] else label
+
+
 def experiment_title(rows: pandas.DataFrame) -> str:
     """Networks and data sets, and what the bands around the curves are."""
     networks = ", ".join(rows["network"].unique())

@@ -7,7 +7,7 @@ import pandas
 from matplotlib.axes import Axes
 
 from experiment.reporting.guaranteed import guaranteed_nets, promise
-from experiment.reporting.plots.figures import literal
+from experiment.reporting.plots.figures import once_in_legend
 
 
 def draw_guaranteed(
@@ -30,9 +30,7 @@ def draw_guaranteed(
     for method, mean in means.iterrows():
         size = mean["prune_ratio"] if column == "prune_ratio" else 1 - mean["prune_ratio"]
         _star(axes, 100 * size, 100 * mean["test_accuracy"], colours[method])
-    title = literal(f"guaranteed: {label}")
-    if title not in axes.get_legend_handles_labels()[1]:  # as that of another run may be
-        _star(axes, [], [], "white", title)
+    _star(axes, [], [], "white", once_in_legend(axes, f"guaranteed: {label}"))  # of several runs
 
 
 def _star(axes: Axes, x: Any, y: Any, colour: Any, label: str | None = None) -> None:
